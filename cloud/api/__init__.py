@@ -1,0 +1,1 @@
+"""The data API: who is asking, machines, anomalies, ledger over HTTP."""

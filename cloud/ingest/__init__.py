@@ -1,0 +1,1 @@
+"""Batches from the event log into the telemetry store, idempotent by identity."""

@@ -1,0 +1,1 @@
+"""Which models exist, and which edge is to run which."""

@@ -1,0 +1,1 @@
+"""The telemetry store: readings, scores and events, ordered by event time in each series."""

@@ -1,0 +1,1 @@
+"""Simulated machines with physics and faults, and replay of recordings, over real MQTT."""

@@ -1,0 +1,1 @@
+"""What crosses a tier boundary: names, events, frames, windows, errors, clock, settings, event log, lifecycle."""

@@ -1,0 +1,138 @@
+"""Every name that two parts of the system must agree on: ids, topics, log topics, buckets, ports.
+
+Nothing else spells these strings. The grammar is ADR 0002.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from shared.errors import Rejected
+
+ID_PATTERN: Final = r"[a-z0-9][a-z0-9-]{0,39}"
+_ID = re.compile(ID_PATTERN)
+_ID_MAX = 40
+
+# Event-log topics and who is their record's key.
+SENSOR_READINGS: Final = "sensor-readings"
+SCORES: Final = "scores"
+WAVEFORMS: Final = "waveforms"
+MACHINE_EVENTS: Final = "machine-events"
+MODELS: Final = "models"
+AUDIT: Final = "audit"
+DEAD_LETTER: Final = "dead-letter"
+LOG_TOPICS: Final = (SENSOR_READINGS, SCORES, WAVEFORMS, MACHINE_EVENTS, MODELS, AUDIT, DEAD_LETTER)
+
+# Headers of a log record that says where the record came from (all values are text).
+HEADER_EDGE: Final = "im-edge"
+HEADER_EPOCH: Final = "im-epoch"
+HEADER_ROW: Final = "im-row"
+HEADER_SITE: Final = "im-site"
+
+# Control plane (NATS KV buckets and object store).
+ASSIGNMENTS_BUCKET: Final = "assignments"
+MODEL_OBJECTS: Final = "models"
+
+# Default ports.
+API_PORT: Final = 8000
+INFERENCE_PORT: Final = 8001
+UI_PORT: Final = 8050
+MQTT_PORT: Final = 1883
+NATS_PORT: Final = 4222
+
+# MQTT subscriptions of the gateway.
+UPLINK_FILTERS: Final = ("im/v1/+/+/frames", "im/v1/+/+/urgent")
+DEVICE_FILTER: Final = "plant/+/+/+"
+
+UplinkChannel = Literal["frames", "urgent", "acks"]
+
+
+def check_id(text: str, what: str = "id") -> str:
+    """Return `text` if it is a valid id (site, edge, machine, sensor), else raise Rejected."""
+    if not _ID.fullmatch(text):
+        raise Rejected(
+            f"{what} {text[:60]!r} is not an id: use a-z, 0-9 and '-', at most {_ID_MAX} characters"
+        )
+    return text
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` is a valid id."""
+    return _ID.fullmatch(text) is not None
+
+
+def slug(text: str) -> str:
+    """A valid id made from any column or tag name: lower case, runs of other characters become '-'."""
+    made = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:_ID_MAX].strip("-")
+    return made or "x"
+
+
+def slugs(names: list[str]) -> list[str]:
+    """Slugs of `names` in order; a numeric suffix tells colliding ones apart."""
+    taken: set[str] = set()
+    made: list[str] = []
+    for name in names:
+        base = candidate = slug(name)
+        number = 2
+        while candidate in taken:
+            suffix = f"-{number}"
+            candidate = base[: _ID_MAX - len(suffix)] + suffix
+            number += 1
+        taken.add(candidate)
+        made.append(candidate)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTopic:
+    """`plant/{site}/{machine}/{sensor}`: where a device publishes plain JSON readings."""
+
+    site: str
+    machine: str
+    sensor: str
+
+    def __str__(self) -> str:
+        return f"plant/{self.site}/{self.machine}/{self.sensor}"
+
+    @classmethod
+    def parse(cls, topic: str) -> "DeviceTopic":
+        """Parse a topic. Raises Rejected for any other shape or an id out of grammar."""
+        match topic.split("/"):
+            case ["plant", site, machine, sensor]:
+                return cls(check_id(site, "site"), check_id(machine, "machine"), check_id(sensor, "sensor"))
+        raise Rejected(f"topic {topic[:120]!r} is not plant/SITE/MACHINE/SENSOR")
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkTopic:
+    """`im/v1/{site}/{edge}/{frames|urgent|acks}`: between an edge and the gateway."""
+
+    site: str
+    edge: str
+    channel: UplinkChannel
+
+    def __str__(self) -> str:
+        return f"im/v1/{self.site}/{self.edge}/{self.channel}"
+
+    @classmethod
+    def parse(cls, topic: str) -> "UplinkTopic":
+        """Parse a topic. Raises Rejected for any other shape or an id out of grammar."""
+        match topic.split("/"):
+            case ["im", "v1", site, edge, ("frames" | "urgent" | "acks") as channel]:
+                return cls(check_id(site, "site"), check_id(edge, "edge"), channel)
+        raise Rejected(f"topic {topic[:120]!r} is not im/v1/SITE/EDGE/(frames|urgent|acks)")
+
+
+def desired_bucket(edge: str) -> str:
+    """KV bucket with what an edge is to run (written by the cloud)."""
+    return f"desired-{edge}"
+
+
+def reported_bucket(edge: str) -> str:
+    """KV bucket with what an edge runs and holds (written by the edge)."""
+    return f"reported-{edge}"
+
+
+def direct_edge(number: int) -> str:
+    """The edge id under which gateway `number` frames readings of machines with no edge."""
+    return f"gateway-{number}"
