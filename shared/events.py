@@ -1,0 +1,261 @@
+"""Events: low-rate facts as frozen models, written as CloudEvents 1.0 JSON.
+
+Only the newest version of an event is a class here. Older ones live on as pure `upcast` functions in `UPCASTS`,
+each with a golden file under tests/golden/events that stays for ever. To add an event, see CONTRIBUTING.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Final, Self
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.errors import Rejected
+
+SPEC_VERSION: Final = "1.0"
+
+
+def at(time_us: int) -> datetime:
+    """The UTC time of an event time in µs."""
+    return datetime.fromtimestamp(time_us // 1_000_000, UTC).replace(microsecond=time_us % 1_000_000)
+
+
+def to_us(moment: datetime) -> int:
+    """Event time in µs of an aware datetime."""
+    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def deterministic_id(*parts: object) -> str:
+    """The same 32 hex digits for the same facts, so that a fact told twice is one event."""
+    text = "\x1f".join(str(part) for part in parts)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class Sensor(BaseModel):
+    """A sensor's part in a deviation: its share of the score, what was seen, what the model expected."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sensor: str
+    share: float = Field(ge=0, le=1)
+    seen: float | None
+    expected: float | None
+    unit: str
+
+
+class Event(BaseModel):
+    """The envelope. A subclass names its type and version, and which fields make its identity.
+
+    `source` is who says so (`edge/pump-01`, `cloud/registry`); `subject` is the id the event is about.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: ClassVar[str]
+    version: ClassVar[int] = 1
+    identity: ClassVar[tuple[str, ...]]
+
+    source: str
+    subject: str
+    occurred_at: datetime
+    correlation_id: str = ""
+    causation_id: str = ""
+    traceparent: str = ""
+
+    @property
+    def id(self) -> str:
+        """Deterministic: the type, the subject and the identifying fields."""
+        return deterministic_id(self.type, self.subject, *(getattr(self, name) for name in self.identity))
+
+    def to_json(self) -> bytes:
+        """The CloudEvents JSON, keys sorted."""
+        data = self.model_dump(mode="json", exclude=set(_ENVELOPE))
+        return orjson.dumps(
+            {
+                "specversion": SPEC_VERSION,
+                "id": self.id,
+                "type": self.type,
+                "source": self.source,
+                "subject": self.subject,
+                "time": self.occurred_at.isoformat(),
+                "datacontenttype": "application/json",
+                "dataversion": self.version,
+                "correlationid": self.correlation_id,
+                "causationid": self.causation_id,
+                "traceparent": self.traceparent,
+                "data": data,
+            },
+            option=orjson.OPT_SORT_KEYS,
+        )
+
+    @classmethod
+    def from_data(cls, envelope: Mapping[str, Any], data: Mapping[str, Any]) -> Self:
+        """Build from a parsed CloudEvent whose data is already of this version."""
+        return cls.model_validate(
+            {
+                "source": envelope["source"],
+                "subject": envelope["subject"],
+                "occurred_at": envelope["time"],
+                "correlation_id": envelope.get("correlationid", ""),
+                "causation_id": envelope.get("causationid", ""),
+                "traceparent": envelope.get("traceparent", ""),
+                **data,
+            }
+        )
+
+
+_ENVELOPE: Final = ("source", "subject", "occurred_at", "correlation_id", "causation_id", "traceparent")
+
+
+class EdgeStarted(Event):
+    """An edge agent came up with an outbox epoch."""
+
+    type: ClassVar[str] = "edge.started"
+    identity: ClassVar[tuple[str, ...]] = ("epoch", "occurred_at")
+
+    epoch: str
+    software: str
+
+
+class AnomalyStarted(Event):
+    """The score stayed above the limit for m of n windows. `onset` is the first of them."""
+
+    type: ClassVar[str] = "anomaly.started"
+    identity: ClassVar[tuple[str, ...]] = ("rule", "onset")
+
+    rule: str
+    edge: str
+    onset: datetime
+    score: float
+    limit: float
+    model: str
+    version_hash: str
+    sensors: tuple[Sensor, ...]
+
+
+class AnomalyEnded(Event):
+    """The score returned to normal."""
+
+    type: ClassVar[str] = "anomaly.ended"
+    identity: ClassVar[tuple[str, ...]] = ("rule", "onset")
+
+    rule: str
+    edge: str
+    onset: datetime
+    peak_score: float
+    limit: float
+
+
+class LimitCrossed(Event):
+    """A reading left its plain limits."""
+
+    type: ClassVar[str] = "limit.crossed"
+    identity: ClassVar[tuple[str, ...]] = ("sensor", "side", "occurred_at")
+
+    edge: str
+    sensor: str
+    side: str
+    value: float
+    limit: float
+    unit: str
+
+
+class LimitCleared(Event):
+    """A reading came back inside its plain limits."""
+
+    type: ClassVar[str] = "limit.cleared"
+    identity: ClassVar[tuple[str, ...]] = ("sensor", "side", "occurred_at")
+
+    edge: str
+    sensor: str
+    side: str
+    value: float
+    limit: float
+    unit: str
+
+
+class ModelRegistered(Event):
+    """A model exists: its artifact is in the object store under `object_name`."""
+
+    type: ClassVar[str] = "model.registered"
+    identity: ClassVar[tuple[str, ...]] = ("model", "model_version")
+
+    model: str
+    model_version: int
+    version_hash: str
+    object_name: str
+    provisional: bool
+    manifest: dict[str, Any]
+
+
+class ModelActivated(Event):
+    """An edge runs a model for a machine from `occurred_at` on."""
+
+    type: ClassVar[str] = "model.activated"
+    identity: ClassVar[tuple[str, ...]] = ("edge", "version_hash", "occurred_at")
+
+    edge: str
+    model: str
+    model_version: int
+    version_hash: str
+
+
+class ModelRefused(Event):
+    """An edge kept a model out; the old one, if any, runs on."""
+
+    type: ClassVar[str] = "model.refused"
+    identity: ClassVar[tuple[str, ...]] = ("edge", "version_hash", "reason")
+
+    edge: str
+    model: str
+    model_version: int
+    version_hash: str
+    reason: str
+
+
+EVENTS: Final[Mapping[str, type[Event]]] = {
+    cls.type: cls
+    for cls in (
+        EdgeStarted,
+        AnomalyStarted,
+        AnomalyEnded,
+        LimitCrossed,
+        LimitCleared,
+        ModelRegistered,
+        ModelActivated,
+        ModelRefused,
+    )
+}
+
+Upcast = Callable[[dict[str, Any]], dict[str, Any]]
+
+UPCASTS: Final[Mapping[tuple[str, int], Upcast]] = {}
+"""(type, old version) to a function from that version's data to the next one's."""
+
+
+def parse_event(
+    data: bytes,
+    events: Mapping[str, type[Event]] = EVENTS,
+    upcasts: Mapping[tuple[str, int], Upcast] = UPCASTS,
+) -> Event:
+    """The event in CloudEvents JSON of any shipped version, brought up to the newest. Raises Rejected."""
+    try:
+        envelope = orjson.loads(data)
+        kind, version, content = envelope["type"], envelope["dataversion"], dict(envelope["data"])
+        if envelope["specversion"] != SPEC_VERSION:
+            raise Rejected(
+                f"CloudEvents version {envelope['specversion']!r}: this release reads {SPEC_VERSION}"
+            )
+        cls = events.get(kind)
+        if cls is None:
+            raise Rejected(f"unknown event type {str(kind)[:60]!r}")
+        if not isinstance(version, int) or version > cls.version:
+            raise Rejected(f"{kind} version {version!r}: this release reads up to {cls.version}")
+        for old in range(version, cls.version):
+            content = upcasts[(kind, old)](content)
+        return cls.from_data(envelope, content)
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, ValidationError) as error:
+        raise Rejected(f"not an event: {str(error)[:300]}") from error

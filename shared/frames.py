@@ -1,0 +1,382 @@
+"""Frames: the codec between numpy columns and the bytes of `frame.proto`.
+
+A frame carries one machine, one kind and one contiguous range of an edge's rows. Encoding the same rows gives
+the same bytes (golden files hold it), so a resend is byte for byte what was sent before.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from shared import frame_pb2 as pb
+from shared.errors import Rejected
+from shared.names import check_id
+
+VERSION: Final = 1
+MAX_ROWS: Final = 1000
+MAX_BYTES: Final = 256 * 1024
+EPOCH_BYTES: Final = 16
+
+
+class Kind(IntEnum):
+    """What the rows of a frame are."""
+
+    READINGS = 1
+    SCORES = 2
+    EVENT = 3
+    AGGREGATE = 4
+    WAVE = 5
+    REJECT = 6
+
+
+class Quality(IntEnum):
+    """The device's word on a reading; the edge may only lower it."""
+
+    GOOD = 0
+    UNCERTAIN = 1
+    BAD = 2
+
+
+class ScoreState(IntEnum):
+    """What a scored window came to."""
+
+    NORMAL = 0
+    ALARM = 1
+    UNSCORED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Who made a frame, and which rows of its outbox it holds: `first` to `first + count - 1`."""
+
+    site: str
+    edge: str
+    machine: str
+    kind: Kind
+    epoch: bytes
+    first: int
+    count: int
+
+    @property
+    def last(self) -> int:
+        """The last row number in the frame."""
+        return self.first + self.count - 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Readings:
+    """Columns of n readings. `sensor` int64[n] indexes `sensor_names`; times int64[n] in µs; value float64[n]."""
+
+    sensor_names: tuple[str, ...]
+    units: tuple[str, ...]
+    sensor: NDArray[np.int64]
+    time_us: NDArray[np.int64]
+    arrival_us: NDArray[np.int64]
+    value: NDArray[np.float64]
+    quality: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """Columns of n scored windows of one model over S sensors; `contribution` float32[n,S], `expected` float64[n,S]."""
+
+    model: str
+    version_hash: str
+    limit: float
+    sensor_names: tuple[str, ...]
+    time_us: NDArray[np.int64]
+    score: NDArray[np.float32]
+    state: NDArray[np.uint8]
+    contribution: NDArray[np.float32]
+    expected: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aggregates:
+    """Columns of n buckets of `width_us`; `rows` uint32[n] counts the raw rows that each replaces."""
+
+    sensor_names: tuple[str, ...]
+    units: tuple[str, ...]
+    width_us: int
+    sensor: NDArray[np.int64]
+    start_us: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    minimum: NDArray[np.float64]
+    maximum: NDArray[np.float64]
+    mean: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Opaque records: CloudEvents JSON (EVENT), dead letters (REJECT), waveform blocks (WAVE)."""
+
+    record: tuple[bytes, ...]
+
+    def __len__(self) -> int:
+        return len(self.record)
+
+
+Body = Readings | Scores | Aggregates | Records
+
+
+def encode(header: Header, body: Body) -> bytes:
+    """The frame's bytes. Raises ValueError if the header and the body disagree or a bound is passed."""
+    if len(body) != header.count or not 1 <= header.count <= MAX_ROWS:
+        raise ValueError(
+            f"a frame has 1 to {MAX_ROWS} rows and says how many: {header.count}, not {len(body)}"
+        )
+    raw = encode_body(body)
+    frame = pb.Frame(
+        version=VERSION,
+        kind=int(header.kind),  # type: ignore[arg-type]
+        site=header.site,
+        edge=header.edge,
+        machine=header.machine,
+        epoch=header.epoch,
+        first=header.first,
+        count=header.count,
+        crc32=zlib.crc32(raw),
+        body=raw,
+    )
+    data = frame.SerializeToString(deterministic=True)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"a frame has at most {MAX_BYTES} bytes, not {len(data)}: cut it into fewer rows")
+    return data
+
+
+def decode_header(data: bytes) -> tuple[Header, bytes]:
+    """The header and the still encoded body, checked for bounds, ids and the body's checksum. Raises Rejected."""
+    if len(data) > MAX_BYTES:
+        raise Rejected(f"frame of {len(data)} bytes: the most is {MAX_BYTES}")
+    try:
+        frame = pb.Frame.FromString(data)
+    except DecodeError as error:
+        raise Rejected(f"not a frame: {error}") from error
+    if frame.version != VERSION:
+        raise Rejected(f"frame version {frame.version}: this release reads {VERSION}; upgrade the receiver")
+    if frame.kind not in Kind._value2member_map_:
+        raise Rejected(f"unknown frame kind {frame.kind}")
+    if len(frame.epoch) != EPOCH_BYTES:
+        raise Rejected(f"an epoch has {EPOCH_BYTES} bytes, not {len(frame.epoch)}")
+    if not 1 <= frame.count <= MAX_ROWS or not 1 <= frame.first <= 2**62:
+        raise Rejected(f"rows {frame.first} + {frame.count} are out of bounds")
+    check_id(frame.site, "site")
+    check_id(frame.edge, "edge")
+    kind = Kind(frame.kind)
+    if frame.machine or kind is not Kind.REJECT:
+        check_id(frame.machine, "machine")
+    if zlib.crc32(frame.body) != frame.crc32:
+        raise Rejected("the frame's body does not match its checksum")
+    header = Header(frame.site, frame.edge, frame.machine, kind, frame.epoch, frame.first, frame.count)
+    return header, frame.body
+
+
+def decode(data: bytes) -> tuple[Header, Body]:
+    """The header and the columns. Raises Rejected for anything that `encode` could not have made."""
+    header, raw = decode_header(data)
+    body = decode_body(header.kind, raw)
+    if len(body) != header.count:
+        raise Rejected(f"the frame says {header.count} rows and holds {len(body)}")
+    return header, body
+
+
+def encode_body(body: Body) -> bytes:
+    """The encoded columns alone, as an outbox keeps rows that wait for their cut."""
+    match body:
+        case Readings():
+            return pb.Readings(
+                sensor_names=body.sensor_names,
+                units=body.units,
+                sensor=body.sensor.tolist(),
+                time_delta=_deltas(body.time_us),
+                arrival_delta=_deltas(body.arrival_us),
+                value=_bytes(body.value, "<f8"),
+                quality=body.quality.astype(np.uint8).tobytes() if body.quality.any() else b"",
+            ).SerializeToString(deterministic=True)
+        case Scores():
+            return pb.Scores(
+                model=body.model,
+                version_hash=body.version_hash,
+                limit=body.limit,
+                sensor_names=body.sensor_names,
+                time_delta=_deltas(body.time_us),
+                score=_bytes(body.score, "<f4"),
+                state=body.state.astype(np.uint8).tobytes(),
+                contribution=_bytes(body.contribution, "<f4"),
+                expected=_bytes(body.expected, "<f8"),
+            ).SerializeToString(deterministic=True)
+        case Aggregates():
+            return pb.Aggregates(
+                sensor_names=body.sensor_names,
+                units=body.units,
+                width_us=body.width_us,
+                sensor=body.sensor.tolist(),
+                start_delta=_deltas(body.start_us),
+                rows=body.rows.tolist(),
+                minimum=_bytes(body.minimum, "<f8"),
+                maximum=_bytes(body.maximum, "<f8"),
+                mean=_bytes(body.mean, "<f8"),
+            ).SerializeToString(deterministic=True)
+        case Records():
+            return pb.Records(record=body.record).SerializeToString(deterministic=True)
+
+
+def decode_body(kind: Kind, raw: bytes) -> Body:
+    """The columns of an encoded body. Raises Rejected."""
+    try:
+        match kind:
+            case Kind.READINGS:
+                return _readings(pb.Readings.FromString(raw))
+            case Kind.SCORES:
+                return _scores(pb.Scores.FromString(raw))
+            case Kind.AGGREGATE:
+                return _aggregates(pb.Aggregates.FromString(raw))
+            case Kind.EVENT | Kind.REJECT | Kind.WAVE:
+                return Records(tuple(pb.Records.FromString(raw).record))
+    except DecodeError as error:
+        raise Rejected(f"the frame's body can't be read: {error}") from error
+
+
+def concat_readings(parts: Sequence[Readings]) -> Readings:
+    """One set of columns from several, in order, with one dictionary of sensors. A sensor's unit is part of its key."""
+    if len(parts) == 1:
+        return parts[0]
+    keys: dict[tuple[str, str], int] = {}
+    index = []
+    for part in parts:
+        lookup = [keys.setdefault(key, len(keys)) for key in zip(part.sensor_names, part.units, strict=True)]
+        index.append(np.asarray(lookup, np.int64)[part.sensor])
+    return Readings(
+        tuple(name for name, _ in keys),
+        tuple(unit for _, unit in keys),
+        np.concatenate(index),
+        np.concatenate([part.time_us for part in parts]),
+        np.concatenate([part.arrival_us for part in parts]),
+        np.concatenate([part.value for part in parts]),
+        np.concatenate([part.quality for part in parts]),
+    )
+
+
+def slice_readings(readings: Readings, start: int, stop: int) -> Readings:
+    """Rows `start` to `stop`, with the same dictionary."""
+    return Readings(
+        readings.sensor_names,
+        readings.units,
+        readings.sensor[start:stop],
+        readings.time_us[start:stop],
+        readings.arrival_us[start:stop],
+        readings.value[start:stop],
+        readings.quality[start:stop],
+    )
+
+
+def _readings(message: pb.Readings) -> Readings:
+    names = tuple(check_id(name, "sensor") for name in message.sensor_names)
+    value = _floats(message.value, "<f8")
+    rows = len(value)
+    sensor = _indices(message.sensor, len(names), rows)
+    if len(message.units) != len(names):
+        raise Rejected(f"{len(names)} sensors and {len(message.units)} units")
+    if message.quality:
+        quality = np.frombuffer(message.quality, np.uint8)
+        if len(quality) != rows or quality.max() > Quality.BAD:
+            raise Rejected("quality does not fit the rows")
+    else:
+        quality = np.zeros(rows, np.uint8)
+    if not np.isfinite(value).all():
+        raise Rejected("a reading is NaN or infinite")
+    return Readings(
+        names,
+        tuple(message.units),
+        sensor,
+        _times(message.time_delta, rows),
+        _times(message.arrival_delta, rows),
+        value,
+        quality,
+    )
+
+
+def _scores(message: pb.Scores) -> Scores:
+    names = tuple(check_id(name, "sensor") for name in message.sensor_names)
+    score = _floats(message.score, "<f4")
+    rows, width = len(score), len(names)
+    state = np.frombuffer(message.state, np.uint8)
+    contribution = _floats(message.contribution, "<f4")
+    expected = _floats(message.expected, "<f8")
+    if len(state) != rows or len(contribution) != rows * width or len(expected) != rows * width:
+        raise Rejected("the columns of the scores differ in length")
+    return Scores(
+        message.model,
+        message.version_hash,
+        message.limit,
+        names,
+        _times(message.time_delta, rows),
+        score.astype(np.float32),
+        state,
+        contribution.astype(np.float32).reshape(rows, width),
+        expected.reshape(rows, width),
+    )
+
+
+def _aggregates(message: pb.Aggregates) -> Aggregates:
+    names = tuple(check_id(name, "sensor") for name in message.sensor_names)
+    mean = _floats(message.mean, "<f8")
+    minimum, maximum = _floats(message.minimum, "<f8"), _floats(message.maximum, "<f8")
+    rows = len(mean)
+    if not len(minimum) == len(maximum) == len(message.rows) == rows or len(message.units) != len(names):
+        raise Rejected("the columns of the aggregates differ in length")
+    return Aggregates(
+        names,
+        tuple(message.units),
+        message.width_us,
+        _indices(message.sensor, len(names), rows),
+        _times(message.start_delta, rows),
+        np.asarray(message.rows, np.int64),
+        minimum,
+        maximum,
+        mean,
+    )
+
+
+def _deltas(times: NDArray[np.int64]) -> list[int]:
+    deltas: list[int] = np.diff(times, prepend=0).tolist()
+    return deltas
+
+
+def _times(deltas: Sequence[int], rows: int) -> NDArray[np.int64]:
+    if len(deltas) != rows:
+        raise Rejected(f"{len(deltas)} times for {rows} rows")
+    return np.cumsum(np.asarray(deltas, np.int64))
+
+
+def _indices(sensor: Sequence[int], names: int, rows: int) -> NDArray[np.int64]:
+    index = np.asarray(sensor, np.int64)
+    if len(index) != rows or (rows and index.max() >= names):
+        raise Rejected("the sensor column does not fit the rows or the names")
+    return index
+
+
+def _bytes(column: NDArray[np.float64] | NDArray[np.float32], dtype: str) -> bytes:
+    return column.astype(dtype).tobytes()
+
+
+def _floats(raw: bytes, dtype: str) -> NDArray[np.float64]:
+    width = int(dtype[-1])
+    if len(raw) % width:
+        raise Rejected(f"a column of {len(raw)} bytes does not hold {width}-byte numbers")
+    return np.frombuffer(raw, dtype)

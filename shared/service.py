@@ -1,0 +1,95 @@
+"""A service's life: start, loops, drain, stop.
+
+Resources are opened by the caller (an AsyncExitStack outside), loops run inside `run_loops`, resources close last.
+SIGTERM or SIGINT sets `stop`: sources stop, what is in flight drains within the grace time, the rest is cancelled.
+A loop that returns before `stop` is an error. Only a lost connection is retried, inside its adapter; everything
+else ends the process, and the supervisor restarts it.
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from shared.errors import Misconfigured, Unavailable
+
+log = structlog.get_logger()
+
+EXIT_OK = 0
+EXIT_CRASH = 1
+EXIT_USAGE = 2
+EXIT_UNAVAILABLE = 3
+
+Loop = Callable[[], Awaitable[None]]
+
+
+class LoopEndedError(RuntimeError):
+    """A loop returned although nobody asked the service to stop."""
+
+
+async def run_loops(stop: asyncio.Event, *, grace: float = 10.0, **loops: Loop) -> None:
+    """Run named loops until `stop`, then give them `grace` seconds to end by themselves and cancel the rest.
+
+    Raises what the first failing loop raised (others are cancelled), or LoopEndedError.
+    """
+
+    async def guarded(name: str, loop: Loop) -> None:
+        await loop()
+        if not stop.is_set():
+            raise LoopEndedError(f"loop {name!r} ended before the service was told to stop")
+
+    tasks = {asyncio.create_task(guarded(name, loop), name=name) for name, loop in loops.items()}
+    stopper = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        running = set(tasks)
+        while running and not stop.is_set():
+            done, _ = await asyncio.wait({*running, stopper}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopper}:
+                running.discard(task)
+                task.result()
+        if running:
+            _, late = await asyncio.wait(running, timeout=grace)
+            for task in late:
+                log.warning("loop cancelled after the grace time", loop=task.get_name(), seconds=grace)
+                task.cancel()
+            results = await asyncio.gather(*running, return_exceptions=True)
+            failures = [r for r in results if isinstance(r, Exception)]
+            if failures:
+                raise failures[0]
+    finally:
+        stopper.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(stopper, *tasks, return_exceptions=True)
+
+
+async def wait_or_stop(stop: asyncio.Event, seconds: float) -> bool:
+    """Wait `seconds`, or less if `stop` is set meanwhile; returns whether it is."""
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
+def run_main(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+    """Run a service to its end in this process and return its exit code."""
+
+    async def with_signals() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sig, stop.set)
+        await main(stop)
+
+    try:
+        asyncio.run(with_signals())
+    except Misconfigured as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USAGE
+    except Unavailable as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_UNAVAILABLE
+    return EXIT_OK

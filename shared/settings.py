@@ -1,0 +1,190 @@
+"""Settings: flags over environment over TOML over defaults, read once, each value knowing where it came from.
+
+A service declares one frozen subclass of `ServiceSettings` with its `section`. `IM_EDGE__BUFFER__MAX_BYTES=1000`
+in the environment, `[edge.buffer] max_bytes = 1000` in TOML and the flag all set the same value. An unknown key
+is an error. This is the only module that reads the environment.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
+
+import orjson
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from shared.errors import Misconfigured
+
+PREFIX: Final = "IM_"
+CONFIG_FILE_VARIABLE: Final = "IM_CONFIG"
+DATASETS_VARIABLE: Final = "IM_DATASETS"
+# Variables that belong to no service's section.
+GLOBAL_VARIABLES: Final = {
+    CONFIG_FILE_VARIABLE: "the TOML file with every section",
+    DATASETS_VARIABLE: "the folder with recordings for tests and benches",
+}
+
+
+class ServiceSettings(BaseSettings):
+    """The base of every service's settings. Subclasses set `section` and typed, described fields."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    section: ClassVar[str]
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """`load` has merged the layers already; nothing else is consulted."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        flags: Mapping[str, Any] | None = None,
+        toml: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Read all layers. Raises Misconfigured naming the key, its origin and what was expected."""
+        return load(cls, flags=flags, toml=toml, environ=environ).settings
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[S]):
+    """Settings and, for each dotted key, where its value came from."""
+
+    settings: S
+    origins: Mapping[str, str]
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """(key, value with secrets hidden, origin) for each setting."""
+        for key, value in _flatten(self.settings):
+            shown = "********" if isinstance(value, SecretStr) and value.get_secret_value() else str(value)
+            yield key, shown, self.origins.get(key, "default")
+
+
+def load(
+    cls: type[S],
+    *,
+    flags: Mapping[str, Any] | None = None,
+    toml: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Loaded[S]:
+    """Merge the layers for one service. Raises Misconfigured."""
+    environ = os.environ if environ is None else environ
+    path = toml or (Path(environ[CONFIG_FILE_VARIABLE]) if CONFIG_FILE_VARIABLE in environ else None)
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    if path is not None:
+        _merge(merged, origins, _toml_section(path, cls.section), f"file {path}")
+    _merge(merged, origins, _environment(environ, cls.section), "environment")
+    _merge(merged, origins, {k: v for k, v in (flags or {}).items() if v is not None}, "flag")
+    try:
+        return Loaded(cls(**merged), origins)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        origin = origins.get(key, next((o for k, o in origins.items() if k.startswith(key)), "default"))
+        known = ", ".join(sorted(cls.model_fields))
+        raise Misconfigured(
+            f"setting {cls.section}.{key} (from {origin}): {first['msg']}",
+            hint=f"section {cls.section!r} has the settings {known}; see docs/reference/settings.md",
+        ) from error
+
+
+def datasets_dir() -> Path:
+    """The folder with recordings for tests and benches; it may be absent."""
+    return Path(os.environ.get(DATASETS_VARIABLE, "../shared/data"))
+
+
+def child_environment(**extra: str) -> dict[str, str]:
+    """The environment for a child process: this one's, with `extra` on top."""
+    return {**os.environ, **extra}
+
+
+def no_color() -> bool:
+    """Whether the user asked for plain text (no-color.org)."""
+    return bool(os.environ.get("NO_COLOR"))
+
+
+def _toml_section(path: Path, section: str) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Misconfigured(
+            f"can't read {path}: {error.strerror}", hint="check --config or IM_CONFIG"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{path} is not TOML: {error}", hint="mend the line it names") from error
+    found = document.get(section, {})
+    if not isinstance(found, dict):
+        raise Misconfigured(
+            f"{path}: {section!r} is not a table", hint=f"write [{section}] and keys below it"
+        )
+    return found
+
+
+def _environment(environ: Mapping[str, str], section: str) -> dict[str, Any]:
+    prefix = f"{PREFIX}{section.upper()}__"
+    layer: dict[str, Any] = {}
+    for name, text in environ.items():
+        if not name.startswith(prefix):
+            continue
+        *parents, leaf = name.removeprefix(prefix).lower().split("__")
+        target = layer
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[leaf] = _value(text)
+    return layer
+
+
+def _value(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Lists and tables are JSON; everything else stays text for pydantic to read."""
+    if text[:1] in "[{":
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return text
+    return text
+
+
+def _merge(into: dict[str, Any], origins: dict[str, str], layer: Mapping[str, Any], origin: str) -> None:
+    for key, value in _items(layer):
+        target = into
+        *parents, leaf = key
+        for parent in parents:
+            nested = target.setdefault(parent, {})
+            target = nested if isinstance(nested, dict) else {}
+        target[leaf] = value
+        origins[".".join(key)] = origin
+
+
+def _items(layer: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in layer.items():
+        if isinstance(value, Mapping) and value:
+            yield from _items(value, (*above, key))
+        else:
+            yield (*above, key), value
+
+
+def _flatten(model: BaseModel, above: str = "") -> Iterator[tuple[str, Any]]:
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _flatten(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
