@@ -1,0 +1,145 @@
+"""What a model is, needs and promises: the manifest that travels inside its artifact."""
+
+from typing import Annotated, Final, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shared.errors import Rejected
+from shared.names import ID_PATTERN
+from shared.windows import GridSpec
+
+SCHEMA_VERSION: Final = 1
+SENSORS_MAX: Final = 256
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Id = Annotated[str, Field(pattern=rf"^{ID_PATTERN}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SensorSpec(_Part):
+    """One column of the model's input, in its order."""
+
+    name: str = Field(min_length=1, max_length=200)
+    unit: str = Field(max_length=40)
+    low: float = Field(description="smallest value in the training rows, engineering units")
+    high: float = Field(description="largest value in the training rows, engineering units")
+    learnt: bool = Field(description="False where the sensor never moved in training: it is not judged")
+    required: bool = True
+
+
+class GridFields(_Part):
+    """The grid of `shared.windows`."""
+
+    step_us: int = Field(gt=0)
+    window: int = Field(gt=0, le=4096)
+    hop: int = Field(default=1, gt=0)
+    max_age: int = Field(ge=0)
+    lateness: int = Field(ge=0)
+    mask_limit: float = Field(ge=0, le=1)
+
+
+class Calibration(_Part):
+    """How the limit was found (`docs` of the models: limits)."""
+
+    method: Literal["peaks-over-threshold", "conformal", "max-with-margin"]
+    n_eff: float = Field(ge=0, description="calibration rows over max(W, decorrelation time)")
+    rows: int = Field(ge=0)
+    decorrelation: float = Field(gt=0, description="steps")
+    alpha: float = Field(gt=0, lt=1, description="wanted share of alarming windows, from the budget")
+    margin: float = Field(gt=0, description="factor over max(calibration); 1 where a tail was fitted")
+    budget_month: float = Field(gt=0, description="false episodes a machine-month that the limit was set for")
+    persistence_m: int = Field(ge=1)
+    persistence_n: int = Field(ge=1)
+
+
+class TrainingData(_Part):
+    """Which rows the model saw."""
+
+    first_us: int
+    last_us: int
+    rows: int = Field(ge=0, description="cells of the grid")
+    windows: int = Field(ge=0, description="windows full enough to train on")
+    sha256: Sha256 = Field(description="hash of the cells")
+    excluded: dict[str, int] = Field(default_factory=dict, description="windows left out, by reason")
+    labels_as_of_us: int | None = None
+
+
+class RuntimeNeeds(_Part):
+    """What runs it."""
+
+    opset: int = Field(gt=0)
+    onnxruntime: str
+    dtype: Literal["float64->float32"]
+    architectures_tested: tuple[str, ...]
+
+
+class Manifest(_Part):
+    """A model's manifest. Frozen, unknown fields are errors, its JSON is canonical.
+
+    `provisional` is True where calibration was too short for the wanted rate of false episodes: the limit then is
+    the largest calibration score times a margin, a stand-in until more rows have been seen.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    onnx_sha256: Sha256
+    probe_sha256: Sha256
+    preparation_version: int
+    preparation_sha256: Sha256
+    parent: Sha256 | None = None
+    purpose: Literal["anomaly"] = "anomaly"
+    method: str
+    machine_type: Id
+    machines: tuple[Id, ...] = Field(min_length=1)
+    sensors: tuple[SensorSpec, ...] = Field(min_length=1, max_length=SENSORS_MAX)
+    grid: GridFields
+    states: tuple[str, ...] = ("any",)
+    limit: float = Field(gt=0, description="of the score; an alarm is a score above it")
+    calibration: Calibration
+    provisional: bool
+    training: TrainingData
+    seed: int
+    code_sha: str | None = None
+    lock_sha256: Sha256 | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+    runtime: RuntimeNeeds
+    p99_ms: float | None = None
+    rss_mb: float | None = None
+    created_us: int
+    expires_us: int | None = None
+    author: str
+    approver: str | None = None
+
+    @model_validator(mode="after")
+    def _sensors_differ(self) -> "Manifest":
+        if len({sensor.name for sensor in self.sensors}) != len(self.sensors):
+            raise ValueError("two sensors have the same name")
+        return self
+
+    @property
+    def sensor_names(self) -> tuple[str, ...]:
+        """Names of the input columns, in order."""
+        return tuple(sensor.name for sensor in self.sensors)
+
+    def grid_spec(self) -> GridSpec:
+        """The grid that feeds this model."""
+        grid = self.grid
+        return GridSpec(
+            self.sensor_names, grid.step_us, grid.window, grid.max_age, grid.lateness, grid.mask_limit
+        )
+
+    def to_json(self) -> bytes:
+        """Canonical JSON: sorted keys, no spaces, UTF-8."""
+        return orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Manifest":
+        """Read a manifest. Raises Rejected, naming the field, for anything that is not one."""
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the whole"
+            raise Rejected(f"manifest: {where}: {first['msg']}") from error
