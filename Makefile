@@ -1,0 +1,73 @@
+# The project's front door. Everything runs in .venv; nothing is installed system-wide.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PACKAGES := industrialmind shared edge gateway cloud firmware_sim
+NEEDED_MB := 2000
+COVERAGE_FLOOR := 85
+ARGS ?=
+
+.PHONY: help setup up test check test-real nightly bench fmt lock proto edge-size clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Make .venv with everything the lock names
+
+$(STAMP): requirements.lock pyproject.toml
+	@free=$$(df -Pm . | awk 'NR==2 {print $$4}'); \
+	if [ "$$free" -lt $(NEEDED_MB) ]; then \
+	  echo "setup needs $(NEEDED_MB) MB of free disk and finds $$free MB: free some, or clone to a larger disk" >&2; exit 2; fi
+	@command -v $(PYTHON) >/dev/null || { echo "setup needs Python 3.11: install it, or run make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+up: $(STAMP) ## Run the whole plant on this machine (ARGS="--replay FILE" and others: see industrialmind up --help)
+	@$(BIN)/industrialmind up $(ARGS)
+
+test: $(STAMP) ## Run the tests with branch coverage, at least $(COVERAGE_FLOOR) % a package
+	@rm -f .coverage .coverage.*
+	$(BIN)/python -m coverage run -m pytest -m "not nightly and not real" $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
+	@for package in $(PACKAGES); do \
+	  echo "== $$package"; \
+	  $(BIN)/python -m coverage report --include="$$package/*" --skip-covered --fail-under=$(COVERAGE_FLOOR); done
+
+check: $(STAMP) ## Lint, types, one-way imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test-real: $(STAMP) ## Contract suites against real servers (none but nats-server so far, which make test runs)
+	$(BIN)/python -m pytest -m real $(ARGS) || { code=$$?; [ $$code -eq 5 ] && echo "no test needs another server yet"; }
+
+nightly: $(STAMP) ## Long seeded suites: kills, simulated machine-weeks
+	$(BIN)/python -m pytest -m nightly -s --timeout 3600 $(ARGS)
+
+bench: $(STAMP) ## Benchmarks beside their floors, measured in the same run
+	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+fmt: $(STAMP) ## Format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## Write requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
+
+proto: $(STAMP) ## Write shared/frame_pb2.py anew from shared/frame.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. shared/frame.proto
+
+edge-size: $(STAMP) ## Print what the edge extra takes on disk and what an idle agent takes in memory
+	$(BIN)/python bench/edge_size.py
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
