@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from shared.artifact import Artifact
 from shared.errors import Rejected
@@ -19,6 +20,17 @@ RATE_TOLERANCE: Final = 1.2  # a machine may be this much slower than the model'
 PARITY: Final = 1e-4  # of the limit, between the training side's arithmetic and the graph's
 CONTRIBUTION_PARITY: Final = 1e-3
 _FATAL_ONLY: Final = 4
+# The runtime's errors have no common root below Exception.
+_ERRORS: Final = (
+    state.Fail,
+    state.InvalidArgument,
+    state.InvalidGraph,
+    state.InvalidProtobuf,
+    state.NotImplemented,
+    state.RuntimeException,
+    RuntimeError,
+    ValueError,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -62,7 +74,7 @@ class Scorer:
         options.log_severity_level = _FATAL_ONLY  # what matters comes back as an exception
         try:
             self._session = ort.InferenceSession(artifact.model, options, providers=["CPUExecutionProvider"])
-        except (RuntimeError, ValueError) as error:  # the runtime's own errors derive from RuntimeError
+        except _ERRORS as error:
             raise Rejected(f"onnxruntime {ort.__version__} can't load the model: {error}") from error
         shape = (self.manifest.grid.window, len(self.manifest.sensors))
         inputs = self._session.get_inputs()
@@ -94,7 +106,7 @@ class Scorer:
         feed = {INPUT: np.ascontiguousarray(windows, dtype=np.float64)}
         try:
             score, limit, alarm, contributions, expected, seen = self._session.run(list(OUTPUTS), feed)
-        except RuntimeError as error:
+        except _ERRORS as error:
             raise Rejected(f"the model's graph failed: {error}") from error
         return Scores(score, float(limit), alarm, contributions, expected, seen)
 

@@ -1,0 +1,318 @@
+"""Fits a machine's anomaly model: rows in, artifact bytes out. Pure: no clock, no files, no randomness.
+
+In time order the first 60 % of the full windows are fitted on, a gap of W is left, the rest sets the limit.
+"""
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from cloud.training import limits, onnx, pca
+from shared.artifact import Probe, pack, sha256
+from shared.errors import Rejected
+from shared.manifest import Calibration, GridFields, Manifest, RuntimeNeeds, SensorSpec, TrainingData
+from shared.windows import (
+    PREPARATION_VERSION,
+    Cells,
+    Floats,
+    GridSpec,
+    Ints,
+    grid_frame,
+    manifest_fields,
+    preparation_hash,
+)
+
+TRAIN_SHARE: Final = 0.6
+FORWARD_PARTS: Final = 4
+WINDOWS_MIN: Final = 8  # in windows' lengths: fewer training windows say nothing about a machine
+PROBE_WINDOWS: Final = 3
+PROBE_SPREADS: Final = 12.0  # how far the probe's last rows push one sensor
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a person could turn. One configuration serves every machine and every recording.
+
+    Attributes:
+        window: W. The mean of 12 cells has 0.3 of a cell's noise: a lasting shift of 2 sigma stands out by 7.
+        max_age: See `shared.windows`.
+        lateness: The same.
+        mask_limit: The same.
+        budget: What the limit must keep.
+    """
+
+    window: int = 12
+    max_age: int = 3
+    lateness: int = 2
+    mask_limit: float = 0.2
+    budget: limits.Budget = field(default_factory=limits.Budget)
+
+    def sha256(self) -> str:
+        """Hash of the configuration and of the method's constants."""
+        constants = [pca.CLIP, pca.REST, pca.BLOCKS, pca.VARIANCE, pca.WINSOR, pca.RESIDUAL_FLOOR]
+        fixed = [TRAIN_SHARE, FORWARD_PARTS, limits.MARGIN_MIN, limits.TAIL, *constants]
+        return sha256(orjson.dumps([asdict(self), fixed], option=orjson.OPT_SORT_KEYS))
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Rows of one machine.
+
+    Attributes:
+        times_us: int64[n], event times in µs.
+        sensors: Names of the S columns.
+        units: Their units, "" = unknown.
+        values: float64[n, S], NaN = that sensor has no row then.
+    """
+
+    times_us: Ints
+    sensors: tuple[str, ...]
+    units: tuple[str, ...]
+    values: Floats
+
+    def __post_init__(self) -> None:
+        if self.values.shape != (len(self.times_us), len(self.sensors)) or len(self.units) != len(
+            self.sensors
+        ):
+            raise Rejected(
+                f"{len(self.times_us)} times, {len(self.sensors)} sensors, {len(self.units)} units and values of "
+                f"shape {self.values.shape} don't fit together"
+            )
+
+    @classmethod
+    def from_rows(
+        cls,
+        sensors: Sequence[str],
+        units: Sequence[str],
+        sensor: npt.ArrayLike,
+        time_us: npt.ArrayLike,
+        value: npt.ArrayLike,
+    ) -> "Recording":
+        """From single readings, as a store has them: sensor int[n] (index), time_us int64[n], value float64[n]."""
+        times, place = np.unique(np.asarray(time_us, dtype=np.int64), return_inverse=True)
+        values = np.full((len(times), len(sensors)), np.nan)
+        values[place, np.asarray(sensor, dtype=np.int64)] = np.asarray(value, dtype=np.float64)
+        return cls(times, tuple(sensors), tuple(units), values)
+
+
+def choose_step(recording: Recording, mask_limit: float) -> int:
+    """The grid's step in µs: the usual interval that all but the `mask_limit` slowest sensors keep.
+
+    Raises:
+        Rejected: No sensor has two rows at different times.
+    """
+    intervals = []
+    for column in recording.values.T:
+        steps = np.diff(np.unique(recording.times_us[np.isfinite(column)]))
+        if len(steps):
+            intervals.append(float(np.median(steps)))
+    if not intervals:
+        raise Rejected("no sensor has two rows at different times: there is nothing to learn from")
+    # Clocks jitter: the step is the interval to three digits.
+    usual = float(np.quantile(intervals, 1 - mask_limit, method="higher"))
+    return max(int(float(f"{usual:.3g}")), 1)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    model: pca.WindowPca
+    limit: limits.Limit
+    cells: Cells
+    ends: Ints  # the full windows
+    healthy: Floats  # scores of the calibration part
+
+
+def fit(
+    recording: Recording,
+    *,
+    machine: str,
+    machine_type: str,
+    now_us: int,
+    seed: int = 0,
+    config: Config | None = None,
+    step_us: int | None = None,
+    author: str = "industrialmind",
+    code_sha: str | None = None,
+    lock_sha256: str | None = None,
+    parent: str | None = None,
+) -> bytes:
+    """Fit window PCA and pack it. The same arguments give the same bytes.
+
+    Args:
+        recording: Healthy rows of one machine, in any order.
+        machine: Its id.
+        machine_type: Its type, an id.
+        now_us: When this is, for the manifest.
+        seed: Recorded; window PCA draws nothing.
+        config: What a person may turn.
+        step_us: The grid's step; found from the rows if None.
+        author: Who asked for it.
+        code_sha: Revision of the code.
+        lock_sha256: Hash of the lock file.
+        parent: Version hash of the model that this one replaces.
+
+    Raises:
+        Rejected: Too few rows, or none that moves.
+    """
+    config = config or Config()
+    step = step_us or choose_step(recording, config.mask_limit)
+    spec = GridSpec(
+        recording.sensors, step, config.window, config.max_age, config.lateness, config.mask_limit
+    )
+    fitted = _fit(grid_frame(spec, recording.times_us, recording.values), config)
+    graph = onnx.to_onnx(fitted.model, spec.window, fitted.limit.value)
+    probe = _probe(fitted)
+    manifest = Manifest(
+        onnx_sha256=sha256(graph),
+        probe_sha256=sha256(probe.to_json()),
+        preparation_version=PREPARATION_VERSION,
+        preparation_sha256=preparation_hash(),
+        parent=parent,
+        method=f"window-pca/{config.sha256()[:12]}",
+        machine_type=machine_type,
+        machines=(machine,),
+        sensors=_sensors(recording, fitted.model),
+        grid=GridFields(**manifest_fields(spec)),
+        limit=float(np.float32(fitted.limit.value)),
+        calibration=Calibration(
+            method=fitted.limit.method,
+            n_eff=fitted.limit.n_eff,
+            rows=fitted.limit.rows,
+            decorrelation=fitted.limit.decorrelation,
+            alpha=fitted.limit.alpha,
+            margin=fitted.limit.margin,
+            budget_month=config.budget.episodes_month,
+            persistence_m=config.budget.m,
+            persistence_n=config.budget.n,
+        ),
+        provisional=fitted.limit.provisional,
+        training=TrainingData(
+            first_us=int(fitted.cells.times_us[0]),
+            last_us=int(fitted.cells.times_us[-1]),
+            rows=len(fitted.cells),
+            windows=len(fitted.ends),
+            sha256=hashlib.sha256(fitted.cells.cells.tobytes()).hexdigest(),
+            excluded={"masked": len(fitted.cells) - len(fitted.ends)},
+        ),
+        seed=seed,
+        code_sha=code_sha,
+        lock_sha256=lock_sha256,
+        metrics={
+            "calibration_median": float(np.median(fitted.healthy)),
+            "calibration_max": float(fitted.healthy.max()),
+            "components": float(fitted.model.components),
+        },
+        runtime=RuntimeNeeds(
+            opset=onnx.OPSET,
+            onnxruntime=onnx.ONNXRUNTIME,
+            dtype="float64->float32",
+            architectures_tested=(platform.machine(),),
+        ),
+        created_us=now_us,
+        author=author,
+    )
+    return pack(graph, manifest, probe)
+
+
+def _fit(cells: Cells, config: Config) -> _Fitted:
+    ends = np.concatenate(
+        [np.zeros(0, np.int64)]
+        + [
+            begin + np.flatnonzero(windows.scorable)
+            for begin, windows in zip(range(0, len(cells), 2048), cells.windows(chunk=2048), strict=True)
+        ]
+    )
+    window = config.window
+    if len(ends) < WINDOWS_MIN * window:
+        raise Rejected(
+            f"{len(ends)} full windows are too few to learn from: give at least "
+            f"{(WINDOWS_MIN + 1) * window} rows a sensor at a step of {cells.spec.step_us / 1e6:g} s"
+        )
+    cut = int(len(ends) * TRAIN_SHARE)
+    model, table = _model(cells, ends[:cut])
+    after = ends[cut:][ends[cut:] >= ends[cut - 1] + window]
+    healthy = pca.score_features(model, pca.features_of(model.scale, cells, after))
+    limit = limits.set_limit(
+        healthy,
+        window=window,
+        step_us=cells.spec.step_us,
+        budget=config.budget,
+        forward_ratio=forward_ratio(table),
+    )
+    return _Fitted(model, limit, cells, ends, healthy)
+
+
+def _model(cells: Cells, ends: Ints) -> tuple[pca.WindowPca, Floats]:
+    scale = pca.fit_scale(cells.cells[: int(ends[-1]) + 1])
+    table = pca.features_of(scale, cells, ends)
+    return pca.fit_pca(scale, table), table
+
+
+def forward_ratio(table: Floats) -> float:
+    """How much the largest score grows from one part of the training rows to the next, the median over the chain.
+
+    The parts before are fitted on, one part plays calibration, the next plays what comes after it.
+    """
+    parts = np.array_split(table, FORWARD_PARTS)
+    ratios = []
+    for number in range(1, FORWARD_PARTS - 1):
+        past = np.concatenate(parts[:number])
+        try:
+            model = pca.fit_pca(_NO_SCALE, past)
+        except Rejected:
+            continue
+        known = float(pca.score_features(model, parts[number]).max(initial=0))
+        new = float(pca.score_features(model, parts[number + 1]).max(initial=0))
+        if known > 0:
+            ratios.append(new / known)
+    return float(np.median(ratios)) if ratios else 1.0
+
+
+_NO_SCALE: Final = pca.Scale(np.zeros(0), np.zeros(0), np.zeros(0))  # features are already made
+
+
+def _sensors(recording: Recording, model: pca.WindowPca) -> tuple[SensorSpec, ...]:
+    made = []
+    for index, (name, unit) in enumerate(zip(recording.sensors, recording.units, strict=True)):
+        column = recording.values[:, index]
+        column = column[np.isfinite(column)]
+        low, high = (float(column.min()), float(column.max())) if len(column) else (0.0, 0.0)
+        learnt = bool(model.scale.inverse[index] > 0)
+        made.append(SensorSpec(name=name, unit=unit, low=low, high=high, learnt=learnt))
+    return tuple(made)
+
+
+def _probe(fitted: _Fitted) -> Probe:
+    """The last healthy cells as rows, then the same with one sensor pushed off, and what must come of them."""
+    model, spec = fitted.model, fitted.cells.spec
+    tail = fitted.cells.gather(fitted.ends[-1:]).values[0]
+    judged = int(np.flatnonzero(model.scale.inverse)[0])
+    pushed = tail.copy()
+    pushed[:, judged] += PROBE_SPREADS / model.scale.inverse[judged]
+    rows = np.concatenate([tail, pushed])
+    times = (1 + np.arange(len(rows))) * spec.step_us
+    cells = grid_frame(spec, times, rows)
+    every = cells.gather(np.arange(len(cells)))
+    ready = np.flatnonzero(every.scorable)
+    table = pca.features(model.scale, every.values)
+    scores = pca.score_features(model, table)
+    limit = fitted.limit.value
+    # A window whose score lies on the limit may fall either way on another processor: it proves nothing.
+    clear = ready[np.abs(scores[ready] - limit) > 1e-3 * limit]
+    chosen = np.unique(np.concatenate([clear[:PROBE_WINDOWS], clear[-PROBE_WINDOWS:]]))
+    if not len(chosen):
+        raise Rejected("the last training rows have no full window to prove the model on")
+    return Probe(
+        times_us=tuple(times.tolist()),
+        rows=tuple(tuple(None if np.isnan(v) else v for v in row) for row in rows.tolist()),
+        edges_us=tuple(every.times_us[chosen].tolist()),
+        scores=tuple(scores[chosen].tolist()),
+        alarms=tuple((scores[chosen] > limit).tolist()),
+        contributions=tuple(map(tuple, pca.contributions(model, table[chosen]).tolist())),
+    )

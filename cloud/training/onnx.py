@@ -1,0 +1,179 @@
+"""Writes a fitted window PCA as an ONNX graph: the whole computation from a window to score, limit and contributions."""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, checker, helper, numpy_helper
+
+from cloud.training.pca import CLIP, REST, WindowPca
+
+OPSET: Final = 18
+IR_VERSION: Final = 9
+ONNXRUNTIME: Final = ">=1.32"
+
+
+class _Graph:
+    """Nodes and constants in the order they are added."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, name: str, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float64) -> str:
+        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype=dtype), name))
+        return name
+
+    def add(self, kind: str, inputs: list[str], output: str, **attributes: int) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], output, None, None, None, **attributes))
+        return output
+
+
+def to_onnx(model: WindowPca, window: int, limit: float) -> bytes:
+    """The graph's bytes.
+
+    Input `window` float64[n, W, S], NaN = empty. Outputs `score` float32[n], `limit` float32, `alarm` bool[n],
+    `contributions` float32[n, S], `expected` and `seen` float64[n, S] in engineering units.
+    """
+    sensors = len(model.scale.centre)
+    graph = _Graph()
+    graph.constant("zero", 0.0)
+    graph.constant("one", 1.0)
+    graph.constant("nan", np.nan)
+    graph.constant("cells", [1], np.int64)
+    _features(graph, model)
+    _judge(graph, model, sensors)
+    _explain(graph, model)
+    graph.constant("limit_value", np.float32(limit), np.float32)
+    graph.add("Identity", ["limit_value"], "limit")
+    graph.add("Greater", ["score", "limit_value"], "alarm")
+    made = helper.make_graph(
+        graph.nodes,
+        "window-pca",
+        [helper.make_tensor_value_info("window", TensorProto.DOUBLE, ["n", window, sensors])],
+        [
+            helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n"]),
+            helper.make_tensor_value_info("limit", TensorProto.FLOAT, []),
+            helper.make_tensor_value_info("alarm", TensorProto.BOOL, ["n"]),
+            helper.make_tensor_value_info("contributions", TensorProto.FLOAT, ["n", sensors]),
+            helper.make_tensor_value_info("expected", TensorProto.DOUBLE, ["n", sensors]),
+            helper.make_tensor_value_info("seen", TensorProto.DOUBLE, ["n", sensors]),
+        ],
+        graph.constants,
+    )
+    proto = helper.make_model(
+        made,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="industrialmind",
+    )
+    checker.check_model(proto, full_check=True)
+    return proto.SerializeToString(deterministic=True)
+
+
+def _features(graph: _Graph, model: WindowPca) -> None:
+    """`level` and `rest` [n, S] with where they are known: the same arithmetic as `pca.features`."""
+    scale = model.scale
+    graph.constant("centre", scale.centre)
+    graph.constant("spread_inverse", scale.inverse)
+    graph.constant("step_inverse", scale.step)
+    graph.constant("low", -CLIP)
+    graph.constant("high", CLIP)
+    graph.constant("rest_floor", REST)
+    graph.add("IsNaN", ["window"], "empty")
+    graph.add("Not", ["empty"], "there")
+    graph.add("Cast", ["there"], "present", to=TensorProto.DOUBLE)
+    graph.add("ReduceSum", ["present", "cells"], "count", keepdims=0)
+    graph.add("Max", ["count", "one"], "count_safe")
+    graph.add("Greater", ["count", "zero"], "spoke")
+
+    graph.add("Where", ["empty", "zero", "window"], "raw")
+    graph.add("ReduceSum", ["raw", "cells"], "raw_sum", keepdims=0)
+    graph.add("Div", ["raw_sum", "count_safe"], "raw_mean")
+    graph.add("Where", ["spoke", "raw_mean", "nan"], "seen")
+
+    graph.add("Where", ["empty", "centre", "window"], "filled")
+    graph.add("Sub", ["filled", "centre"], "centred")
+    graph.add("Mul", ["centred", "spread_inverse"], "scaled")
+    graph.add("Clip", ["scaled", "low", "high"], "clipped")
+    # The model's values are float32; sums over them are taken in float64, so that the order of the sensors does not
+    # show in a score.
+    graph.add("Cast", ["clipped"], "standard32", to=TensorProto.FLOAT)
+    graph.add("Cast", ["standard32"], "standard", to=TensorProto.DOUBLE)
+    graph.add("ReduceSum", ["standard", "cells"], "standard_sum", keepdims=0)
+    graph.add("Div", ["standard_sum", "count_safe"], "level")
+
+    graph.constant("first", [0], np.int64)
+    graph.constant("second", [1], np.int64)
+    graph.constant("last", [-1], np.int64)
+    graph.constant("end", [np.iinfo(np.int64).max], np.int64)
+    for name in ("standard", "present"):
+        graph.add("Slice", [name, "second", "end", "cells"], f"{name}_later")
+        graph.add("Slice", [name, "first", "last", "cells"], f"{name}_earlier")
+    graph.add("Sub", ["standard_later", "standard_earlier"], "step")
+    graph.add("Mul", ["present_later", "present_earlier"], "both")
+    graph.add("Mul", ["step", "step"], "step_squared")
+    graph.add("Mul", ["step_squared", "both"], "step_masked")
+    graph.add("ReduceSum", ["step_masked", "cells"], "step_sum", keepdims=0)
+    graph.add("ReduceSum", ["both", "cells"], "pairs", keepdims=0)
+    graph.add("Max", ["pairs", "one"], "pairs_safe")
+    graph.add("Div", ["step_sum", "pairs_safe"], "step_mean")
+    graph.add("Mul", ["step_mean", "step_inverse"], "step_relative")
+    graph.add("Add", ["step_relative", "rest_floor"], "step_floored")
+    graph.add("Log", ["step_floored"], "rest")
+    graph.add("Greater", ["pairs", "zero"], "moved")
+
+
+def _judge(graph: _Graph, model: WindowPca, sensors: int) -> None:
+    """`score`, and `pull` = phi f, from which the rest follows."""
+    graph.constant("mean", model.mean)
+    graph.constant("feature_inverse", model.inverse)
+    graph.constant("phi", model.phi)
+    graph.add("Concat", ["level", "rest"], "features", axis=1)
+    graph.add("Concat", ["spoke", "moved"], "known", axis=1)
+    graph.add("Sub", ["features", "mean"], "deviation")
+    graph.add("Mul", ["deviation", "feature_inverse"], "deviation_scaled")
+    graph.add("Where", ["known", "deviation_scaled", "zero"], "f")
+    graph.add("MatMul", ["f", "phi"], "pull")
+    graph.add("Mul", ["f", "pull"], "form")
+    graph.constant("columns", [1], np.int64)
+    graph.add("ReduceSum", ["form", "columns"], "form_sum", keepdims=0)
+    graph.add("Max", ["form_sum", "zero"], "form_positive")
+    graph.add("Sqrt", ["form_positive"], "score64")
+    graph.add("Cast", ["score64"], "score", to=TensorProto.FLOAT)
+    graph.constant("halves", [sensors, sensors], np.int64)
+
+
+def _explain(graph: _Graph, model: WindowPca) -> None:
+    """`contributions`, and `expected`: the level that would make the window most usual, the other sensors given."""
+    sensors = len(model.scale.centre)
+    graph.constant("own_inverse", model.diagonal)
+    graph.add("Mul", ["pull", "pull"], "pull_squared")
+    graph.add("Mul", ["pull_squared", "own_inverse"], "each")
+    graph.nodes.append(
+        helper.make_node("Split", ["each", "halves"], ["each_level", "each_rest"], name="each_split", axis=1)
+    )
+    graph.add("Add", ["each_level", "each_rest"], "sensor")
+    graph.add("ReduceSum", ["sensor", "columns"], "sensor_sum", keepdims=1)
+    graph.add("Greater", ["sensor_sum", "zero"], "deviates")
+    graph.add("Where", ["deviates", "sensor_sum", "one"], "sensor_total")
+    graph.add("Div", ["sensor", "sensor_total"], "share")
+    graph.add("Cast", ["share"], "contributions", to=TensorProto.FLOAT)
+
+    spread = np.divide(1.0, model.scale.inverse, out=np.zeros(sensors), where=model.scale.inverse > 0)
+    level = model.inverse[:sensors]
+    graph.constant("level_spread", np.divide(1.0, level, out=np.zeros(sensors), where=level > 0))
+    graph.constant("level_mean", model.mean[:sensors])
+    graph.constant("spread", spread)
+    graph.add("Mul", ["pull", "own_inverse"], "shift")
+    graph.add("Sub", ["f", "shift"], "usual")
+    graph.nodes.append(
+        helper.make_node(
+            "Split", ["usual", "halves"], ["usual_level", "usual_rest"], name="usual_split", axis=1
+        )
+    )
+    graph.add("Mul", ["usual_level", "level_spread"], "usual_scaled")
+    graph.add("Add", ["usual_scaled", "level_mean"], "usual_standard")
+    graph.add("Mul", ["usual_standard", "spread"], "usual_centred")
+    graph.add("Add", ["usual_centred", "centre"], "expected")
