@@ -59,7 +59,10 @@ class ManualClock:
         return self._elapsed
 
     async def sleep(self, seconds: float, /) -> None:
-        """Return once `advance` has moved the clock by `seconds`."""
+        """Return once `advance` has moved the clock by `seconds`; at once if that is 0 or less."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
         waiter = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._elapsed + seconds, next(self._order), waiter))
         await waiter

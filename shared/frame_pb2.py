@@ -4,40 +4,43 @@
 # source: shared/frame.proto
 # Protobuf Python Version: 7.35.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 7, 35, 1, "", "shared/frame.proto"
+    _runtime_version.Domain.PUBLIC,
+    7,
+    35,
+    1,
+    '',
+    'shared/frame.proto'
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x12shared/frame.proto\x12\x11industrialmind.v1"\xb6\x01\n\x05\x46rame\x12\x0f\n\x07version\x18\x01 \x01(\r\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.industrialmind.v1.Kind\x12\x0c\n\x04site\x18\x03 \x01(\t\x12\x0c\n\x04\x65\x64ge\x18\x04 \x01(\t\x12\x0f\n\x07machine\x18\x05 \x01(\t\x12\r\n\x05\x65poch\x18\x06 \x01(\x0c\x12\r\n\x05\x66irst\x18\x07 \x01(\x04\x12\r\n\x05\x63ount\x18\x08 \x01(\r\x12\r\n\x05\x63rc32\x18\t \x01(\x07\x12\x0c\n\x04\x62ody\x18\n \x01(\x0c"\x8a\x01\n\x08Readings\x12\x14\n\x0csensor_names\x18\x01 \x03(\t\x12\r\n\x05units\x18\x02 \x03(\t\x12\x0e\n\x06sensor\x18\x03 \x03(\r\x12\x12\n\ntime_delta\x18\x04 \x03(\x12\x12\x15\n\rarrival_delta\x18\x05 \x03(\x12\x12\r\n\x05value\x18\x06 \x01(\x0c\x12\x0f\n\x07quality\x18\x07 \x01(\x0c"\xac\x01\n\x06Scores\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cversion_hash\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x01\x12\x14\n\x0csensor_names\x18\x04 \x03(\t\x12\x12\n\ntime_delta\x18\x05 \x03(\x12\x12\r\n\x05score\x18\x06 \x01(\x0c\x12\r\n\x05state\x18\x07 \x01(\x0c\x12\x14\n\x0c\x63ontribution\x18\x08 \x01(\x0c\x12\x10\n\x08\x65xpected\x18\t \x01(\x0c"\xa6\x01\n\nAggregates\x12\x14\n\x0csensor_names\x18\x01 \x03(\t\x12\r\n\x05units\x18\x02 \x03(\t\x12\x10\n\x08width_us\x18\x03 \x01(\x04\x12\x0e\n\x06sensor\x18\x04 \x03(\r\x12\x13\n\x0bstart_delta\x18\x05 \x03(\x12\x12\x0c\n\x04rows\x18\x06 \x03(\r\x12\x0f\n\x07minimum\x18\x07 \x01(\x0c\x12\x0f\n\x07maximum\x18\x08 \x01(\x0c\x12\x0c\n\x04mean\x18\t \x01(\x0c"\x19\n\x07Records\x12\x0e\n\x06record\x18\x01 \x03(\x0c*f\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0c\n\x08READINGS\x10\x01\x12\n\n\x06SCORES\x10\x02\x12\t\n\x05\x45VENT\x10\x03\x12\r\n\tAGGREGATE\x10\x04\x12\x08\n\x04WAVE\x10\x05\x12\n\n\x06REJECT\x10\x06\x62\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12shared/frame.proto\x12\x11industrialmind.v1\"\xb6\x01\n\x05\x46rame\x12\x0f\n\x07version\x18\x01 \x01(\r\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.industrialmind.v1.Kind\x12\x0c\n\x04site\x18\x03 \x01(\t\x12\x0c\n\x04\x65\x64ge\x18\x04 \x01(\t\x12\x0f\n\x07machine\x18\x05 \x01(\t\x12\r\n\x05\x65poch\x18\x06 \x01(\x0c\x12\r\n\x05\x66irst\x18\x07 \x01(\x04\x12\r\n\x05\x63ount\x18\x08 \x01(\r\x12\r\n\x05\x63rc32\x18\t \x01(\x07\x12\x0c\n\x04\x62ody\x18\n \x01(\x0c\"\x8a\x01\n\x08Readings\x12\x14\n\x0csensor_names\x18\x01 \x03(\t\x12\r\n\x05units\x18\x02 \x03(\t\x12\x0e\n\x06sensor\x18\x03 \x03(\r\x12\x12\n\ntime_delta\x18\x04 \x03(\x12\x12\x15\n\rarrival_delta\x18\x05 \x03(\x12\x12\r\n\x05value\x18\x06 \x01(\x0c\x12\x0f\n\x07quality\x18\x07 \x01(\x0c\"\xac\x01\n\x06Scores\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cversion_hash\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x01\x12\x14\n\x0csensor_names\x18\x04 \x03(\t\x12\x12\n\ntime_delta\x18\x05 \x03(\x12\x12\r\n\x05score\x18\x06 \x01(\x0c\x12\r\n\x05state\x18\x07 \x01(\x0c\x12\x14\n\x0c\x63ontribution\x18\x08 \x01(\x0c\x12\x10\n\x08\x65xpected\x18\t \x01(\x0c\"\xa6\x01\n\nAggregates\x12\x14\n\x0csensor_names\x18\x01 \x03(\t\x12\r\n\x05units\x18\x02 \x03(\t\x12\x10\n\x08width_us\x18\x03 \x01(\x04\x12\x0e\n\x06sensor\x18\x04 \x03(\r\x12\x13\n\x0bstart_delta\x18\x05 \x03(\x12\x12\x0c\n\x04rows\x18\x06 \x03(\r\x12\x0f\n\x07minimum\x18\x07 \x01(\x0c\x12\x0f\n\x07maximum\x18\x08 \x01(\x0c\x12\x0c\n\x04mean\x18\t \x01(\x0c\"\x19\n\x07Records\x12\x0e\n\x06record\x18\x01 \x03(\x0c*f\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0c\n\x08READINGS\x10\x01\x12\n\n\x06SCORES\x10\x02\x12\t\n\x05\x45VENT\x10\x03\x12\r\n\tAGGREGATE\x10\x04\x12\x08\n\x04WAVE\x10\x05\x12\n\n\x06REJECT\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "shared.frame_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shared.frame_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_KIND"]._serialized_start = 738
-    _globals["_KIND"]._serialized_end = 840
-    _globals["_FRAME"]._serialized_start = 42
-    _globals["_FRAME"]._serialized_end = 224
-    _globals["_READINGS"]._serialized_start = 227
-    _globals["_READINGS"]._serialized_end = 365
-    _globals["_SCORES"]._serialized_start = 368
-    _globals["_SCORES"]._serialized_end = 540
-    _globals["_AGGREGATES"]._serialized_start = 543
-    _globals["_AGGREGATES"]._serialized_end = 709
-    _globals["_RECORDS"]._serialized_start = 711
-    _globals["_RECORDS"]._serialized_end = 736
+  DESCRIPTOR._loaded_options = None
+  _globals['_KIND']._serialized_start=738
+  _globals['_KIND']._serialized_end=840
+  _globals['_FRAME']._serialized_start=42
+  _globals['_FRAME']._serialized_end=224
+  _globals['_READINGS']._serialized_start=227
+  _globals['_READINGS']._serialized_end=365
+  _globals['_SCORES']._serialized_start=368
+  _globals['_SCORES']._serialized_end=540
+  _globals['_AGGREGATES']._serialized_start=543
+  _globals['_AGGREGATES']._serialized_end=709
+  _globals['_RECORDS']._serialized_start=711
+  _globals['_RECORDS']._serialized_end=736
 # @@protoc_insertion_point(module_scope)

@@ -22,6 +22,7 @@ VERSION: Final = 1
 MAX_ROWS: Final = 1000
 MAX_BYTES: Final = 256 * 1024
 EPOCH_BYTES: Final = 16
+_MAX_FIRST: Final = 2**62
 
 
 class Kind(IntEnum):
@@ -133,13 +134,29 @@ class Records:
 
 Body = Readings | Scores | Aggregates | Records
 
+_BODIES: Final[dict[Kind, type[Body]]] = {
+    Kind.READINGS: Readings,
+    Kind.SCORES: Scores,
+    Kind.EVENT: Records,
+    Kind.AGGREGATE: Aggregates,
+    Kind.WAVE: Records,
+    Kind.REJECT: Records,
+}
+
 
 def encode(header: Header, body: Body) -> bytes:
-    """The frame's bytes. Raises ValueError if the header and the body disagree or a bound is passed."""
+    """The frame's bytes. Raises ValueError if the header and the body disagree or a bound is passed.
+
+    NaN and infinities are the caller's to keep out: they encode, and `decode` refuses them.
+    """
     if len(body) != header.count or not 1 <= header.count <= MAX_ROWS:
         raise ValueError(
             f"a frame has 1 to {MAX_ROWS} rows and says how many: {header.count}, not {len(body)}"
         )
+    if type(body) is not _BODIES[header.kind]:
+        raise ValueError(f"a {header.kind.name} frame holds no {type(body).__name__}")
+    if len(header.epoch) != EPOCH_BYTES or not 1 <= header.first <= _MAX_FIRST:
+        raise ValueError(f"an epoch has {EPOCH_BYTES} bytes and rows count from 1")
     raw = encode_body(body)
     frame = pb.Frame(
         version=VERSION,
@@ -173,7 +190,7 @@ def decode_header(data: bytes) -> tuple[Header, bytes]:
         raise Rejected(f"unknown frame kind {frame.kind}")
     if len(frame.epoch) != EPOCH_BYTES:
         raise Rejected(f"an epoch has {EPOCH_BYTES} bytes, not {len(frame.epoch)}")
-    if not 1 <= frame.count <= MAX_ROWS or not 1 <= frame.first <= 2**62:
+    if not 1 <= frame.count <= MAX_ROWS or not 1 <= frame.first <= _MAX_FIRST:
         raise Rejected(f"rows {frame.first} + {frame.count} are out of bounds")
     check_id(frame.site, "site")
     check_id(frame.edge, "edge")
@@ -187,7 +204,7 @@ def decode_header(data: bytes) -> tuple[Header, bytes]:
 
 
 def decode(data: bytes) -> tuple[Header, Body]:
-    """The header and the columns. Raises Rejected for anything that `encode` could not have made."""
+    """The header and the columns. Raises Rejected for bytes that are no frame or break one of its rules."""
     header, raw = decode_header(data)
     body = decode_body(header.kind, raw)
     if len(body) != header.count:
@@ -320,6 +337,8 @@ def _scores(message: pb.Scores) -> Scores:
     expected = _floats(message.expected, "<f8")
     if len(state) != rows or len(contribution) != rows * width or len(expected) != rows * width:
         raise Rejected("the columns of the scores differ in length")
+    if rows and state.max() > ScoreState.UNSCORED:
+        raise Rejected(f"unknown score state {state.max()}")
     return Scores(
         message.model,
         message.version_hash,
@@ -340,6 +359,10 @@ def _aggregates(message: pb.Aggregates) -> Aggregates:
     rows = len(mean)
     if not len(minimum) == len(maximum) == len(message.rows) == rows or len(message.units) != len(names):
         raise Rejected("the columns of the aggregates differ in length")
+    if message.width_us < 1 or 0 in message.rows:
+        raise Rejected("an aggregate has a width and replaces at least one row")
+    if not (np.isfinite(mean).all() and np.isfinite(minimum).all() and np.isfinite(maximum).all()):
+        raise Rejected("an aggregate is NaN or infinite")
     return Aggregates(
         names,
         tuple(message.units),

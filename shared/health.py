@@ -6,6 +6,7 @@ The server reads one request a connection, bounded in size and time, so that the
 
 import asyncio
 import hmac
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -58,10 +59,11 @@ async def serve_health(
             async with asyncio.timeout(_READ_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
             status, content_type, body = respond(health, registry, head, token=token, bound=host)
+            shown = b"" if head.startswith(b"HEAD ") else body
             writer.write(
                 f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
                 "Connection: close\r\n\r\n".encode()
-                + body
+                + shown
             )
             await writer.drain()
         except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
@@ -84,7 +86,7 @@ def respond(
     text = "text/plain; charset=utf-8"
     if len(parts) != 3 or parts[0] not in {"GET", "HEAD"}:  # noqa: PLR2004 - method, path, protocol
         return "405 Method Not Allowed", text, b"only GET\n"
-    name = headers.get("host", "").rsplit(":", 1)[0]
+    name = re.sub(r":\d+$", "", headers.get("host", ""))
     if name not in _ALLOWED_HOSTS | {bound}:
         return "421 Misdirected Request", text, b"unknown host\n"
     probes = {"/livez": True, "/startupz": health.started, "/readyz": health.ready}

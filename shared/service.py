@@ -70,7 +70,7 @@ async def wait_or_stop(stop: asyncio.Event, seconds: float) -> bool:
     try:
         await asyncio.wait_for(stop.wait(), seconds)
     except TimeoutError:
-        return False
+        return stop.is_set()  # a wait of 0 times out even when it is
     return True
 
 

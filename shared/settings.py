@@ -6,8 +6,9 @@ is an error. This is the only module that reads the environment.
 """
 
 import os
+import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
@@ -27,11 +28,13 @@ GLOBAL_VARIABLES: Final = {
     DATASETS_VARIABLE: "the folder with recordings for tests and benches",
 }
 
+_URL_PASSWORD: Final = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
+
 
 class ServiceSettings(BaseSettings):
     """The base of every service's settings. Subclasses set `section` and typed, described fields."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     section: ClassVar[str]
 
@@ -74,7 +77,7 @@ class Loaded(Generic[S]):
         """(key, value with secrets hidden, origin) for each setting."""
         for key, value in _flatten(self.settings):
             shown = "********" if isinstance(value, SecretStr) and value.get_secret_value() else str(value)
-            yield key, shown, self.origins.get(key, "default")
+            yield key, _URL_PASSWORD.sub(r"\1********@", shown), _origin(self.origins, key)
 
 
 def load(
@@ -86,7 +89,8 @@ def load(
 ) -> Loaded[S]:
     """Merge the layers for one service. Raises Misconfigured."""
     environ = os.environ if environ is None else environ
-    path = toml or (Path(environ[CONFIG_FILE_VARIABLE]) if CONFIG_FILE_VARIABLE in environ else None)
+    named = environ.get(CONFIG_FILE_VARIABLE)
+    path = toml or (Path(named) if named else None)
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     if path is not None:
@@ -98,10 +102,11 @@ def load(
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        origin = origins.get(key, next((o for k, o in origins.items() if k.startswith(key)), "default"))
         known = ", ".join(sorted(cls.model_fields))
         raise Misconfigured(
-            f"setting {cls.section}.{key} (from {origin}): {first['msg']}",
+            f"setting {cls.section}.{key} (from {_origin(origins, key)}): {first['msg']}"
+            if key
+            else f"settings of {cls.section}: {first['msg']}",
             hint=f"section {cls.section!r} has the settings {known}; see docs/reference/settings.md",
         ) from error
 
@@ -145,11 +150,28 @@ def _environment(environ: Mapping[str, str], section: str) -> dict[str, Any]:
         if not name.startswith(prefix):
             continue
         *parents, leaf = name.removeprefix(prefix).lower().split("__")
-        target = layer
-        for parent in parents:
-            target = target.setdefault(parent, {})
-        target[leaf] = _value(text)
+        _put(layer, parents, leaf, _value(text))
     return layer
+
+
+def _put(into: dict[str, Any], parents: Sequence[str], leaf: str, value: object) -> None:
+    """Set a nested value; a plain value that stood where a table must be gives way."""
+    target = into
+    for parent in parents:
+        nested = target.get(parent)
+        if not isinstance(nested, dict):
+            nested = target[parent] = {}
+        target = nested
+    target[leaf] = value
+
+
+def _origin(origins: Mapping[str, str], key: str) -> str:
+    """Where the value of `key` came from: its own origin, that of a part of it, or that of what holds it."""
+    if key in origins:
+        return origins[key]
+    parts = [origin for known, origin in origins.items() if known.startswith(f"{key}.")]
+    holders = [origin for known, origin in origins.items() if key.startswith(f"{known}.")]
+    return next(iter([*reversed(parts), *holders]), "default")
 
 
 def _value(text: str) -> Any:  # noqa: ANN401 - any JSON value
@@ -164,12 +186,8 @@ def _value(text: str) -> Any:  # noqa: ANN401 - any JSON value
 
 def _merge(into: dict[str, Any], origins: dict[str, str], layer: Mapping[str, Any], origin: str) -> None:
     for key, value in _items(layer):
-        target = into
         *parents, leaf = key
-        for parent in parents:
-            nested = target.setdefault(parent, {})
-            target = nested if isinstance(nested, dict) else {}
-        target[leaf] = value
+        _put(into, parents, leaf, value)
         origins[".".join(key)] = origin
 
 
