@@ -1,0 +1,121 @@
+"""The registry: which models exist and which one each edge is to run, folded from the log's `models` topic."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from shared.events import Event, ModelPromoted, ModelRegistered
+from shared.manifest import Manifest
+
+SOURCE = "cloud/registry"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One registered version."""
+
+    machine: str
+    name: str
+    version: int
+    version_hash: str
+    object_name: str
+    provisional: bool
+    registered_at: datetime
+    promoted_to: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """All versions, oldest first."""
+
+    models: tuple[Model, ...] = ()
+
+    def by_hash(self, version_hash: str) -> Model | None:
+        """The version with this artifact, if it is registered."""
+        return next((m for m in self.models if m.version_hash == version_hash), None)
+
+    def of(self, machine: str) -> list[Model]:
+        """A machine's versions, oldest first."""
+        return [m for m in self.models if m.machine == machine]
+
+    def wanted(self, edge: str, machine: str) -> Model | None:
+        """What `edge` is to run for `machine`."""
+        return next(
+            (m for m in reversed(self.models) if m.machine == machine and edge in m.promoted_to), None
+        )
+
+
+def evolve(registry: Registry, event: Event) -> Registry:
+    """The registry after one more event; events of other kinds and repeated ones change nothing."""
+    match event:
+        case ModelRegistered() if registry.by_hash(event.version_hash) is None:
+            model = Model(
+                event.subject,
+                event.model,
+                event.model_version,
+                event.version_hash,
+                event.object_name,
+                event.provisional,
+                event.occurred_at,
+            )
+            return Registry((*registry.models, model))
+        case ModelPromoted():
+            return Registry(tuple(_promoted(model, event) for model in registry.models))
+    return registry
+
+
+def fold(events: Iterable[Event]) -> Registry:
+    """The registry after all events."""
+    registry = Registry()
+    for event in events:
+        registry = evolve(registry, event)
+    return registry
+
+
+def decide_registration(
+    registry: Registry, manifest: Manifest, version_hash: str, now: datetime
+) -> ModelRegistered | None:
+    """The event that makes a model known; None if it already is."""
+    if registry.by_hash(version_hash) is not None:
+        return None
+    machine = manifest.machines[0]
+    version = max((m.version for m in registry.of(machine)), default=0) + 1
+    return ModelRegistered(
+        source=SOURCE,
+        subject=machine,
+        occurred_at=now,
+        model=model_name(machine, manifest.method),
+        model_version=version,
+        version_hash=version_hash,
+        object_name=version_hash,
+        provisional=manifest.provisional,
+        manifest=manifest.model_dump(mode="json"),
+    )
+
+
+def decide_promotion(model: Model, edge: str, now: datetime) -> ModelPromoted:
+    """The event that makes `edge` run `model`."""
+    return ModelPromoted(
+        source=SOURCE,
+        subject=model.machine,
+        occurred_at=now,
+        edge=edge,
+        model=model.name,
+        model_version=model.version,
+        version_hash=model.version_hash,
+    )
+
+
+def model_name(machine: str, method: str) -> str:
+    """A model's name: the machine and the method."""
+    return f"{machine}/{method}"
+
+
+def _promoted(model: Model, event: ModelPromoted) -> Model:
+    """`model` with its edges after a promotion: a machine's edge runs one version at a time."""
+    if model.machine != event.subject:
+        return model
+    others = tuple(edge for edge in model.promoted_to if edge != event.edge)
+    return replace(
+        model, promoted_to=(*others, event.edge) if model.version_hash == event.version_hash else others
+    )
