@@ -1,0 +1,250 @@
+"""The telemetry store's port: readings by identity, scores, events, and which rows of which edge it holds.
+
+Identity of a reading is (machine, sensor, event time); its unit is recorded with it and is part of its value, not
+of its identity, so that a sensor whose unit changes keeps one history. Content depends on the rows written and
+not on their order: of several rows with one identity the highest (arrival, epoch, row) stays.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import Misconfigured
+from shared.eventlog import Stored
+from shared.frames import Aggregates, Header, Readings, Scores
+from shared.ranges import RangeSet
+
+Ints = NDArray[np.int64]
+
+BEGIN_US: Final = 0
+END_US: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class EventFact:
+    """A CloudEvent as the store keeps it: the fields it is found by, and its JSON whole."""
+
+    id: str
+    type: str
+    machine: str
+    occurred_us: int
+    json: bytes
+
+
+Content = Readings | Scores | Aggregates | EventFact
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One log record, decoded. `header` None: no edge's rows are in it. `content` None: its rows count as rejected."""
+
+    record: Stored
+    header: Header | None
+    content: Content | None
+
+
+@dataclass(slots=True)
+class WriteResult:
+    """What one write came to, in rows. `redelivered` rows were there already under the same edge, epoch and row."""
+
+    rows: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    redelivered: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Source:
+    """An edge's outbox: the edge's id and the epoch of the file."""
+
+    edge: str
+    epoch: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A sensor of a machine with the unit of its newest reading."""
+
+    machine: str
+    sensor: str
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """A sensor's newest reading by event time."""
+
+    sensor: str
+    unit: str
+    time_us: int
+    value: float
+    quality: int
+    arrival_us: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """n readings of one machine by (time, sensor). `sensor`, `unit` and `source` index the tuples beside them."""
+
+    sensors: tuple[str, ...]
+    units: tuple[str, ...]
+    sources: tuple[Source, ...]
+    sensor: Ints
+    time_us: Ints
+    value: NDArray[np.float64]
+    quality: NDArray[np.uint8]
+    unit: Ints
+    arrival_us: Ints
+    source: Ints
+    row: Ints
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event with its place in the order in which the store took it (`seq`), for readers that follow."""
+
+    seq: int
+    fact: EventFact
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRanges:
+    """Rows of one source that reached the store: `stored` as content, `rejected` as dead letters."""
+
+    stored: RangeSet = field(default_factory=RangeSet)
+    rejected: RangeSet = field(default_factory=RangeSet)
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What the identity rule met, in rows, since the store was made."""
+
+    duplicates: int = 0
+    conflicts: int = 0
+    redelivered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictFact:
+    """Two values for one identity: which row's value was kept and which was not."""
+
+    machine: str
+    sensor: str
+    time_us: int
+    kept: tuple[Source, int]
+    kept_value: float
+    lost: tuple[Source, int]
+    lost_value: float
+
+
+class TelemetryReader(Protocol):
+    """The reading side. Times are µs of event time, ranges half-open [from, to). Every method raises Unavailable."""
+
+    async def series(self, machine: str | None = None) -> list[Series]:
+        """Every sensor, by machine and name."""
+        ...
+
+    async def latest(self, machine: str) -> list[Latest]:
+        """The newest reading of each of the machine's sensors, by sensor."""
+        ...
+
+    async def readings(
+        self, machine: str, sensor: str, from_us: int, to_us: int, limit: int, *, newest: bool = False
+    ) -> Columns:
+        """At most `limit` readings in order of time: the range's first ones, or its last ones."""
+        ...
+
+    def columns(
+        self,
+        machine: str,
+        sensors: Sequence[str] | None = None,
+        from_us: int = BEGIN_US,
+        to_us: int = END_US,
+        *,
+        chunk: int = 100_000,
+    ) -> AsyncIterator[Columns]:
+        """The history in chunks of at most `chunk` rows (at least one a sensor), ordered by time across chunks.
+
+        A time never spans two chunks, so a chunk is a whole part of the grid's input. Sensors that the machine
+        lacks give no rows; None takes all.
+        """
+        ...
+
+    async def aggregates(self, machine: str, sensor: str, from_us: int, to_us: int) -> list[Aggregates]:
+        """Buckets that replaced raw rows at a full edge, one item a (unit, width). Raw rows outrank them."""
+        ...
+
+    async def scores(
+        self, machine: str, from_us: int, to_us: int, limit: int, *, newest: bool = False
+    ) -> list[Scores]:
+        """At most `limit` scored windows, one item for each model version, limit and set of sensors."""
+        ...
+
+    async def events(
+        self,
+        machine: str | None = None,
+        types: Sequence[str] = (),
+        since_us: int = BEGIN_US,
+        limit: int = 1000,
+        *,
+        after_seq: int | None = None,
+    ) -> list[StoredEvent]:
+        """Events that occurred at or after `since_us`, newest first; with `after_seq` in the store's order instead."""
+        ...
+
+    async def stored_ranges(self, edge: str | None = None) -> Mapping[Source, StoredRanges]:
+        """Which rows of which edge and epoch the store holds."""
+        ...
+
+    async def counters(self) -> Mapping[str, Counters]:
+        """Duplicates, conflicts and redelivered rows of each edge."""
+        ...
+
+    async def conflicts(self, limit: int = 1000) -> list[ConflictFact]:
+        """The newest conflicts (the store keeps the last 10,000)."""
+        ...
+
+    async def positions(self) -> Mapping[str, Mapping[str, int]]:
+        """Topic to the log position that the content covers, saved with it."""
+        ...
+
+
+class TelemetryStore(TelemetryReader, Protocol):
+    """Reading and writing. One process writes; any number read."""
+
+    async def write(self, entries: Sequence[Entry], /) -> WriteResult:
+        """Write content, row ranges and positions in one transaction: durable on return, or nothing of it is.
+
+        Rows of a range that is stored already change nothing, so any record may come again. If the caller is
+        cancelled the write may still complete. Raises Unavailable (locked, disk full: write the same again).
+        """
+        ...
+
+    def snapshot(self) -> AbstractAsyncContextManager[TelemetryReader]:
+        """A reader that sees the store as it is now, whatever is written meanwhile."""
+        ...
+
+
+@asynccontextmanager
+async def open_store(url: str, *, read_only: bool = False) -> AsyncIterator[TelemetryStore]:
+    """The store behind `url`: `sqlite:///PATH` (a relative path; four slashes for an absolute one).
+
+    Raises Misconfigured (unknown scheme, not a telemetry store), Unavailable (another process writes; not there yet).
+    """
+    match urlsplit(url).scheme:
+        case "sqlite":
+            from cloud.telemetry.sqlite import open_sqlite  # noqa: PLC0415 - a backend loads only when it is chosen
+
+            async with open_sqlite(url.removeprefix("sqlite:///"), read_only=read_only) as store:
+                yield store
+        case scheme:
+            raise Misconfigured(f"no telemetry store for {scheme!r} in {url!r}", hint="use sqlite:///PATH")

@@ -1,0 +1,217 @@
+"""The embedded telemetry store: one SQLite file in WAL mode, written by one process, read by any number.
+
+SQLite runs in a thread of its own, so that a commit's wait for the disk never holds the event loop. The writer
+holds a lock on `PATH.lock`; a second one gets Unavailable and no chance to write.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from cloud.telemetry import sqlite_read as read
+from cloud.telemetry.port import (
+    BEGIN_US,
+    END_US,
+    Columns,
+    ConflictFact,
+    Counters,
+    Entry,
+    Latest,
+    Series,
+    Source,
+    StoredEvent,
+    StoredRanges,
+    TelemetryReader,
+    WriteResult,
+)
+from cloud.telemetry.sqlite_schema import connect_reader, connect_writer, mapped
+from cloud.telemetry.sqlite_write import Writer
+from shared.errors import Misconfigured, Unavailable
+from shared.frames import Aggregates, Scores
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class SqliteReader:
+    """The queries of one connection, run one at a time in one thread."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+        self._path = path
+        self._db = connection
+        self._thread = thread
+
+    async def _run(
+        self, call: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        def work() -> T:
+            with mapped(self._path):
+                return call(self._db, *args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def series(self, machine: str | None = None) -> list[Series]:
+        """See the port."""
+        return await self._run(read.series, machine)
+
+    async def latest(self, machine: str) -> list[Latest]:
+        """See the port."""
+        return await self._run(read.latest, machine)
+
+    async def readings(
+        self, machine: str, sensor: str, from_us: int, to_us: int, limit: int, *, newest: bool = False
+    ) -> Columns:
+        """See the port."""
+        return await self._run(read.readings, machine, sensor, from_us, to_us, limit, newest=newest)
+
+    async def columns(
+        self,
+        machine: str,
+        sensors: Sequence[str] | None = None,
+        from_us: int = BEGIN_US,
+        to_us: int = END_US,
+        *,
+        chunk: int = 100_000,
+    ) -> AsyncIterator[Columns]:
+        """See the port."""
+        ids = await self._run(read.sensor_ids, machine, sensors)
+        at: int | None = from_us if ids else None
+        while at is not None:
+            part, at = await self._run(read.chunk, ids, at, to_us, chunk)
+            if len(part):
+                yield part
+
+    async def aggregates(self, machine: str, sensor: str, from_us: int, to_us: int) -> list[Aggregates]:
+        """See the port."""
+        return await self._run(read.aggregates, machine, sensor, from_us, to_us)
+
+    async def scores(
+        self, machine: str, from_us: int, to_us: int, limit: int, *, newest: bool = False
+    ) -> list[Scores]:
+        """See the port."""
+        return await self._run(read.scores, machine, from_us, to_us, limit, newest=newest)
+
+    async def events(
+        self,
+        machine: str | None = None,
+        types: Sequence[str] = (),
+        since_us: int = BEGIN_US,
+        limit: int = 1000,
+        *,
+        after_seq: int | None = None,
+    ) -> list[StoredEvent]:
+        """See the port."""
+        return await self._run(read.events, machine, types, since_us, limit, after_seq=after_seq)
+
+    async def stored_ranges(self, edge: str | None = None) -> Mapping[Source, StoredRanges]:
+        """See the port."""
+        return await self._run(read.stored_ranges, edge)
+
+    async def counters(self) -> Mapping[str, Counters]:
+        """See the port."""
+        return await self._run(read.counters)
+
+    async def conflicts(self, limit: int = 1000) -> list[ConflictFact]:
+        """See the port."""
+        return await self._run(read.conflicts, limit)
+
+    async def positions(self) -> Mapping[str, Mapping[str, int]]:
+        """See the port."""
+        return await self._run(read.positions)
+
+
+class SqliteStore(SqliteReader):
+    """The store; without a writer it refuses to write."""
+
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, thread: ThreadPoolExecutor, writer: Writer | None
+    ) -> None:
+        super().__init__(path, connection, thread)
+        self._writer = writer
+
+    async def write(self, entries: Sequence[Entry], /) -> WriteResult:
+        """See the port."""
+        writer = self._writer
+        if writer is None:
+            raise Misconfigured(
+                f"telemetry store {self._path} is open for reading", hint="only ingest writes it"
+            )
+        return await self._run(lambda _: writer.write(entries))
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[TelemetryReader]:
+        """A reader inside one read transaction. While it is open the WAL can't be folded into the file."""
+        async with _thread() as thread:
+            connection = await _connect(thread, connect_reader, self._path)
+            reader = SqliteReader(self._path, connection, thread)
+            try:
+                # BEGIN alone takes no snapshot: the first read does.
+                await reader._run(lambda db: db.execute("BEGIN"))  # noqa: SLF001 - own class
+                await reader.positions()
+                yield reader
+            finally:
+                thread.submit(connection.close)
+
+
+@asynccontextmanager
+async def open_sqlite(path: str | Path, *, read_only: bool) -> AsyncIterator[SqliteStore]:
+    """Open or make the file at `path`. Raises Unavailable, Misconfigured (see `open_store`)."""
+    place = Path(path)
+    async with _thread() as thread:
+        if read_only:
+            connection = await _connect(thread, connect_reader, place)
+            try:
+                yield SqliteStore(place, connection, thread, None)
+            finally:
+                thread.submit(connection.close)
+        else:
+            with _only_writer(place):
+                connection = await _connect(thread, connect_writer, place)
+                try:
+                    yield SqliteStore(place, connection, thread, Writer(connection))
+                finally:
+                    # The lock is given back only after the last write ended.
+                    await asyncio.wrap_future(thread.submit(connection.close))
+
+
+async def _connect(
+    thread: ThreadPoolExecutor, connect: Callable[[Path], sqlite3.Connection], path: Path
+) -> sqlite3.Connection:
+    return await asyncio.get_running_loop().run_in_executor(thread, connect, path)
+
+
+@asynccontextmanager
+async def _thread() -> AsyncIterator[ThreadPoolExecutor]:
+    """One thread for one connection; what it has begun ends before the block does."""
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="telemetry")
+    try:
+        yield thread
+    finally:
+        await asyncio.to_thread(thread.shutdown)
+
+
+@contextmanager
+def _only_writer(path: Path) -> Iterator[None]:
+    """Hold the writer's lock; the system frees it when the process dies, however it dies."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Misconfigured(
+            f"can't write beside {path}: {error.strerror}", hint="check the store's folder and its rights"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise Unavailable(f"another process writes the telemetry store {path}") from error
+    try:
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,133 @@
+"""The tables of the embedded telemetry store, and what SQLite's errors mean to a caller."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from shared.errors import Misconfigured, Unavailable
+
+SCHEMA_VERSION: Final = 1
+STORED: Final = 0
+REJECTED: Final = 1
+CONFLICTS_KEPT: Final = 10_000
+_BUSY_MS: Final = 5_000
+_JOURNAL_BYTES: Final = 64 * 1024 * 1024
+
+# `readings` is clustered on (series, time): a range of one sensor is one walk of the tree. `source` and `row` say
+# which edge's row is kept. Names, units and sources are interned, so that a reading takes about 40 bytes.
+SCHEMA: Final = """
+CREATE TABLE series (id INTEGER PRIMARY KEY, machine TEXT NOT NULL, sensor TEXT NOT NULL,
+    UNIQUE (machine, sensor)) STRICT;
+CREATE TABLE units (id INTEGER PRIMARY KEY, unit TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE sources (id INTEGER PRIMARY KEY, edge TEXT NOT NULL, epoch BLOB NOT NULL, UNIQUE (edge, epoch)) STRICT;
+CREATE TABLE readings (series INTEGER NOT NULL, time_us INTEGER NOT NULL, value REAL NOT NULL,
+    quality INTEGER NOT NULL, unit INTEGER NOT NULL, arrival_us INTEGER NOT NULL,
+    source INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (series, time_us)) STRICT, WITHOUT ROWID;
+CREATE TABLE aggregates (series INTEGER NOT NULL, width_us INTEGER NOT NULL, start_us INTEGER NOT NULL,
+    unit INTEGER NOT NULL, rows INTEGER NOT NULL, minimum REAL NOT NULL, maximum REAL NOT NULL, mean REAL NOT NULL,
+    source INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (series, width_us, start_us)) STRICT, WITHOUT ROWID;
+CREATE TABLE score_series (id INTEGER PRIMARY KEY, machine TEXT NOT NULL, version_hash TEXT NOT NULL,
+    UNIQUE (machine, version_hash)) STRICT;
+CREATE TABLE score_layouts (id INTEGER PRIMARY KEY, model TEXT NOT NULL, alarm_limit REAL NOT NULL,
+    sensors TEXT NOT NULL, UNIQUE (model, alarm_limit, sensors)) STRICT;
+CREATE TABLE scores (series INTEGER NOT NULL, time_us INTEGER NOT NULL, layout INTEGER NOT NULL, score REAL,
+    state INTEGER NOT NULL, contribution BLOB NOT NULL, expected BLOB NOT NULL,
+    source INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (series, time_us)) STRICT, WITHOUT ROWID;
+CREATE TABLE events (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, type TEXT NOT NULL, machine TEXT NOT NULL,
+    occurred_us INTEGER NOT NULL, json BLOB NOT NULL) STRICT;
+CREATE INDEX events_by_machine ON events (machine, occurred_us);
+CREATE INDEX events_by_time ON events (occurred_us);
+CREATE TABLE conflicts (seq INTEGER PRIMARY KEY, series INTEGER NOT NULL, time_us INTEGER NOT NULL,
+    kept_source INTEGER NOT NULL, kept_row INTEGER NOT NULL, kept_value REAL NOT NULL,
+    lost_source INTEGER NOT NULL, lost_row INTEGER NOT NULL, lost_value REAL NOT NULL) STRICT;
+CREATE TABLE row_ranges (source INTEGER NOT NULL, outcome INTEGER NOT NULL, first INTEGER NOT NULL,
+    last INTEGER NOT NULL, PRIMARY KEY (source, outcome, first)) STRICT, WITHOUT ROWID;
+CREATE TABLE counters (edge TEXT PRIMARY KEY, duplicates INTEGER NOT NULL, conflicts INTEGER NOT NULL,
+    redelivered INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE positions (topic TEXT NOT NULL, partition TEXT NOT NULL, offset INTEGER NOT NULL,
+    PRIMARY KEY (topic, partition)) STRICT, WITHOUT ROWID;
+"""
+
+_AWAY: Final = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+}
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors about the place (locked, full, gone) into Unavailable; the others are bugs and pass."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _AWAY:
+            raise Unavailable(f"telemetry store {path}: {error}") from error
+        if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+            raise Misconfigured(
+                f"telemetry store {path}: {error}",
+                hint="move the file away; `industrialmind rebuild telemetry` makes it again from the log",
+            ) from error
+        raise
+
+
+def connect_writer(path: Path) -> sqlite3.Connection:
+    """A connection that makes the tables if they are missing. WAL, and each commit is on the disk on return."""
+    with mapped(path):
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
+            connection.execute("PRAGMA cache_size = -32768")
+            if _version(connection) == 0 and not _tables(connection):
+                connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            _check(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """A connection that can't write. Raises Unavailable while no writer has made the store."""
+    if not path.exists():
+        raise Unavailable(f"telemetry store {path} is not there yet: `ingest` makes it")
+    with mapped(path):
+        connection = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+            _check(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _tables(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    version = _version(connection)
+    if version == SCHEMA_VERSION:
+        return
+    if version == 0 and not _tables(connection):
+        raise Unavailable(f"telemetry store {path} is still being made")
+    raise Misconfigured(
+        f"{path} is no telemetry store of schema {SCHEMA_VERSION} (it says {version})",
+        hint="give the store its own file, use the release that wrote it, or rebuild it from the log",
+    )

@@ -1,0 +1,343 @@
+"""What one write does inside its transaction: ranges first, then content by the identity rule."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Final
+
+import numpy as np
+import orjson
+
+from cloud.telemetry.port import Content, Entry, EventFact, Ints, WriteResult
+from cloud.telemetry.sqlite_schema import CONFLICTS_KEPT, REJECTED, STORED
+from shared.frames import Aggregates, Header, Readings, Scores
+from shared.ranges import Range, RangeSet
+
+_CACHED_IDS: Final = 100_000
+INSERT_READING: Final = (
+    "INSERT INTO readings (series, time_us, value, quality, unit, arrival_us, source, row)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (series, time_us) DO NOTHING"
+)
+_UPDATE_READING: Final = (
+    "UPDATE readings SET value = ?, quality = ?, unit = ?, arrival_us = ?, source = ?, row = ?"
+    " WHERE series = ? AND time_us = ?"
+)
+_OLD_READING: Final = (
+    "SELECT value, quality, unit, arrival_us, source, row FROM readings WHERE series = ? AND time_us = ?"
+)
+
+Reading = tuple[int, int, float, int, int, int, int, int]
+"""series, time_us, value, quality, unit, arrival_us, source, row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """The rows of a frame that are not stored yet: their numbers, and their places `at` in its columns."""
+
+    source: int
+    rows: Ints
+    at: Ints
+
+
+class Table:
+    """The statements of a table that is written a row at a time."""
+
+    def __init__(self, name: str, key: tuple[str, ...], columns: tuple[str, ...]) -> None:
+        kept = (*columns, "source", "row")
+        everything = (*key, *kept)
+        where = " AND ".join(f"{column} = ?" for column in key)
+        self.insert = (
+            f"INSERT INTO {name} ({', '.join(everything)})"  # noqa: S608 - own names
+            f" VALUES ({', '.join('?' * len(everything))}) ON CONFLICT DO NOTHING"
+        )
+        self.select = f"SELECT {', '.join(kept)} FROM {name} WHERE {where}"  # noqa: S608 - own names
+        self.update = f"UPDATE {name} SET {', '.join(f'{column} = ?' for column in kept)} WHERE {where}"  # noqa: S608 - own names
+
+
+_SCORES: Final = Table(
+    "scores", ("series", "time_us"), ("layout", "score", "state", "contribution", "expected")
+)
+_AGGREGATES: Final = Table(
+    "aggregates", ("series", "width_us", "start_us"), ("unit", "rows", "minimum", "maximum", "mean")
+)
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of the block, or nothing of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk ends the transaction by itself
+            connection.execute("ROLLBACK")
+        raise
+
+
+class Writer:
+    """The write side on one connection; its caches hold ids of committed rows only."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+        self._ids: dict[tuple[str, tuple[object, ...]], int] = {}
+        self._epochs: dict[int, bytes] = {}
+
+    def write(self, entries: Sequence[Entry]) -> WriteResult:
+        """Write all entries and their positions in one transaction."""
+        total = WriteResult()
+        try:
+            with transaction(self._db):
+                for entry in entries:
+                    self._entry(entry, total)
+                self._save_positions(entries)
+                self._db.execute(
+                    "DELETE FROM conflicts WHERE seq <= (SELECT max(seq) FROM conflicts) - ?",
+                    (CONFLICTS_KEPT,),
+                )
+        except BaseException:
+            self._forget()  # ids made in a transaction that did not commit are gone
+            raise
+        if len(self._ids) > _CACHED_IDS:
+            self._forget()
+        return total
+
+    def _forget(self) -> None:
+        self._ids.clear()
+        self._epochs.clear()
+
+    def _entry(self, entry: Entry, total: WriteResult) -> None:
+        result = WriteResult()
+        if entry.header is None:
+            if isinstance(entry.content, EventFact):
+                self._event(entry.content, result)
+        else:
+            self._edge_entry(entry.header, entry.content, result)
+        edge = entry.header.edge if entry.header is not None else ""
+        if result.duplicates or result.conflicts or result.redelivered:
+            self._db.execute(
+                "INSERT INTO counters VALUES (?, ?, ?, ?) ON CONFLICT (edge) DO UPDATE SET"
+                " duplicates = duplicates + excluded.duplicates, conflicts = conflicts + excluded.conflicts,"
+                " redelivered = redelivered + excluded.redelivered",
+                (edge, result.duplicates, result.conflicts, result.redelivered),
+            )
+        total.rows += result.rows
+        total.duplicates += result.duplicates
+        total.conflicts += result.conflicts
+        total.redelivered += result.redelivered
+        total.rejected += result.rejected
+
+    def _edge_entry(self, header: Header, content: Content | None, result: WriteResult) -> None:
+        source = self._id("sources", ("edge", "epoch"), (header.edge, header.epoch))
+        self._epochs[source] = header.epoch
+        ranges = self._fresh(source, header.first, header.last)
+        count = sum(last - first + 1 for first, last in ranges)
+        result.redelivered += header.count - count
+        if not ranges:
+            return
+        rows = np.concatenate([np.arange(first, last + 1, dtype=np.int64) for first, last in ranges])
+        fresh = Fresh(source, rows, rows - header.first)
+        match content:
+            case Readings():
+                self._readings(header.machine, content, fresh, result)
+            case Scores():
+                self._scores(header.machine, content, fresh, result)
+            case Aggregates():
+                self._aggregates(header.machine, content, fresh, result)
+            case EventFact():
+                self._event(content, result)
+            case None:
+                result.rejected += count
+        outcome = REJECTED if content is None else STORED
+        for first, last in ranges:
+            self._add_range(source, outcome, first, last)
+
+    def _readings(
+        self,
+        machine: str,
+        body: Readings,
+        fresh: Fresh,
+        result: WriteResult,
+    ) -> None:
+        series = np.array([self._series(machine, name) for name in body.sensor_names], np.int64)
+        units = np.array([self._id("units", ("unit",), (unit,)) for unit in body.units], np.int64)
+        sensor = body.sensor[fresh.at]
+        columns: Iterable[Reading] = zip(
+            series[sensor].tolist(),
+            body.time_us[fresh.at].tolist(),
+            body.value[fresh.at].tolist(),
+            body.quality[fresh.at].tolist(),
+            units[sensor].tolist(),
+            body.arrival_us[fresh.at].tolist(),
+            repeat(fresh.source),
+            fresh.rows.tolist(),
+            strict=False,
+        )
+        table = list(columns)
+        new = self._db.executemany(INSERT_READING, table).rowcount
+        result.rows += new
+        if new < len(table):  # the rare case: some identity was there already
+            for reading in table:
+                self._settle(reading, result)
+
+    def _settle(self, reading: Reading, result: WriteResult) -> None:
+        """Apply the identity rule to one row that was offered to the table."""
+        series, time_us, value, quality, unit, arrival_us, source, row = reading
+        old = self._db.execute(_OLD_READING, (series, time_us)).fetchone()
+        old_value, old_quality, old_unit, old_arrival, old_source, old_row = old
+        if (old_source, old_row) == (source, row):
+            return  # this very row is the one in the table
+        same = (old_value, old_quality, old_unit) == (value, quality, unit)
+        wins = (arrival_us, self._epoch(source), row) > (old_arrival, self._epoch(old_source), old_row)
+        # A winning duplicate is written too: only then does the outcome not depend on the order of three rows.
+        if wins:
+            self._db.execute(
+                _UPDATE_READING, (value, quality, unit, arrival_us, source, row, series, time_us)
+            )
+        if same:
+            result.duplicates += 1
+            return
+        result.conflicts += 1
+        new_side, old_side = (source, row, value), (old_source, old_row, old_value)
+        kept, lost = (new_side, old_side) if wins else (old_side, new_side)
+        self._db.execute(
+            "INSERT INTO conflicts (series, time_us, kept_source, kept_row, kept_value, lost_source, lost_row,"
+            " lost_value) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (series, time_us, *kept, *lost),
+        )
+
+    def _scores(
+        self,
+        machine: str,
+        body: Scores,
+        fresh: Fresh,
+        result: WriteResult,
+    ) -> None:
+        series = self._id("score_series", ("machine", "version_hash"), (machine, body.version_hash))
+        sensors = orjson.dumps(body.sensor_names).decode()
+        layout = self._id(
+            "score_layouts", ("model", "alarm_limit", "sensors"), (body.model, body.limit, sensors)
+        )
+        for row, at in zip(fresh.rows.tolist(), fresh.at.tolist(), strict=True):
+            values = (
+                layout,
+                float(body.score[at]),
+                int(body.state[at]),
+                body.contribution[at].astype("<f4").tobytes(),
+                body.expected[at].astype("<f8").tobytes(),
+            )
+            key = (series, int(body.time_us[at]))
+            self._upsert(_SCORES, key, values, (fresh.source, row), result)
+
+    def _aggregates(
+        self,
+        machine: str,
+        body: Aggregates,
+        fresh: Fresh,
+        result: WriteResult,
+    ) -> None:
+        for row, at in zip(fresh.rows.tolist(), fresh.at.tolist(), strict=True):
+            sensor = int(body.sensor[at])
+            key = (
+                self._series(machine, body.sensor_names[sensor]),
+                body.width_us,
+                int(body.start_us[at]),
+            )
+            values = (
+                self._id("units", ("unit",), (body.units[sensor],)),
+                int(body.rows[at]),
+                float(body.minimum[at]),
+                float(body.maximum[at]),
+                float(body.mean[at]),
+            )
+            self._upsert(_AGGREGATES, key, values, (fresh.source, row), result)
+
+    def _upsert(
+        self,
+        table: Table,
+        key: tuple[object, ...],
+        values: tuple[object, ...],
+        origin: tuple[int, int],
+        result: WriteResult,
+    ) -> None:
+        """Insert, or let the highest (epoch, row) win: scores and aggregates have no arrival time of their own."""
+        if self._db.execute(table.insert, (*key, *values, *origin)).rowcount:
+            result.rows += 1
+            return
+        *old_values, old_source, old_row = self._db.execute(table.select, key).fetchone()
+        if (self._epoch(origin[0]), origin[1]) > (self._epoch(old_source), old_row):
+            self._db.execute(table.update, (*values, *origin, *key))
+        # NaN is stored as NULL, and an unscored window told twice is a duplicate.
+        same = [None if value != value else value for value in values] == old_values  # noqa: PLR0124 - finds NaN
+        result.duplicates += same
+        result.conflicts += not same
+
+    def _event(self, fact: EventFact, result: WriteResult) -> None:
+        new = self._db.execute(
+            "INSERT INTO events (id, type, machine, occurred_us, json) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (fact.id, fact.type, fact.machine, fact.occurred_us, fact.json),
+        ).rowcount
+        result.rows += new
+        result.duplicates += 1 - new
+
+    def _series(self, machine: str, sensor: str) -> int:
+        return self._id("series", ("machine", "sensor"), (machine, sensor))
+
+    def _id(self, table: str, columns: tuple[str, ...], values: tuple[object, ...]) -> int:
+        """The id of an interned row, made when missing."""
+        found = self._ids.get((table, values))
+        if found is not None:
+            return found
+        names = ", ".join(columns)
+        marks = ", ".join("?" * len(columns))
+        where = " AND ".join(f"{name} = ?" for name in columns)
+        self._db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING", values)  # noqa: S608 - own names
+        row = self._db.execute(f"SELECT id FROM {table} WHERE {where}", values).fetchone()  # noqa: S608 - own names
+        self._ids[(table, values)] = int(row[0])
+        return int(row[0])
+
+    def _epoch(self, source: int) -> bytes:
+        if source not in self._epochs:
+            row = self._db.execute("SELECT epoch FROM sources WHERE id = ?", (source,)).fetchone()
+            self._epochs[source] = bytes(row[0])
+        return self._epochs[source]
+
+    def _fresh(self, source: int, first: int, last: int) -> list[Range]:
+        """The parts of a range that are not in the store yet."""
+        held = RangeSet()
+        for outcome in (STORED, REJECTED):
+            for low, high in self._touching(source, outcome, first, last):
+                held.add(low, high)
+        return held.gaps(first, last)
+
+    def _touching(self, source: int, outcome: int, first: int, last: int) -> list[Range]:
+        """The stored ranges that overlap or adjoin `first` to `last`."""
+        return self._db.execute(
+            "SELECT first, last FROM row_ranges WHERE source = ?1 AND outcome = ?2 AND first <= ?4 + 1"
+            " AND last >= ?3 - 1 AND first >= coalesce((SELECT max(first) FROM row_ranges"
+            " WHERE source = ?1 AND outcome = ?2 AND first <= ?3), 0)",
+            (source, outcome, first, last),
+        ).fetchall()
+
+    def _add_range(self, source: int, outcome: int, first: int, last: int) -> None:
+        touching = self._touching(source, outcome, first, last)
+        low = min([first, *(old for old, _ in touching)])
+        high = max([last, *(old for _, old in touching)])
+        self._db.execute(
+            "DELETE FROM row_ranges WHERE source = ? AND outcome = ? AND first BETWEEN ? AND ?",
+            (source, outcome, low, high),
+        )
+        self._db.execute("INSERT INTO row_ranges VALUES (?, ?, ?, ?)", (source, outcome, low, high))
+
+    def _save_positions(self, entries: Sequence[Entry]) -> None:
+        ends: dict[tuple[str, str], int] = {}
+        for entry in entries:
+            place = (entry.record.topic, entry.record.partition)
+            ends[place] = max(ends.get(place, 0), entry.record.offset)
+        self._db.executemany(
+            "INSERT INTO positions VALUES (?, ?, ?) ON CONFLICT (topic, partition) DO UPDATE"
+            " SET offset = max(offset, excluded.offset)",
+            [(topic, partition, offset) for (topic, partition), offset in ends.items()],
+        )

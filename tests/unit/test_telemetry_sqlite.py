@@ -1,0 +1,138 @@
+"""The embedded store where it meets the disk: full, locked, foreign files, death in the middle of a write."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cloud.telemetry.port import Entry, EventFact, Source, open_store
+from cloud.telemetry.sqlite import SqliteStore
+from cloud.telemetry.sqlite_schema import connect_writer
+from shared.errors import Misconfigured, Unavailable
+from shared.eventlog import Stored
+from shared.frames import Header, Kind
+from shared.names import MACHINE_EVENTS
+
+EPOCH = b"e" * 16
+
+
+def event(row: int, size: int = 10) -> Entry:
+    record = Stored(MACHINE_EVENTS, "pump-1", b"", {}, "0", row, 0)
+    header = Header("s1", "edge-1", "pump-1", Kind.EVENT, EPOCH, row, 1)
+    return Entry(record, header, EventFact(f"id-{row}", "x", "pump-1", row, b"x" * size))
+
+
+async def test_a_full_disk_is_unavailable_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    async with open_store(f"sqlite:///{tmp_path}/t.db") as store:
+        assert isinstance(store, SqliteStore)
+        await store.write([event(1)])
+        pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+        store._db.execute(f"PRAGMA max_page_count = {pages + 5}")
+        with pytest.raises(Unavailable):
+            await store.write([event(2), event(3, 200_000)])
+        assert [e.fact.id for e in await store.events()] == ["id-1"]
+        store._db.execute("PRAGMA max_page_count = 1000000")
+        assert (await store.write([event(2), event(3, 200_000)])).rows == 2
+        assert list((await store.stored_ranges())[Source("edge-1", EPOCH)].stored) == [(1, 3)]
+
+
+async def test_a_lock_held_by_another_program_is_unavailable(tmp_path: Path) -> None:
+    async with open_store(f"sqlite:///{tmp_path}/t.db") as store:
+        assert isinstance(store, SqliteStore)
+        store._db.execute("PRAGMA busy_timeout = 1")
+        other = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable):
+            await store.write([event(1)])
+        other.execute("ROLLBACK")
+        other.close()
+        assert (await store.write([event(1)])).rows == 1
+
+
+@pytest.mark.parametrize("content", [b"this is not a database at all" * 100, None, 7])
+async def test_a_foreign_file_is_misconfigured(tmp_path: Path, content: bytes | int | None) -> None:
+    path = tmp_path / "t.db"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        connection = sqlite3.connect(path)
+        connection.execute(
+            "CREATE TABLE other (x)" if content is None else f"PRAGMA user_version = {content}"
+        )
+        connection.close()
+    for read_only in (False, True):
+        with pytest.raises(Misconfigured):
+            async with open_store(f"sqlite:///{path}", read_only=read_only):
+                pass
+
+
+async def test_a_reader_waits_while_the_file_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "t.db").touch()
+    with pytest.raises(Unavailable):
+        async with open_store(f"sqlite:///{tmp_path}/t.db", read_only=True):
+            pass
+
+
+async def test_a_folder_that_cannot_be_made_is_misconfigured(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Misconfigured):
+        async with open_store(f"sqlite:///{tmp_path}/file/t.db"):
+            pass
+
+
+async def test_a_bug_is_not_taken_for_an_outage(tmp_path: Path) -> None:
+    async with open_store(f"sqlite:///{tmp_path}/t.db") as store:
+        assert isinstance(store, SqliteStore)
+        store._db.execute("DROP TABLE events")
+        with pytest.raises(sqlite3.OperationalError):
+            await store.events()
+
+
+def test_the_commit_waits_for_the_disk(tmp_path: Path) -> None:
+    connection = connect_writer(tmp_path / "t.db")
+    assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+    assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    connection.close()
+
+
+CHILD = """
+import asyncio, sys
+sys.path.insert(0, sys.argv[2])
+from tests.unit.test_telemetry_sqlite import event
+from cloud.telemetry.port import open_store
+async def main():
+    async with open_store(f"sqlite:///{sys.argv[1]}") as store:
+        row = 1
+        while True:
+            await store.write([event(row + i) for i in range(20)])
+            row += 20
+            print(row - 1, flush=True)
+asyncio.run(main())
+"""
+
+
+async def test_after_kill_9_all_confirmed_rows_are_there_and_no_batch_is_half_there(tmp_path: Path) -> None:
+    root = str(Path(__file__).parents[2])
+    confirmed = 0
+    with subprocess.Popen(  # noqa: ASYNC220 - a real process to kill
+        [sys.executable, "-c", CHILD, str(tmp_path / "t.db"), root], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        for _ in range(10):
+            confirmed = int(await asyncio.to_thread(child.stdout.readline))
+        os.kill(child.pid, signal.SIGKILL)
+        tail = child.stdout.read().split()
+        confirmed = max([confirmed, *(int(line) for line in tail)])
+    async with open_store(f"sqlite:///{tmp_path}/t.db") as store:
+        [ranges] = (await store.stored_ranges()).values()
+        [(first, last)] = list(ranges.stored)
+        assert first == 1
+        assert last >= confirmed
+        assert last % 20 == 0
+        assert len(await store.events(limit=last + 100)) == last
+        assert (await store.positions())[MACHINE_EVENTS]["0"] == last
