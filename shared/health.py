@@ -96,8 +96,8 @@ def respond(
             ("200 OK", text, b"ok\n") if probes[path] else ("503 Service Unavailable", text, b"not ready\n")
         )
     if path == "/metrics":
-        given = headers.get("authorization", "").removeprefix("Bearer ")
-        if not token or not hmac.compare_digest(given.encode(), token.encode()):
+        given = headers.get("authorization", "")
+        if not token or not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
             return "401 Unauthorized", text, b"a bearer token is needed\n"
         return "200 OK", "text/plain; version=0.0.4; charset=utf-8", generate_latest(registry)
     return "404 Not Found", text, b"/livez /readyz /startupz /metrics\n"

@@ -11,9 +11,6 @@ from shared.checksum import HOUR_US, readings_hashes, row_hashes, sensor_seed, t
 from shared.frames import Kind, Readings
 from tests.golden.frame_samples import SAMPLES
 
-BODY = SAMPLES[Kind.READINGS][1]
-assert isinstance(BODY, Readings)
-
 
 def one(time_us: int, value: float, quality: int, sensor: str = "flow", unit: str = "m3/h") -> int:
     seed = np.array([sensor_seed("pump-01", sensor, unit)], np.uint64)
@@ -23,8 +20,8 @@ def one(time_us: int, value: float, quality: int, sensor: str = "flow", unit: st
 
 def test_fingerprints_are_the_same_for_ever() -> None:
     """Edges in the field and the cloud compare these numbers across releases."""
-    assert sensor_seed("pump-01", "flow", "m3/h") == 0x9c52a152d493b72d
-    assert one(1_700_000_000_000_000, 3.25, 0) == 0xf6d872b037a74aee
+    assert sensor_seed("pump-01", "flow", "m3/h") == 0x9C52A152D493B72D
+    assert one(1_700_000_000_000_000, 3.25, 0) == 0xF6D872B037A74AEE
 
 
 def test_each_part_of_a_reading_changes_its_fingerprint() -> None:
@@ -40,10 +37,11 @@ def test_negative_zero_counts_as_zero() -> None:
 
 
 def test_a_frames_rows_hash_as_single_rows_do() -> None:
-    got = readings_hashes("pump-01", BODY).tolist()
-    assert got == [
-        one(int(t), float(v), int(q), BODY.sensor_names[s], BODY.units[s])
-        for s, t, v, q in zip(BODY.sensor, BODY.time_us, BODY.value, BODY.quality, strict=True)
+    body = SAMPLES[Kind.READINGS][1]
+    assert isinstance(body, Readings)
+    assert readings_hashes("pump-01", body).tolist() == [
+        one(int(t), float(v), int(q), body.sensor_names[s], body.units[s])
+        for s, t, v, q in zip(body.sensor, body.time_us, body.value, body.quality, strict=True)
     ]
 
 

@@ -146,7 +146,8 @@ def told(version: object, data: object, **envelope: object) -> bytes:
 def test_each_old_version_is_brought_up_step_by_step(version: int, data: dict[str, Any]) -> None:
     event = parse_event(told(version, data), LOCAL, LOCAL_UPCASTS)
     assert isinstance(event, Renamed)
-    assert (event.celsius, event.note, event.occurred_at) == (pytest.approx(100), "", NOON)
+    assert event.celsius == pytest.approx(100)
+    assert (event.note, event.occurred_at) == ("", NOON)
 
 
 NEWEST = {"celsius": 1, "note": ""}

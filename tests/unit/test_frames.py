@@ -1,6 +1,7 @@
 """The codec: golden bytes of every kind, and every rule that a frame can break."""
 
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,9 +36,9 @@ def readings_of(kind: Kind = Kind.READINGS) -> Readings:
     return body
 
 
-def built(raw: bytes, kind: int = Kind.READINGS, **fields: object) -> bytes:
+def built(raw: bytes, kind: int = Kind.READINGS, **fields: Any) -> bytes:  # noqa: ANN401 - any field
     """A frame with this encoded body and a right checksum; `fields` spoil it."""
-    made: dict[str, object] = {
+    made: dict[str, Any] = {
         "version": VERSION,
         "kind": int(kind),
         "site": "plant-a",
@@ -50,7 +51,7 @@ def built(raw: bytes, kind: int = Kind.READINGS, **fields: object) -> bytes:
         "body": raw,
         **fields,
     }
-    return pb.Frame(**made).SerializeToString()  # type: ignore[arg-type]
+    return pb.Frame(**made).SerializeToString()
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -115,7 +116,7 @@ def test_encode_refuses_what_can_not_be_a_frame(spoiled: Header, body: Body) -> 
         ({"count": 3}, "says 3 rows and holds 4"),
     ],
 )
-def test_decode_rejects_a_header_that_breaks_a_rule(fields: dict[str, object], reason: str) -> None:
+def test_decode_rejects_a_header_that_breaks_a_rule(fields: dict[str, Any], reason: str) -> None:
     with pytest.raises(Rejected, match=reason):
         decode(built(encode_body(readings_of()), **fields))
 
@@ -140,7 +141,7 @@ def test_a_reader_passes_over_fields_of_a_later_release() -> None:
 
 F8 = np.array([1.0, 2.0]).astype("<f8").tobytes()
 F4 = np.array([1.0, 2.0]).astype("<f4").tobytes()
-TWO_READINGS = {
+TWO_READINGS: dict[str, Any] = {
     "sensor_names": ["a"],
     "units": ["V"],
     "sensor": [0, 0],
@@ -148,7 +149,7 @@ TWO_READINGS = {
     "arrival_delta": [1, 1],
     "value": F8,
 }
-TWO_SCORES = {
+TWO_SCORES: dict[str, Any] = {
     "sensor_names": ["a"],
     "time_delta": [1, 1],
     "score": F4,
@@ -156,7 +157,7 @@ TWO_SCORES = {
     "contribution": F4,
     "expected": F8,
 }
-TWO_BUCKETS = {
+TWO_BUCKETS: dict[str, Any] = {
     "sensor_names": ["a"],
     "units": ["V"],
     "width_us": 10,
@@ -188,11 +189,11 @@ TWO_BUCKETS = {
         {"value": b""},
     ],
 )
-def test_readings_that_break_a_rule_are_rejected(spoil: dict[str, object]) -> None:
-    whole = decode_body(Kind.READINGS, pb.Readings(**TWO_READINGS).SerializeToString())  # type: ignore[arg-type]
+def test_readings_that_break_a_rule_are_rejected(spoil: dict[str, Any]) -> None:
+    whole = decode_body(Kind.READINGS, pb.Readings(**TWO_READINGS).SerializeToString())
     assert len(whole) == 2
     with pytest.raises(Rejected):
-        decode_body(Kind.READINGS, pb.Readings(**{**TWO_READINGS, **spoil}).SerializeToString())  # type: ignore[arg-type]
+        decode_body(Kind.READINGS, pb.Readings(**{**TWO_READINGS, **spoil}).SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -208,10 +209,10 @@ def test_readings_that_break_a_rule_are_rejected(spoil: dict[str, object]) -> No
         {"expected": F8[:8]},
     ],
 )
-def test_scores_that_break_a_rule_are_rejected(spoil: dict[str, object]) -> None:
-    assert len(decode_body(Kind.SCORES, pb.Scores(**TWO_SCORES).SerializeToString())) == 2  # type: ignore[arg-type]
+def test_scores_that_break_a_rule_are_rejected(spoil: dict[str, Any]) -> None:
+    assert len(decode_body(Kind.SCORES, pb.Scores(**TWO_SCORES).SerializeToString())) == 2
     with pytest.raises(Rejected):
-        decode_body(Kind.SCORES, pb.Scores(**{**TWO_SCORES, **spoil}).SerializeToString())  # type: ignore[arg-type]
+        decode_body(Kind.SCORES, pb.Scores(**{**TWO_SCORES, **spoil}).SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -229,10 +230,10 @@ def test_scores_that_break_a_rule_are_rejected(spoil: dict[str, object]) -> None
         {"mean": np.array([1.0, np.nan]).astype("<f8").tobytes()},
     ],
 )
-def test_aggregates_that_break_a_rule_are_rejected(spoil: dict[str, object]) -> None:
-    assert len(decode_body(Kind.AGGREGATE, pb.Aggregates(**TWO_BUCKETS).SerializeToString())) == 2  # type: ignore[arg-type]
+def test_aggregates_that_break_a_rule_are_rejected(spoil: dict[str, Any]) -> None:
+    assert len(decode_body(Kind.AGGREGATE, pb.Aggregates(**TWO_BUCKETS).SerializeToString())) == 2
     with pytest.raises(Rejected):
-        decode_body(Kind.AGGREGATE, pb.Aggregates(**{**TWO_BUCKETS, **spoil}).SerializeToString())  # type: ignore[arg-type]
+        decode_body(Kind.AGGREGATE, pb.Aggregates(**{**TWO_BUCKETS, **spoil}).SerializeToString())
 
 
 @pytest.mark.parametrize("kind", Kind)
