@@ -228,17 +228,13 @@ async def test_closing_fails_publishes_that_still_wait(broker: Broker) -> None:
 
 
 async def test_a_silent_server_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.paho.CONNECT_SECONDS", 0.2)
-
-    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, open_mqtt(f"mqtt://127.0.0.1:{port}", client_id="c") as waiting:
-        with pytest.raises(Unavailable, match="does not answer"):
-            await waiting.wait_connected(2)
+    monkeypatch.setattr("shared.paho.CONNECT_SECONDS", 0.05)
+    monkeypatch.setattr("shared.paho._TICK_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"mqtt://127.0.0.1:{silent.getsockname()[1]}"
+        async with open_mqtt(url, client_id="c") as waiting:
+            with pytest.raises(Unavailable, match="does not answer"):
+                await waiting.wait_connected(0.3)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "mqtt://", "127.0.0.1:1883"])
