@@ -13,7 +13,7 @@ from shared.errors import Rejected
 Kind = Literal["fault", "sensor-fault", "look-alike"]
 
 HOT_DAY_DEGC: Final = 1.5  # a severity
-NEW_PRODUCT_SHARE: Final = 0.03  # less load a severity
+NEW_PRODUCT_SHARE: Final = 0.02  # less load a severity
 FILTER_SHARE: Final = 0.25  # of a sigma a severity: maintenance, no defect
 SPIKE_SIGMAS: Final = 3.0  # a spike is this many times the severity
 SPIKE_PROBABILITY: Final = 0.03

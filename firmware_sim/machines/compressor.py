@@ -18,13 +18,13 @@ def physics(x: Inputs) -> dict[str, Array]:
     pressure = network * running - 0.35 * capacity * running
     # Adiabatic work of compression with k = 0.286 (ISO 1217), absolute pressures.
     work = (pressure + 1.0) ** 0.286 - 1.0
-    heat = lag(running * (0.35 + 0.65 * capacity) * work / 0.82, 140.0, x.dt_s)
+    heat = lag(running * (0.35 + 0.65 * capacity) * work / 0.82, 100.0, x.dt_s)
     return {
         "capacity": 100.0 * capacity,
         "air-flow": 780.0 * capacity * (1.0 - 0.012 * pressure),
         "discharge-pressure": pressure,
         "motor-current": 14.0 * running + 92.0 * capacity * work,
-        "oil-temp": x.ambient * 0.85 + 6.0 + 46.0 * heat,
+        "oil-temp": x.ambient * 0.85 + 24.0 + 24.0 * heat,
         "separator-drop": 310.0 * capacity**2 + 2.0 * x.wear,
         "vibration": 0.5 * running + 1.9 * capacity + 0.12 * x.wear * running,
         "ambient-temp": x.ambient,
@@ -44,7 +44,7 @@ COMPRESSOR = MachineType(
         Sensor("vibration", units.MILLIMETRE_PER_SECOND, 0.08, floor=0.0),
         Sensor("ambient-temp", units.DEGREE_CELSIUS, 0.15, noise_tau_s=5.0),
     ),
-    load=Duty(levels=(0.65, 0.85, 1.00, 0.75, 0.90), dwells_s=(240, 300, 240, 300, 300), tau_s=6.0),
+    load=Duty(levels=(0.72, 0.86, 1.00, 0.79, 0.93), dwells_s=(240, 300, 240, 300, 300), tau_s=6.0),
     feed=Duty(levels=(0.95, 1.08, 1.02), dwells_s=(660, 540, 720), tau_s=20.0),
     physics=physics,
     faults={

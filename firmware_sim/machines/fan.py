@@ -17,11 +17,12 @@ def physics(x: Inputs) -> dict[str, Array]:
     power = density * speed**2 * (0.35 * speed + 0.65 * volume)
     return {
         "speed": 1480.0 * speed,
+        "damper": 100.0 * x.feed,
         "air-flow": 9200.0 * volume,
         "static-pressure": 1150.0 * pressure,
         "motor-current": 3.5 * running + 19.0 * power,
         "vibration": 0.2 * running + 1.6 * speed**2 + 0.1 * x.wear * speed,
-        "bearing-temp": x.ambient + 19.0 * lag(speed**1.5, 130.0, x.dt_s) + 0.3 * x.wear,
+        "bearing-temp": x.ambient + 11.0 * lag(speed**1.5, 90.0, x.dt_s) + 0.3 * x.wear,
         "ambient-temp": x.ambient,
     }
 
@@ -31,14 +32,15 @@ FAN = MachineType(
     title="Extraction fan",
     sensors=(
         Sensor("speed", units.RPM, 2.0, floor=0.0),
-        Sensor("air-flow", units.CUBIC_METRE_PER_HOUR, 45.0, floor=0.0),
-        Sensor("static-pressure", units.PASCAL, 6.0, floor=0.0),
-        Sensor("motor-current", units.AMPERE, 0.1, floor=0.0),
+        Sensor("damper", units.PERCENT, 0.25),
+        Sensor("air-flow", units.CUBIC_METRE_PER_HOUR, 60.0, floor=0.0),
+        Sensor("static-pressure", units.PASCAL, 8.0, floor=0.0),
+        Sensor("motor-current", units.AMPERE, 0.15, floor=0.0),
         Sensor("vibration", units.MILLIMETRE_PER_SECOND, 0.06, floor=0.0),
         Sensor("bearing-temp", units.DEGREE_CELSIUS, 0.25, noise_tau_s=5.0, fault_tau_s=60.0),
         Sensor("ambient-temp", units.DEGREE_CELSIUS, 0.15, noise_tau_s=5.0),
     ),
-    load=Duty(levels=(0.75, 0.90, 1.00, 0.82), dwells_s=(420, 480, 420, 360), tau_s=12.0, wander=0.004),
+    load=Duty(levels=(0.85, 0.95, 1.00, 0.90), dwells_s=(420, 480, 420, 360), tau_s=12.0, wander=0.004),
     feed=Duty(levels=(1.00, 0.90, 0.95), dwells_s=(780, 600, 660), tau_s=15.0, wander=0.008),
     physics=physics,
     faults={
@@ -54,14 +56,14 @@ FAN = MachineType(
             gains={"bearing-temp": 1.5, "motor-current": 0.5}, first=("bearing-temp", "motor-current")
         ),
         Fault.BLOCKAGE: Signature(
-            gains={"air-flow": -1.3, "static-pressure": 1.1, "motor-current": -0.8},
+            gains={"air-flow": -1.4, "static-pressure": 1.3, "motor-current": -1.0},
             first=("air-flow", "static-pressure", "motor-current"),
-            load_power=1.0,
+            load_power=0.5,
         ),
         Fault.LEAKAGE: Signature(
-            gains={"static-pressure": -1.3, "air-flow": 0.9, "motor-current": 0.6},
+            gains={"static-pressure": -1.3, "air-flow": 1.1, "motor-current": 0.7},
             first=("static-pressure", "air-flow", "motor-current"),
-            load_power=1.0,
+            load_power=0.5,
         ),
     },
     filter_change={"air-flow": 1.0, "static-pressure": -0.7, "motor-current": 0.4},

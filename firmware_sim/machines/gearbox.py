@@ -20,7 +20,7 @@ def physics(x: Inputs) -> dict[str, Array]:
         "mass-flow": 320.0 * throughput,
         "torque": torque,
         "motor-current": 6.0 * running + 26.0 * torque * speed / 480.0,
-        "oil-temp": x.ambient + 27.0 * loss + 0.3 * x.wear,
+        "oil-temp": x.ambient + 17.0 * loss + 0.3 * x.wear,
         "oil-pressure": running * (1.4 + 1.1 * speed),
         "vibration": 0.3 * running + 0.9 * speed + torque / 600.0 + 0.12 * x.wear * running,
         "ambient-temp": x.ambient,

@@ -18,7 +18,7 @@ def physics(x: Inputs) -> dict[str, Array]:
         "discharge-pressure": 0.4 + 5.9 * speed**2 - 1.3 * relative_flow**2,
         "motor-current": 5.0 * idle + 6.0 * speed**3 + 12.0 * speed**2 * relative_flow,
         "vibration": 0.15 * idle + 1.5 * speed**2 + 0.09 * x.wear * speed,
-        "bearing-temp": x.ambient + 24.0 * lag(speed**2, 150.0, x.dt_s) + 0.3 * x.wear,
+        "bearing-temp": x.ambient + 18.0 * lag(speed**2, 150.0, x.dt_s) + 0.3 * x.wear,
         "ambient-temp": x.ambient,
     }
 

@@ -13,13 +13,13 @@ def physics(x: Inputs) -> dict[str, Array]:
     running = np.minimum(speed / 0.15, 1.0)
     cutting = x.feed * speed
     friction = speed**1.5
-    heat = lag(0.6 * friction + 0.4 * cutting, 120.0, x.dt_s)
+    heat = lag(0.6 * friction + 0.4 * cutting, 60.0, x.dt_s)
     return {
         "speed": 12_000.0 * speed,
         "motor-power": 0.8 * friction + 7.5 * cutting,
         "torque": running * (1.2 + 6.0 * x.feed),
         "vibration": 0.1 * running + 0.7 * speed**2 + 0.45 * x.feed * running + 0.07 * x.wear * speed,
-        "bearing-temp": x.ambient + 18.0 * heat + 0.3 * x.wear,
+        "bearing-temp": x.ambient + 6.0 * heat + 0.3 * x.wear,
         "coolant-flow": running * (22.0 + 4.0 * x.feed),
         "coolant-pressure": running * (18.0 + 5.0 * x.feed + 1.2 * x.feed**2),
         "ambient-temp": x.ambient,
@@ -33,14 +33,14 @@ SPINDLE = MachineType(
         Sensor("speed", units.RPM, 12.0, floor=0.0),
         Sensor("motor-power", units.KILOWATT, 0.05, floor=0.0),
         Sensor("torque", units.NEWTON_METRE, 0.05, floor=0.0),
-        Sensor("vibration", units.MILLIMETRE_PER_SECOND, 0.03, floor=0.0),
-        Sensor("bearing-temp", units.DEGREE_CELSIUS, 0.2, noise_tau_s=5.0, fault_tau_s=45.0),
+        Sensor("vibration", units.MILLIMETRE_PER_SECOND, 0.04, floor=0.0),
+        Sensor("bearing-temp", units.DEGREE_CELSIUS, 0.25, noise_tau_s=5.0, fault_tau_s=45.0),
         Sensor("coolant-flow", units.LITRE_PER_MINUTE, 0.2, floor=0.0),
         Sensor("coolant-pressure", units.BAR, 0.15, floor=0.0),
         Sensor("ambient-temp", units.DEGREE_CELSIUS, 0.15, noise_tau_s=5.0),
     ),
-    load=Duty(levels=(0.60, 0.80, 1.00, 0.70), dwells_s=(210, 240, 180, 240), tau_s=4.0, wander=0.003),
-    feed=Duty(levels=(0.60, 1.00, 0.80), dwells_s=(270, 330, 300), tau_s=5.0, wander=0.015),
+    load=Duty(levels=(0.70, 0.85, 1.00, 0.78), dwells_s=(210, 240, 180, 240), tau_s=4.0, wander=0.003),
+    feed=Duty(levels=(0.75, 1.00, 0.87), dwells_s=(270, 330, 300), tau_s=5.0, wander=0.01),
     physics=physics,
     faults={
         Fault.BEARING_WEAR: Signature(
