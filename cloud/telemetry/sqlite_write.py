@@ -11,11 +11,12 @@ import numpy as np
 import orjson
 
 from cloud.telemetry.port import Content, Entry, EventFact, Ints, WriteResult
+from cloud.telemetry.sqlite_ranges import RowRanges
 from cloud.telemetry.sqlite_schema import CONFLICTS_KEPT, REJECTED, STORED
 from shared.frames import Aggregates, Header, Readings, Scores
-from shared.ranges import Range, RangeSet
 
 _CACHED_IDS: Final = 100_000
+_POOL_ROWS: Final = 2_000
 INSERT_READING: Final = (
     "INSERT INTO readings (series, time_us, value, quality, unit, arrival_us, source, row)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (series, time_us) DO NOTHING"
@@ -84,55 +85,58 @@ class Writer:
         self._db = connection
         self._ids: dict[tuple[str, tuple[object, ...]], int] = {}
         self._epochs: dict[int, bytes] = {}
+        self._ranges = RowRanges(connection)
+        self._pool: list[tuple[list[Reading], WriteResult]] = []
 
     def write(self, entries: Sequence[Entry]) -> WriteResult:
-        """Write all entries and their positions in one transaction."""
-        total = WriteResult()
+        """Write all entries, their row ranges and their positions in one transaction."""
         try:
             with transaction(self._db):
-                for entry in entries:
-                    self._entry(entry, total)
-                self._save_positions(entries)
-                self._db.execute(
-                    "DELETE FROM conflicts WHERE seq <= (SELECT max(seq) FROM conflicts) - ?",
-                    (CONFLICTS_KEPT,),
-                )
+                results = self._write(entries)
         except BaseException:
-            self._forget()  # ids made in a transaction that did not commit are gone
+            self._forget()  # ids and ranges of a transaction that did not commit are not there
             raise
         if len(self._ids) > _CACHED_IDS:
             self._forget()
-        return total
+        return _total(results.values())
 
     def _forget(self) -> None:
         self._ids.clear()
         self._epochs.clear()
+        self._ranges.forget()
+        self._pool.clear()
 
-    def _entry(self, entry: Entry, total: WriteResult) -> None:
-        result = WriteResult()
-        if entry.header is None:
-            if isinstance(entry.content, EventFact):
+    def _write(self, entries: Sequence[Entry]) -> dict[str, WriteResult]:
+        results: dict[str, WriteResult] = {}
+        for entry in entries:
+            edge = entry.header.edge if entry.header is not None else ""
+            result = results.setdefault(edge, WriteResult())
+            if entry.header is not None:
+                self._edge_entry(entry.header, entry.content, result)
+            elif isinstance(entry.content, EventFact):
                 self._event(entry.content, result)
-        else:
-            self._edge_entry(entry.header, entry.content, result)
-        edge = entry.header.edge if entry.header is not None else ""
-        if result.duplicates or result.conflicts or result.redelivered:
-            self._db.execute(
-                "INSERT INTO counters VALUES (?, ?, ?, ?) ON CONFLICT (edge) DO UPDATE SET"
-                " duplicates = duplicates + excluded.duplicates, conflicts = conflicts + excluded.conflicts,"
-                " redelivered = redelivered + excluded.redelivered",
-                (edge, result.duplicates, result.conflicts, result.redelivered),
-            )
-        total.rows += result.rows
-        total.duplicates += result.duplicates
-        total.conflicts += result.conflicts
-        total.redelivered += result.redelivered
-        total.rejected += result.rejected
+        self._flush()
+        self._ranges.save()
+        self._save_positions(entries)
+        self._db.executemany(
+            "INSERT INTO counters VALUES (?, ?, ?, ?) ON CONFLICT (edge) DO UPDATE SET"
+            " duplicates = duplicates + excluded.duplicates, conflicts = conflicts + excluded.conflicts,"
+            " redelivered = redelivered + excluded.redelivered",
+            [
+                (edge, r.duplicates, r.conflicts, r.redelivered)
+                for edge, r in results.items()
+                if r.duplicates or r.conflicts or r.redelivered
+            ],
+        )
+        self._db.execute(
+            "DELETE FROM conflicts WHERE seq <= (SELECT max(seq) FROM conflicts) - ?", (CONFLICTS_KEPT,)
+        )
+        return results
 
     def _edge_entry(self, header: Header, content: Content | None, result: WriteResult) -> None:
         source = self._id("sources", ("edge", "epoch"), (header.edge, header.epoch))
         self._epochs[source] = header.epoch
-        ranges = self._fresh(source, header.first, header.last)
+        ranges = self._ranges.fresh(source, header.first, header.last)
         count = sum(last - first + 1 for first, last in ranges)
         result.redelivered += header.count - count
         if not ranges:
@@ -150,9 +154,8 @@ class Writer:
                 self._event(content, result)
             case None:
                 result.rejected += count
-        outcome = REJECTED if content is None else STORED
         for first, last in ranges:
-            self._add_range(source, outcome, first, last)
+            self._ranges.add(source, REJECTED if content is None else STORED, first, last)
 
     def _readings(
         self,
@@ -164,7 +167,7 @@ class Writer:
         series = np.array([self._series(machine, name) for name in body.sensor_names], np.int64)
         units = np.array([self._id("units", ("unit",), (unit,)) for unit in body.units], np.int64)
         sensor = body.sensor[fresh.at]
-        columns: Iterable[Reading] = zip(
+        rows: Iterable[Reading] = zip(
             series[sensor].tolist(),
             body.time_us[fresh.at].tolist(),
             body.value[fresh.at].tolist(),
@@ -175,12 +178,21 @@ class Writer:
             fresh.rows.tolist(),
             strict=False,
         )
-        table = list(columns)
-        new = self._db.executemany(INSERT_READING, table).rowcount
-        result.rows += new
-        if new < len(table):  # the rare case: some identity was there already
-            for reading in table:
-                self._settle(reading, result)
+        self._pool.append((list(rows), result))
+        if sum(len(table) for table, _ in self._pool) >= _POOL_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write the pooled readings: small frames share one statement, which is most of what they would cost."""
+        table = [reading for part, _ in self._pool for reading in part]
+        if self._db.executemany(INSERT_READING, table).rowcount == len(table):
+            for part, result in self._pool:
+                result.rows += len(part)
+        else:  # the rare case: some identity was there already
+            for part, result in self._pool:
+                for reading in part:
+                    self._settle(reading, result)
+        self._pool.clear()
 
     def _settle(self, reading: Reading, result: WriteResult) -> None:
         """Apply the identity rule to one row that was offered to the table."""
@@ -188,7 +200,8 @@ class Writer:
         old = self._db.execute(_OLD_READING, (series, time_us)).fetchone()
         old_value, old_quality, old_unit, old_arrival, old_source, old_row = old
         if (old_source, old_row) == (source, row):
-            return  # this very row is the one in the table
+            result.rows += 1  # this very row is the one in the table
+            return
         same = (old_value, old_quality, old_unit) == (value, quality, unit)
         wins = (arrival_us, self._epoch(source), row) > (old_arrival, self._epoch(old_source), old_row)
         # A winning duplicate is written too: only then does the outcome not depend on the order of three rows.
@@ -304,33 +317,6 @@ class Writer:
             self._epochs[source] = bytes(row[0])
         return self._epochs[source]
 
-    def _fresh(self, source: int, first: int, last: int) -> list[Range]:
-        """The parts of a range that are not in the store yet."""
-        held = RangeSet()
-        for outcome in (STORED, REJECTED):
-            for low, high in self._touching(source, outcome, first, last):
-                held.add(low, high)
-        return held.gaps(first, last)
-
-    def _touching(self, source: int, outcome: int, first: int, last: int) -> list[Range]:
-        """The stored ranges that overlap or adjoin `first` to `last`."""
-        return self._db.execute(
-            "SELECT first, last FROM row_ranges WHERE source = ?1 AND outcome = ?2 AND first <= ?4 + 1"
-            " AND last >= ?3 - 1 AND first >= coalesce((SELECT max(first) FROM row_ranges"
-            " WHERE source = ?1 AND outcome = ?2 AND first <= ?3), 0)",
-            (source, outcome, first, last),
-        ).fetchall()
-
-    def _add_range(self, source: int, outcome: int, first: int, last: int) -> None:
-        touching = self._touching(source, outcome, first, last)
-        low = min([first, *(old for old, _ in touching)])
-        high = max([last, *(old for _, old in touching)])
-        self._db.execute(
-            "DELETE FROM row_ranges WHERE source = ? AND outcome = ? AND first BETWEEN ? AND ?",
-            (source, outcome, low, high),
-        )
-        self._db.execute("INSERT INTO row_ranges VALUES (?, ?, ?, ?)", (source, outcome, low, high))
-
     def _save_positions(self, entries: Sequence[Entry]) -> None:
         ends: dict[tuple[str, str], int] = {}
         for entry in entries:
@@ -341,3 +327,14 @@ class Writer:
             " SET offset = max(offset, excluded.offset)",
             [(topic, partition, offset) for (topic, partition), offset in ends.items()],
         )
+
+
+def _total(results: Iterable[WriteResult]) -> WriteResult:
+    total = WriteResult()
+    for result in results:
+        total.rows += result.rows
+        total.duplicates += result.duplicates
+        total.conflicts += result.conflicts
+        total.redelivered += result.redelivered
+        total.rejected += result.rejected
+    return total
