@@ -1,0 +1,237 @@
+"""The outbox as the agent uses it: group commit, the byte cap, damage, disk errors, urgent rows."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.outbox import Outbox, open_outbox
+from edge.outbox_file import FrameRef, OutboxFile
+from edge.packing import Item, join, joins, pack, pieces
+from shared import checksum
+from shared.clock import ManualClock
+from shared.errors import Misconfigured, Rejected, Unavailable
+from shared.frames import Aggregates, Kind, Readings, Records, decode
+
+
+def readings(first: int, count: int = 1, unit: str = "bar") -> Readings:
+    at = np.arange(first, first + count)
+    return Readings(
+        ("pressure",),
+        (unit,),
+        at * 0,
+        at * 1_000_000,
+        at * 1_000_000,
+        at.astype(np.float64),
+        at.astype(np.uint8) * 0,
+    )
+
+
+def item(first: int, count: int = 1, machine: str = "pump") -> Item:
+    return Item(machine, Kind.READINGS, readings(first, count))
+
+
+def event(text: str = "{}") -> Item:
+    return Item("pump", Kind.EVENT, Records((text.encode(),)), urgent=True)
+
+
+@asynccontextmanager
+async def opened(path: Path, max_bytes: int = 10**8) -> AsyncIterator[Outbox]:
+    async with open_outbox(path, site="s1", edge="e1", clock=ManualClock(), max_bytes=max_bytes) as outbox:
+        yield outbox
+
+
+async def frames_of(outbox: Outbox) -> list[bytes]:
+    found = [await outbox.data(ref.first) for ref in await outbox.frames()]
+    return [data for data in found if data is not None]
+
+
+async def test_rows_of_machines_and_kinds_get_frames_of_their_own(tmp_path: Path) -> None:
+    async with opened(tmp_path / "outbox.db") as outbox:
+        await outbox.append([item(1, 3), item(1, 2, "fan")])
+        await outbox.append([item(4, 2)])
+        await outbox.cut(partial=True)
+        headers = [decode(data)[0] for data in await frames_of(outbox)]
+    assert [(h.machine, h.first, h.last) for h in headers] == [("pump", 1, 5), ("fan", 6, 7)]
+
+
+async def test_urgent_rows_are_cut_in_their_own_commit_and_announced(tmp_path: Path) -> None:
+    heard: list[FrameRef] = []
+    async with opened(tmp_path / "outbox.db") as outbox:
+        outbox.listen(heard.extend)
+        await outbox.append([item(1), event()])
+        assert [(ref.first, ref.urgent) for ref in heard] == [(1, True)]
+        assert (await outbox.report())["waiting"] == 1
+
+
+async def test_without_partial_only_full_frames_are_cut(tmp_path: Path) -> None:
+    async with opened(tmp_path / "outbox.db") as outbox:
+        await outbox.append([item(1, 999)])
+        assert await outbox.cut(partial=False) == []
+        await outbox.append([item(1000, 2)])
+        assert [ref.last for ref in await outbox.cut(partial=False)] == [999]
+        assert (await outbox.report())["waiting"] == 2
+
+
+async def test_concurrent_appends_share_a_commit(tmp_path: Path) -> None:
+    async with opened(tmp_path / "outbox.db") as outbox:
+        commits = 0
+        transaction = outbox._file.transaction
+
+        def counted() -> object:
+            nonlocal commits
+            commits += 1
+            return transaction()
+
+        outbox._file.transaction = counted  # type: ignore[method-assign,assignment]
+        await asyncio.gather(*(outbox.append([item(n)]) for n in range(200)))
+        assert commits < 20
+        assert (await outbox.report())["waiting"] == 200
+
+
+async def test_acks_free_what_they_cover_and_nothing_that_is_not_there_yet(tmp_path: Path) -> None:
+    async with opened(tmp_path / "outbox.db") as outbox:
+        for first in (1, 11, 21):
+            await outbox.append([item(first, 10)])
+            await outbox.cut(partial=True)
+        assert await outbox.free([(1, 5)]) == []
+        assert await outbox.free([(6, 12)]) == [1]
+        assert await outbox.free([(21, 10_000)]) == [21]
+        await outbox.append([item(31, 10)])
+        await outbox.cut(partial=True)
+        assert await outbox.free([(13, 20)]) == [11]
+        assert [ref.first for ref in await outbox.frames()] == [31]
+        assert (await outbox.report())["buffered"] == [[31, 40]]
+
+
+async def test_a_full_outbox_refuses_until_rows_are_freed(tmp_path: Path) -> None:
+    async with opened(tmp_path / "outbox.db", max_bytes=400_000) as outbox:
+        kept = 0
+        with suppress(Unavailable):
+            while True:
+                kept += await outbox.append([item(kept, 1000)])
+        with pytest.raises(Unavailable, match="full"):
+            await outbox.append([item(kept, 1000)])
+        await outbox.cut(partial=True)
+        report = await outbox.report()
+        assert report["produced"] == kept > 1000
+        await outbox.free([(1, kept)])
+        assert await outbox.append([item(kept, 1000)]) == 1000
+
+
+async def test_a_write_that_the_disk_refuses_keeps_nothing_and_says_unavailable(tmp_path: Path) -> None:
+    async with opened(tmp_path / "outbox.db") as outbox:
+        await outbox.append([item(1)], {"pump": b"before"})
+        pages = outbox._file._db.execute("PRAGMA page_count").fetchone()[0]
+        outbox._file._db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite now answers as on a full disk
+        with pytest.raises(Unavailable, match="disk is full"):
+            await outbox.append([item(2, 1000)], {"pump": b"after"})
+        assert (await outbox.report())["waiting"] == 1
+        assert await outbox.state("pump") == b"before"
+        outbox._file._db.execute("PRAGMA max_page_count = 100000")
+        assert await outbox.append([item(2, 1000)]) == 1000
+
+
+async def test_state_is_saved_with_the_rows_it_belongs_to(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    async with opened(path) as outbox:
+        assert await outbox.state("pump") is None
+        await outbox.append([event()], {"pump": b"on"})
+        epoch = outbox.epoch
+    async with opened(path) as outbox:
+        assert await outbox.state("pump") == b"on"
+        assert outbox.epoch == epoch
+        assert outbox.set_aside is None
+
+
+@pytest.mark.parametrize("damage", ["not a database", "torn page", "foreign", "no epoch"])
+async def test_a_damaged_file_is_set_aside_and_a_new_epoch_begins(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "outbox.db"
+    async with opened(path) as outbox:
+        await outbox.append([item(1, 5000)])
+        await outbox.cut(partial=True)
+        epoch = outbox.epoch
+    match damage:
+        case "not a database":
+            path.write_bytes(b"garbage" * 1000)
+        case "torn page":
+            data = bytearray(path.read_bytes())
+            data[4096 : 4096 * 6] = b"\xff" * (4096 * 5)
+            path.write_bytes(bytes(data))
+        case "foreign":
+            path.unlink()
+            with sqlite3.connect(path) as db:
+                db.execute("CREATE TABLE notes (text)")
+            db.close()
+        case "no epoch":
+            with sqlite3.connect(path) as db:
+                db.execute("DELETE FROM meta WHERE key = 'epoch'")
+            db.close()
+    damaged = path.read_bytes()
+    async with opened(path) as outbox:
+        assert outbox.epoch != epoch
+        assert outbox.set_aside is not None
+        # Even asking a foreign database's mode touches its header; what it holds stays.
+        assert outbox.set_aside.read_bytes()[100:] == damaged[100:]
+        assert (await outbox.report())["set_aside"] == outbox.set_aside.name
+        assert (await outbox.report())["produced"] == 0
+        await outbox.append([item(1)])
+
+
+async def test_a_second_process_or_a_newer_file_is_a_misconfiguration(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    async with opened(path):
+        with pytest.raises(Misconfigured, match="another edge"):
+            OutboxFile(path, site="s1", edge="e1", max_bytes=1, clock=ManualClock())
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE meta SET value = 99 WHERE key = 'schema'")
+    db.close()
+    with pytest.raises(Misconfigured, match="schema 99"):
+        OutboxFile(path, site="s1", edge="e1", max_bytes=1, clock=ManualClock())
+    blocked = tmp_path / "file"
+    blocked.write_text("x")
+    with pytest.raises(Misconfigured, match="writable"):
+        OutboxFile(blocked / "outbox.db", site="s1", edge="e1", max_bytes=1, clock=ManualClock())
+
+
+async def test_the_tally_counts_each_reading_once_at_its_cut(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    async with opened(path) as outbox:
+        await outbox.append([item(3500, 200), event()])
+        assert (await outbox.report())["tally"] == {}
+        await outbox.cut(partial=True)
+    async with opened(path) as outbox:
+        tally = (await outbox.report())["tally"]["pump"]
+    body = readings(3500, 200)
+    wanted = checksum.tally(body.time_us, checksum.readings_hashes("pump", body))
+    assert tally == {str(hour): list(sums) for hour, sums in wanted.items()}
+    assert [count for count, _ in tally.values()] == [100, 100]
+
+
+async def test_usage_counts_rows_waiting_and_framed(tmp_path: Path) -> None:
+    async with opened(tmp_path / "outbox.db") as outbox:
+        await outbox.append([item(1, 5), event()])
+        rows, size = await outbox.usage()
+    assert rows == 6
+    assert size > 0
+
+
+def test_a_row_too_large_for_a_frame_is_rejected() -> None:
+    with pytest.raises(Rejected, match="does not fit a frame"):
+        pieces([Item("pump", Kind.WAVE, Records((b"x" * 300_000,)))])
+
+
+def test_aggregates_are_split_and_never_joined() -> None:
+    at = np.arange(1500)
+    body = Aggregates(
+        ("a",), ("bar",), 10, at * 0, at * 10, at, at.astype(float), at.astype(float), at.astype(float)
+    )
+    assert [piece.rows for piece in pieces([Item("pump", Kind.AGGREGATE, body)])] == [1000, 500]
+    assert not joins(body, body)
+    assert pack([(body, 1), (body, 1)], partial=True) == [1, 2]
+    assert join([body]) is body
+    assert pieces([Item("pump", Kind.READINGS, readings(1, 0))]) == []
