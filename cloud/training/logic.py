@@ -32,7 +32,7 @@ TRAIN_SHARE: Final = 0.6
 FORWARD_PARTS: Final = 4
 WINDOWS_MIN: Final = 8  # in windows' lengths: fewer training windows say nothing about a machine
 PROBE_WINDOWS: Final = 3
-PROBE_SPREADS: Final = 12.0  # how far the probe's last rows push one sensor
+PROBE_SPREADS: Final = 12.0  # how far the probe's last rows push one sensor, in widths of its noise
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Config:
     """Everything that a person could turn. One configuration serves every machine and every recording.
 
     Attributes:
-        window: W. The mean of 12 cells has 0.3 of a cell's noise: a lasting shift of 2 sigma stands out by 7.
+        window: W. The mean of 16 cells has a quarter of a cell's noise: a lasting shift of 2 sigma stands out by 8.
         max_age: See `shared.windows`.
         lateness: The same.
         mask_limit: The same.
         budget: What the limit must keep.
     """
 
-    window: int = 12
+    window: int = 16
     max_age: int = 3
     lateness: int = 2
     mask_limit: float = 0.2
@@ -55,7 +55,7 @@ class Config:
 
     def sha256(self) -> str:
         """Hash of the configuration and of the method's constants."""
-        constants = [pca.CLIP, pca.REST, pca.BLOCKS, pca.VARIANCE, pca.WINSOR, pca.RESIDUAL_FLOOR]
+        constants = [pca.CLIP, pca.REST, pca.BLOCKS, pca.OUTLIVES, pca.COMPONENT, pca.WINSOR, pca.NOISE_SHARE]
         fixed = [TRAIN_SHARE, FORWARD_PARTS, limits.MARGIN_MIN, limits.TAIL, *constants]
         return sha256(orjson.dumps([asdict(self), fixed], option=orjson.OPT_SORT_KEYS))
 
@@ -243,7 +243,7 @@ def _fit(cells: Cells, config: Config) -> _Fitted:
         window=window,
         step_us=cells.spec.step_us,
         budget=config.budget,
-        forward_ratio=forward_ratio(table),
+        forward_ratio=forward_ratio(table, window),
     )
     return _Fitted(model, limit, cells, ends, healthy)
 
@@ -251,10 +251,10 @@ def _fit(cells: Cells, config: Config) -> _Fitted:
 def _model(cells: Cells, ends: Ints) -> tuple[pca.WindowPca, Floats]:
     scale = pca.fit_scale(cells.cells[: int(ends[-1]) + 1])
     table = pca.features_of(scale, cells, ends)
-    return pca.fit_pca(scale, table), table
+    return pca.fit_pca(scale, table, cells.spec.window), table
 
 
-def forward_ratio(table: Floats) -> float:
+def forward_ratio(table: Floats, window: int) -> float:
     """How much the largest score grows from one part of the training rows to the next, the median over the chain.
 
     The parts before are fitted on, one part plays calibration, the next plays what comes after it.
@@ -264,7 +264,7 @@ def forward_ratio(table: Floats) -> float:
     for number in range(1, FORWARD_PARTS - 1):
         past = np.concatenate(parts[:number])
         try:
-            model = pca.fit_pca(_NO_SCALE, past)
+            model = pca.fit_pca(_NO_SCALE, past, window)
         except Rejected:
             continue
         known = float(pca.score_features(model, parts[number]).max(initial=0))

@@ -1,13 +1,18 @@
 """Window PCA: what the first model learns from a window, and how. Only numpy.
 
-Features of a window, two a sensor: its level (mean of the standardised cells) and its restlessness (log of the mean
-squared step between neighbouring cells: a stuck sensor has none, a rattling one much). Both are judged together by
-T² (Hotelling) and Q (squared prediction error) in the combined index of Yue and Qin, "Reconstruction-based fault
-identification using a combined index", Ind. Eng. Chem. Res. 40 (2001); contributions are reconstruction-based,
-Alcala and Qin, Automatica 45 (2009).
+Features of a window, two a sensor: its level (mean of the cells) and its restlessness (log of the mean squared step
+between neighbouring cells: a stuck sensor has none, a rattling one much). Both are judged together by T² (Hotelling)
+and Q (squared prediction error) in the combined index of Yue and Qin, "Reconstruction-based fault identification
+using a combined index", Ind. Eng. Chem. Res. 40 (2001); contributions are reconstruction-based, Alcala and Qin,
+Automatica 45 (2009).
 
-The covariance is that of deviations seen forward in time: each block of the training part against the mean of all
-earlier blocks. A level that drifts in health thereby counts for less than one that stands still.
+Two choices make it see small faults under large duty cycles:
+
+- Cells are measured in units of the sensor's own noise (its usual step from cell to cell), not of its total spread.
+  What the duty cycle does then fills a few large components, and Q is about noise alone.
+- The covariance is that of deviations seen forward in time: each block of the training part against the mean of all
+  earlier blocks, with the wander of the blocks' means weighted up, because a model outlives its training part. A
+  level that drifts in health thereby counts for less than one that stands still.
 """
 
 from dataclasses import dataclass
@@ -22,23 +27,26 @@ from shared.windows import Cells, Ints
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-CLIP: Final = 1000.0  # standardised cells beyond are as bad as these; keeps every score finite
+CLIP: Final = 1e5  # cells further than so many noise widths are as bad as these; keeps every score finite
 REST: Final = 0.05  # of the usual mean squared step: below that a sensor is as good as stuck
 BLOCKS: Final = 8
-VARIANCE: Final = 0.9  # share of the variance that T² judges; Q has the rest
+OUTLIVES: Final = 4.0  # weight of the wander between blocks: variance of a random walk grows with its length
+COMPONENT: Final = 3.0  # T² has the components whose variance is above so many times the median one
 WINSOR: Final = 0.005
+NOISE_SHARE: Final = 0.01  # of the total spread: no sensor is trusted to be quieter
 RESIDUAL_FLOOR: Final = (
-    1e-4  # of a feature's variance: exact copies of a sensor must not make Q a noise meter
+    1e-4  # of a noise width's square: exact copies of a sensor must not make Q a noise meter
 )
 TINY: Final = 1e-9
+_NORMAL: Final = 1.4826  # standard deviation of a normal over its median deviation
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Centre and spread of each sensor's cells, from the training part. `inverse` is 0 where a sensor never moved."""
+    """Centre and noise of each sensor's cells, from the training part. `inverse` is 0 where a sensor never moved."""
 
     centre: Floats  # [S]
-    inverse: Floats  # [S], 1 / spread
+    inverse: Floats  # [S], 1 / noise
     step: Floats  # [S], 1 / usual mean squared step between standardised neighbours
 
 
@@ -47,9 +55,9 @@ class WindowPca:
     """The fitted model. The score is sqrt((f - mean) phi (f - mean)'), with standardised features f.
 
     Attributes:
-        scale: Standardisation of cells.
+        scale: Centre and noise of cells.
         mean: [2S], of the features: S levels, then S restlessnesses.
-        inverse: [2S], 1 / spread of each feature, 0 where it never moved.
+        inverse: [2S], 1 / noise of each feature, 0 where it never moved.
         phi: [2S, 2S], T² and Q as one quadratic form, each over its mean in training.
         components: How many principal components T² has.
     """
@@ -68,26 +76,33 @@ class WindowPca:
 
 
 def fit_scale(cells: Floats) -> Scale:
-    """Centre and spread of float64[n, S] cells, NaN = empty.
+    """Centre and noise of float64[n, S] cells in order of time, NaN = empty.
 
-    The spread is the larger of the winsorised standard deviation (a few wild cells don't widen it) and the scaled
-    median deviation. A sensor without any spread is not judged: what it would do in health was never seen.
+    A sensor's noise is its median step from cell to cell, in terms of a normal's standard deviation. Sensors that
+    mostly stand still have their root mean square step instead. A sensor that never moves is not judged: what it
+    would do in health was never seen.
     """
     filled = _without_silent(cells)
     centre = np.nanmedian(filled, axis=0)
     low, high = np.nanquantile(filled, [WINSOR, 1 - WINSOR], axis=0)
-    spread = np.maximum(
-        np.nanstd(np.clip(filled, low, high), axis=0), 1.4826 * np.nanmedian(np.abs(filled - centre), axis=0)
+    total = np.maximum(
+        np.nanstd(np.clip(filled, low, high), axis=0), _NORMAL * np.nanmedian(np.abs(filled - centre), axis=0)
     )
-    # A step that a sensor makes in fewer than 1 % of its cells is still a spread.
-    spread = np.where(spread > 0, spread, np.nanstd(filled, axis=0))
-    moves: Bools = np.greater(spread, TINY * np.nanmax(np.abs(filled), axis=0))
+    total = np.where(total > 0, total, np.nanstd(filled, axis=0))
+    moves = np.greater(total, TINY * np.nanmax(np.abs(filled), axis=0))
+    steps = _without_silent(np.abs(np.diff(filled, axis=0)))
+    noise = _NORMAL * np.nanmedian(steps, axis=0) / np.sqrt(2)
+    noise = np.where(noise > 0, noise, np.sqrt(_winsorised_mean(steps**2) / 2))
+    spread = np.clip(noise, NOISE_SHARE * total, total)
     inverse = np.divide(1.0, spread, out=np.zeros_like(spread), where=moves)
-    squared = np.diff((filled - centre) * inverse, axis=0) ** 2
-    squared = _without_silent(squared)
-    usual: Floats = np.nanmean(np.minimum(squared, np.nanquantile(squared, 1 - WINSOR, axis=0)), axis=0)
-    usual = np.where(usual > TINY, usual, np.nanmean(squared, axis=0))
+    usual = _winsorised_mean((steps * inverse) ** 2)
     return Scale(centre, inverse, np.divide(1.0, usual, out=np.zeros_like(usual), where=usual > TINY))
+
+
+def _winsorised_mean(squares: Floats) -> Floats:
+    """Mean of each column without the weight of its largest half per cent; the plain one if only those are not 0."""
+    capped: Floats = np.nanmean(np.minimum(squares, np.nanquantile(squares, 1 - WINSOR, axis=0)), axis=0)
+    return np.where(capped > TINY**2, capped, np.nanmean(squares, axis=0))
 
 
 def _without_silent(table: Floats) -> Floats:
@@ -120,24 +135,27 @@ def features_of(scale: Scale, cells: Cells, ends: Ints, *, chunk: int = 2048) ->
     return np.concatenate(parts) if parts else np.zeros((0, 2 * len(cells.spec.sensors)))
 
 
-def fit_pca(scale: Scale, table: Floats) -> WindowPca:
+def fit_pca(scale: Scale, table: Floats, window: int) -> WindowPca:
     """Fit T² and Q on float64[n, 2S] features in order of time.
 
     Raises:
         Rejected: Nothing in the training part moves, so that nothing can be learnt.
     """
-    mean = np.nanmean(_without_silent(table), axis=0)
-    deviations = _forward_deviations(np.where(np.isnan(table), mean, table))
-    spread = np.sqrt((deviations**2).mean(axis=0))
+    filled = _without_silent(table)
+    mean = np.nanmean(filled, axis=0)
+    spread = np.nanstd(filled, axis=0)
     judged = spread > TINY
     if not judged.any():
         raise Rejected("no sensor moves in the training rows: there is nothing to learn")
     inverse = np.divide(1.0, spread, out=np.zeros_like(spread), where=judged)
-    standard = deviations[:, judged] * inverse[judged]
-    values, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
+    # A level in units of its own noise: that of a mean of W cells.
+    levels = len(mean) // 2
+    inverse[:levels] = np.where(judged[:levels], np.sqrt(window), 0.0)
+    standard = np.where(np.isnan(table), 0.0, (filled - mean) * inverse)[:, judged]
+    values, vectors = np.linalg.eigh(_forward_covariance(standard))
     values, vectors = values[::-1], vectors[:, ::-1]
     size = len(values)
-    count = min(int(np.searchsorted(np.cumsum(values) / values.sum(), VARIANCE)) + 1, size)
+    count = min(max(int((values > COMPONENT * np.median(values)).sum()), 1), size)
     main = vectors[:, :count]
     # Each over its mean in training: T²'s is the number of components, Q's the sum of the other eigenvalues.
     phi = (main / values[:count]) @ main.T / count
@@ -149,15 +167,16 @@ def fit_pca(scale: Scale, table: Floats) -> WindowPca:
     return WindowPca(scale, mean, inverse, whole, count)
 
 
-def _forward_deviations(table: Floats) -> Floats:
-    blocks = np.array_split(table, min(BLOCKS, max(len(table) // 2, 1)))
-    if len(blocks) == 1:
-        alone: Floats = table - table.mean(axis=0)
-        return alone
-    past = np.cumsum([block.sum(axis=0) for block in blocks], axis=0)
+def _forward_covariance(standard: Floats) -> Floats:
+    blocks = np.array_split(standard, BLOCKS)
+    sums = np.cumsum([block.sum(axis=0) for block in blocks], axis=0)
     sizes = np.cumsum([len(block) for block in blocks])
-    deviations: Floats = np.concatenate([block - past[i] / sizes[i] for i, block in enumerate(blocks[1:])])
-    return deviations
+    pasts = sums[:-1] / np.maximum(sizes[:-1], 1)[:, None]
+    moved = [block - past for block, past in zip(blocks[1:], pasts, strict=True) if len(block)]
+    inside = np.concatenate(moved)
+    wander = np.array([block.mean(axis=0) for block in moved])
+    covariance: Floats = inside.T @ inside / len(inside) + OUTLIVES * (wander.T @ wander) / len(wander)
+    return covariance
 
 
 def standardise(model: WindowPca, table: Floats) -> Floats:

@@ -1,0 +1,63 @@
+"""From the store's rows to a fitted artifact: the reading side of training."""
+
+import numpy as np
+import structlog
+
+from cloud.telemetry.port import BEGIN_US, END_US, Columns, TelemetryReader
+from cloud.training.logic import Recording, fit
+from shared.clock import Clock
+from shared.errors import Rejected
+from shared.frames import Quality
+
+log = structlog.get_logger()
+
+MAX_ROWS = 20_000_000  # about 500 MB of columns; a longer history is cut to its newest part by `from_us`
+
+
+async def read_recording(
+    store: TelemetryReader, machine: str, *, from_us: int = BEGIN_US, to_us: int = END_US
+) -> Recording:
+    """A machine's good and uncertain rows. Raises Rejected (none, or more than MAX_ROWS), Unavailable."""
+    series = await store.series(machine)
+    if not series:
+        raise Rejected(f"{machine} has no readings in the store: nothing to learn from yet")
+    chunks: list[Columns] = []
+    rows = 0
+    async for chunk in store.columns(machine, [s.sensor for s in series], from_us, to_us):
+        rows += len(chunk)
+        if rows > MAX_ROWS:
+            raise Rejected(f"{machine} has more than {MAX_ROWS} rows in this time: choose a later start")
+        chunks.append(chunk)
+    names = tuple(s.sensor for s in series)
+    return Recording.from_rows(
+        names,
+        tuple(s.unit for s in series),
+        np.concatenate([_index(chunk, names) for chunk in chunks] or [np.empty(0, np.int64)]),
+        np.concatenate([chunk.time_us[_usable(chunk)] for chunk in chunks] or [np.empty(0, np.int64)]),
+        np.concatenate([chunk.value[_usable(chunk)] for chunk in chunks] or [np.empty(0)]),
+    )
+
+
+async def fit_machine(
+    store: TelemetryReader,
+    machine: str,
+    machine_type: str,
+    clock: Clock,
+    *,
+    from_us: int = BEGIN_US,
+    to_us: int = END_US,
+) -> bytes:
+    """Fit a machine's model on what the store has of it. Raises Rejected, Unavailable."""
+    recording = await read_recording(store, machine, from_us=from_us, to_us=to_us)
+    artifact = fit(recording, machine=machine, machine_type=machine_type, now_us=clock.now_us())
+    log.info("model fitted", machine=machine, rows=len(recording.times_us), bytes=len(artifact))
+    return artifact
+
+
+def _usable(chunk: Columns) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    return chunk.quality < Quality.BAD
+
+
+def _index(chunk: Columns, names: tuple[str, ...]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    lookup = np.array([names.index(sensor) for sensor in chunk.sensors], np.int64)
+    return lookup[chunk.sensor[_usable(chunk)]]
