@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from shared.errors import Rejected
 from shared.names import ID_PATTERN
-from shared.windows import GridSpec
+from shared.windows import GridSpec, Operating
 
 SCHEMA_VERSION: Final = 1
 SENSORS_MAX: Final = 256
@@ -39,6 +39,15 @@ class GridFields(_Part):
     max_age: int = Field(ge=0)
     lateness: int = Field(ge=0)
     mask_limit: float = Field(ge=0, le=1)
+
+
+class OperatingFields(_Part):
+    """Which operating points were learnt: `shared.windows.Operating`."""
+
+    sensor: str
+    low: float
+    high: float
+    settle: int = Field(ge=0)
 
 
 class Calibration(_Part):
@@ -95,7 +104,7 @@ class Manifest(_Part):
     machines: tuple[Id, ...] = Field(min_length=1)
     sensors: tuple[SensorSpec, ...] = Field(min_length=1, max_length=SENSORS_MAX)
     grid: GridFields
-    states: tuple[str, ...] = ("any",)
+    operating: OperatingFields | None = None
     limit: float = Field(gt=0, description="of the score; an alarm is a score above it")
     calibration: Calibration
     provisional: bool
@@ -116,6 +125,8 @@ class Manifest(_Part):
     def _sensors_differ(self) -> "Manifest":
         if len({sensor.name for sensor in self.sensors}) != len(self.sensors):
             raise ValueError("two sensors have the same name")
+        if self.operating is not None and self.operating.sensor not in self.sensor_names:
+            raise ValueError("the operating sensor is not among the sensors")
         return self
 
     @property
@@ -125,9 +136,15 @@ class Manifest(_Part):
 
     def grid_spec(self) -> GridSpec:
         """The grid that feeds this model."""
-        grid = self.grid
+        grid, point = self.grid, self.operating
         return GridSpec(
-            self.sensor_names, grid.step_us, grid.window, grid.max_age, grid.lateness, grid.mask_limit
+            self.sensor_names,
+            grid.step_us,
+            grid.window,
+            grid.max_age,
+            grid.lateness,
+            grid.mask_limit,
+            None if point is None else Operating(point.sensor, point.low, point.high, point.settle),
         )
 
     def to_json(self) -> bytes:

@@ -6,6 +6,10 @@ stamp is its right edge. A cell closes `lateness` steps after event time; what c
 Where no sensor speaks for W + max_age steps the grid stops and starts afresh with the next row, so that a gap of
 hours costs W + max_age windows and not one a step.
 
+Where a machine has a sensor of its operating point (a set-point or a speed, never a response), windows are scored
+only while it stays in the range that training saw, and for `settle` steps after it came back: a standing machine, a
+restart and a set-point never seen are "not learnt", not anomalous.
+
 The rules are bound to a model by `preparation_hash()` in its manifest.
 """
 
@@ -13,7 +17,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -36,9 +40,27 @@ def preparation_hash() -> str:
         "aggregate": "mean of finite rows not bad, summed in arrival order",
         "empty": "last cell up to max_age, else NaN",
         "gap": "restart after window+max_age cells without a row",
+        "operating": "scored while W + settle cells of the operating sensor are in range or empty",
         "lateness": "a cell closes lateness steps after the watermark; later rows are dropped",
     }
     return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Operating:
+    """Which operating points a model knows.
+
+    Attributes:
+        sensor: The sensor of the operating point.
+        low: Smallest value that training saw, with what its noise adds, engineering units.
+        high: Largest such value.
+        settle: Steps after coming back into the range before windows are scored again.
+    """
+
+    sensor: str
+    low: float
+    high: float
+    settle: int
 
 
 @dataclass(frozen=True)
@@ -52,6 +74,7 @@ class GridSpec:
         max_age: For how many steps a sensor's last cell stands in for an empty one.
         lateness: How many steps after event time a cell closes.
         mask_limit: A window with a larger share of empty cells is not scored.
+        operating: Which operating points are scored, None = all.
     """
 
     sensors: tuple[str, ...]
@@ -60,6 +83,7 @@ class GridSpec:
     max_age: int = 3
     lateness: int = 2
     mask_limit: float = 0.2
+    operating: Operating | None = None
 
     def __post_init__(self) -> None:
         if not self.sensors or self.step_us <= 0 or self.window <= 0 or min(self.max_age, self.lateness) < 0:
@@ -67,6 +91,11 @@ class GridSpec:
                 f"a grid of {len(self.sensors)} sensors, step {self.step_us} µs, window {self.window}, "
                 f"max_age {self.max_age}, lateness {self.lateness} can't be built",
                 hint="give at least one sensor, a positive step and window, and no negative ages",
+            )
+        if self.operating is not None and self.operating.sensor not in self.sensors:
+            raise Misconfigured(
+                f"the operating sensor {self.operating.sensor!r} is not among the sensors",
+                hint=f"name one of {', '.join(self.sensors)}",
             )
 
     @property
@@ -83,7 +112,8 @@ class Windows:
         times_us: int64[n], right edges.
         values: float64[n, W, S] in engineering units, NaN = empty.
         masked: float64[n], share of empty cells.
-        scorable: bool[n], False where `masked` exceeds the limit: such a window has no score.
+        scorable: bool[n], False where `masked` exceeds the limit or the operating point is not learnt (or has not
+            settled): such a window has no score.
     """
 
     times_us: Ints
@@ -103,11 +133,13 @@ class Cells:
         spec: The grid.
         times_us: int64[n], right edge of each cell; strictly increasing, with jumps where the grid restarted.
         cells: float64[n, S], with last values held; NaN = empty.
+        known: bool[n], whether the operating point is learnt and settled in the window that ends here.
     """
 
     spec: GridSpec
     times_us: Ints
     cells: Floats
+    known: Bools
 
     def __len__(self) -> int:
         return len(self.times_us)
@@ -123,12 +155,12 @@ class Cells:
         reach = ends[:, None] + np.arange(1 - self.spec.window, 1)[None, :]
         values = self.cells[np.maximum(reach, 0)]
         values[reach < 0] = np.nan
-        return _windows(self.spec, self.times_us[ends], values)
+        return _windows(self.spec, self.times_us[ends], values, self.known[ends])
 
 
-def _windows(spec: GridSpec, times_us: Ints, values: Floats) -> Windows:
+def _windows(spec: GridSpec, times_us: Ints, values: Floats, known: Bools) -> Windows:
     masked = np.isnan(values).mean(axis=(1, 2)) if len(values) else np.zeros(0)
-    return Windows(times_us, values, masked, masked <= spec.mask_limit)
+    return Windows(times_us, values, masked, (masked <= spec.mask_limit) & known)
 
 
 def cell_numbers(times_us: npt.ArrayLike, step_us: int) -> Ints:
@@ -144,16 +176,17 @@ class _Run:
     spoke: int  # the last cell with a row
     last: Floats  # [S] the last cell value of each sensor
     last_cell: Ints  # [S] and its number
+    unknown: int  # the last cell out of the learnt operating range
 
 
 _NEVER: Final = np.iinfo(np.int64).min // 2
 
 
 def _fresh(sensors: int) -> _Run:
-    return _Run(None, _NEVER, np.full(sensors, np.nan), np.full(sensors, _NEVER, dtype=np.int64))
+    return _Run(None, _NEVER, np.full(sensors, np.nan), np.full(sensors, _NEVER, dtype=np.int64), _NEVER)
 
 
-def _roll(spec: GridSpec, run: _Run, numbers: Ints, means: Floats, until: int) -> tuple[Ints, Floats]:
+def _roll(spec: GridSpec, run: _Run, numbers: Ints, means: Floats, until: int) -> tuple[Ints, Floats, Bools]:
     """Close every cell up to `until`.
 
     Before a jump W cells in a row are empty, so that windows may slide over the result as if it had none.
@@ -166,7 +199,8 @@ def _roll(spec: GridSpec, run: _Run, numbers: Ints, means: Floats, until: int) -
         until: The last cell to close.
 
     Returns:
-        Numbers of the closed cells that a window ends at, and their values with holds.
+        Numbers of the closed cells that a window ends at, their values with holds, and whether the operating point
+        of the window that ends there is learnt and settled.
     """
     marks = np.concatenate([[run.spoke], numbers]).astype(np.int64)
     limits = np.minimum(np.concatenate([numbers - 1, [until]]), marks + spec.reach)
@@ -196,7 +230,17 @@ def _roll(spec: GridSpec, run: _Run, numbers: Ints, means: Floats, until: int) -
         run.spoke = int(numbers[-1])
     if run.closed is not None or len(numbers):
         run.closed = max(until, run.closed if run.closed is not None else until)
-    return closed, held
+    return closed, held, _known(spec, run, closed, held)
+
+
+def _known(spec: GridSpec, run: _Run, closed: Ints, held: Floats) -> Bools:
+    if spec.operating is None or not len(closed):
+        return np.ones(len(closed), dtype=np.bool_)
+    point = held[:, spec.sensors.index(spec.operating.sensor)]
+    outside = (point < spec.operating.low) | (point > spec.operating.high)  # an empty cell is neither
+    last = np.maximum.accumulate(np.where(outside, closed, run.unknown))
+    run.unknown = int(last[-1])
+    return closed - last >= spec.window + spec.operating.settle
 
 
 class Grid:
@@ -268,17 +312,18 @@ class Grid:
         marks = [mark for mark in (self._watermark, now_us) if mark is not None]
         until = max(marks) // spec.step_us - spec.lateness if self._watermark is not None else _NEVER
         if until <= (self._run.closed if self._run.closed is not None else _NEVER):
-            return _windows(spec, np.zeros(0, dtype=np.int64), np.zeros((0, spec.window, size)))
+            nothing = np.zeros(0, dtype=np.int64)
+            return _windows(spec, nothing, np.zeros((0, spec.window, size)), nothing.astype(np.bool_))
         numbers = np.array(sorted(number for number in self._open if number <= until), dtype=np.int64)
         means = np.empty((len(numbers), size))
         for row, number in enumerate(numbers.tolist()):
             sums, counts = self._open.pop(number)
             means[row] = _mean(np.array(sums), np.array(counts, dtype=np.int64))
-        closed, held = _roll(spec, self._run, numbers, means, until)
+        closed, held, known = _roll(spec, self._run, numbers, means, until)
         stretch = np.concatenate([self._tail, held])
         self._tail = stretch[len(stretch) - len(self._tail) :].copy()
         reach = np.arange(len(closed))[:, None] + np.arange(spec.window)[None, :]
-        return _windows(spec, closed * spec.step_us, stretch[reach])
+        return _windows(spec, closed * spec.step_us, stretch[reach], known)
 
 
 def _mean(sums: Floats, counts: Ints) -> Floats:
@@ -309,16 +354,5 @@ def grid_frame(spec: GridSpec, times_us: npt.ArrayLike, values: npt.ArrayLike) -
     np.add.at(counts, place, good)
     run = _fresh(len(spec.sensors))
     until = int(numbers[-1]) if len(numbers) else _NEVER
-    closed, held = _roll(spec, run, numbers, _mean(sums, counts), until)
-    return Cells(spec, closed * spec.step_us, held)
-
-
-def manifest_fields(spec: GridSpec) -> dict[str, Any]:
-    """The grid's part of a model's manifest."""
-    return {
-        "step_us": spec.step_us,
-        "window": spec.window,
-        "max_age": spec.max_age,
-        "lateness": spec.lateness,
-        "mask_limit": spec.mask_limit,
-    }
+    closed, held, known = _roll(spec, run, numbers, _mean(sums, counts), until)
+    return Cells(spec, closed * spec.step_us, held, known)

@@ -6,7 +6,7 @@ In time order the first 60 % of the full windows are fitted on, a gap of W is le
 import hashlib
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -16,21 +16,30 @@ import orjson
 from cloud.training import limits, onnx, pca
 from shared.artifact import Probe, pack, sha256
 from shared.errors import Rejected
-from shared.manifest import Calibration, GridFields, Manifest, RuntimeNeeds, SensorSpec, TrainingData
+from shared.manifest import (
+    Calibration,
+    GridFields,
+    Manifest,
+    OperatingFields,
+    RuntimeNeeds,
+    SensorSpec,
+    TrainingData,
+)
 from shared.windows import (
     PREPARATION_VERSION,
     Cells,
     Floats,
     GridSpec,
     Ints,
+    Operating,
     grid_frame,
-    manifest_fields,
     preparation_hash,
 )
 
 TRAIN_SHARE: Final = 0.6
 FORWARD_PARTS: Final = 4
 WINDOWS_MIN: Final = 8  # in windows' lengths: fewer training windows say nothing about a machine
+OPERATING_NOISE: Final = 3.0  # widths of noise beyond the range seen
 PROBE_WINDOWS: Final = 3
 PROBE_SPREADS: Final = 12.0  # how far the probe's last rows push one sensor, in widths of its noise
 
@@ -137,6 +146,7 @@ def fit(
     seed: int = 0,
     config: Config | None = None,
     step_us: int | None = None,
+    operating_sensor: str | None = None,
     author: str = "industrialmind",
     code_sha: str | None = None,
     lock_sha256: str | None = None,
@@ -152,6 +162,8 @@ def fit(
         seed: Recorded; window PCA draws nothing.
         config: What a person may turn.
         step_us: The grid's step; found from the rows if None.
+        operating_sensor: The sensor of the operating point (a set-point or speed, never a response): out of the
+            range that the rows cover, the model then stays silent. None where nobody said which it is.
         author: Who asked for it.
         code_sha: Revision of the code.
         lock_sha256: Hash of the lock file.
@@ -166,8 +178,9 @@ def fit(
         recording.sensors, step, config.window, config.max_age, config.lateness, config.mask_limit
     )
     fitted = _fit(grid_frame(spec, recording.times_us, recording.values), config)
+    operating = None if operating_sensor is None else _operating(fitted, operating_sensor)
     graph = onnx.to_onnx(fitted.model, spec.window, fitted.limit.value)
-    probe = _probe(fitted)
+    probe = _probe(fitted, operating)
     manifest = Manifest(
         onnx_sha256=sha256(graph),
         probe_sha256=sha256(probe.to_json()),
@@ -178,7 +191,14 @@ def fit(
         machine_type=machine_type,
         machines=(machine,),
         sensors=_sensors(recording, fitted.model),
-        grid=GridFields(**manifest_fields(spec)),
+        grid=GridFields(
+            step_us=step,
+            window=spec.window,
+            max_age=spec.max_age,
+            lateness=spec.lateness,
+            mask_limit=spec.mask_limit,
+        ),
+        operating=None if operating is None else OperatingFields(**asdict(operating)),
         limit=float(np.float32(fitted.limit.value)),
         calibration=Calibration(
             method=fitted.limit.method,
@@ -288,23 +308,39 @@ def _sensors(recording: Recording, model: pca.WindowPca) -> tuple[SensorSpec, ..
     return tuple(made)
 
 
-def _probe(fitted: _Fitted) -> Probe:
+def _operating(fitted: _Fitted, sensor: str) -> Operating:
+    """The range of the operating sensor over all rows, widened by its noise."""
+    names = fitted.cells.spec.sensors
+    if sensor not in names:
+        raise Rejected(f"the operating sensor {sensor!r} is not among {', '.join(names)}")
+    index = names.index(sensor)
+    scale = fitted.model.scale
+    column = fitted.cells.cells[:, index]
+    noise = OPERATING_NOISE / scale.inverse[index] if scale.inverse[index] > 0 else 0.0
+    low, high = float(np.nanmin(column)) - noise, float(np.nanmax(column)) + noise
+    return Operating(sensor, low, high, settle=fitted.cells.spec.window)
+
+
+def _probe(fitted: _Fitted, operating: Operating | None) -> Probe:
     """The last healthy cells as rows, then the same with one sensor pushed off, and what must come of them."""
-    model, spec = fitted.model, fitted.cells.spec
+    model, spec = fitted.model, replace(fitted.cells.spec, operating=operating)
     tail = fitted.cells.gather(fitted.ends[-1:]).values[0]
-    judged = int(np.flatnonzero(model.scale.inverse)[0])
+    ready = model.scale.inverse > 0
+    if operating is not None and ready.sum() > 1:
+        ready[spec.sensors.index(operating.sensor)] = False  # pushed off, it would end the scoring
+    judged = int(np.flatnonzero(ready)[0])
     pushed = tail.copy()
     pushed[:, judged] += PROBE_SPREADS / model.scale.inverse[judged]
     rows = np.concatenate([tail, pushed])
     times = (1 + np.arange(len(rows))) * spec.step_us
     cells = grid_frame(spec, times, rows)
     every = cells.gather(np.arange(len(cells)))
-    ready = np.flatnonzero(every.scorable)
+    full = np.flatnonzero(every.scorable)
     table = pca.features(model.scale, every.values)
     scores = pca.score_features(model, table)
     limit = fitted.limit.value
     # A window whose score lies on the limit may fall either way on another processor: it proves nothing.
-    clear = ready[np.abs(scores[ready] - limit) > 1e-3 * limit]
+    clear = full[np.abs(scores[full] - limit) > 1e-3 * limit]
     chosen = np.unique(np.concatenate([clear[:PROBE_WINDOWS], clear[-PROBE_WINDOWS:]]))
     if not len(chosen):
         raise Rejected("the last training rows have no full window to prove the model on")
