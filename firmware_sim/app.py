@@ -46,12 +46,14 @@ def parse_machines(specs: tuple[str, ...]) -> dict[str, str]:
         try:
             check_id(machine, "machine")
         except Rejected as error:
-            raise Misconfigured(error.reason, hint="name machines like pump-01:pump") from error
+            raise Misconfigured(error.reason, hint="name machines like pump-01:centrifugal-pump") from error
         if machine in machines:
             raise Misconfigured(f"machine {machine!r} is there twice", hint="give each an id of its own")
         machines[machine] = kind
     if not machines:
-        raise Misconfigured("no machine to simulate", hint="name at least one, such as pump-01:pump")
+        raise Misconfigured(
+            "no machine to simulate", hint="name at least one, such as pump-01:centrifugal-pump"
+        )
     return machines
 
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -61,12 +61,12 @@ def parse(line: bytes) -> Inject | Clear | Continue:
     raise Rejected('expected {"machine": ID, "fault": NAME, ...}, {"clear": ID} or {"continue": true}')
 
 
-def _options(given: dict[str, Any]) -> dict[str, Any]:
+def _options(given: Mapping[object, Any]) -> dict[str, Any]:
     """Check the optional fields of an injection; null means the default."""
     options: dict[str, Any] = {}
     for key, value in given.items():
-        if key not in {"severity", "ramp_s", "duration_s", "sensor"}:
-            raise Rejected(f"unknown field {key[:60]!r}")
+        if not isinstance(key, str) or key not in {"severity", "ramp_s", "duration_s", "sensor"}:
+            raise Rejected(f"unknown field {str(key)[:60]!r}")
         if value is None:
             continue
         if key == "sensor" and not isinstance(value, str):

@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -14,14 +13,15 @@ from numpy.typing import NDArray
 from firmware_sim.episodes import Episode
 from firmware_sim.machine import Machine
 from firmware_sim.machines import MACHINE_TYPES, machine_type
-from firmware_sim.model import LookAlike, MachineType, SensorFault
-from firmware_sim.recording import Label, Recording
+from firmware_sim.model import Fault, LookAlike, MachineType, SensorFault
+from firmware_sim.readings import Label, Recording
 from shared.clock import MICROSECONDS
 from shared.errors import Misconfigured
 
 SEVERITIES: Final = (0.5, 1.0, 2.0, 4.0)
 FIT_HOURS: Final = 6.0
 SLOT_HOURS: Final = 6.0  # one episode in so many hours, unless counts are given
+_SENSOR_FAULT_HOURS: Final = 24.0  # a written data set has one sensor fault in so many hours
 _MIN_SLOT_S: Final = 1_800.0
 _START_US: Final = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp()) * MICROSECONDS
 _RESTART_SETTLE_S: Final = 600.0
@@ -43,7 +43,7 @@ def generate(
     """A healthy FIT part of `fit_hours`, then `hours` with labelled episodes, each in a slot of its own.
 
     Args:
-        kind: Machine type, such as `pump`.
+        kind: Machine type, such as `centrifugal-pump`.
         seed: Same seed and arguments, same recording.
         hours: Length of the part after FIT.
         interval_s: Seconds from row to row.
@@ -59,7 +59,7 @@ def generate(
         Rejected: A fault that such a machine can't have.
     """
     shape = machine_type(kind)
-    random = np.random.default_rng([seed, sorted(MACHINE_TYPES).index(kind), 1])
+    random = np.random.default_rng([seed, sorted(MACHINE_TYPES).index(shape.name), 1])
     if faults is None:
         faults = max(1, int(hours / SLOT_HOURS / 2)) if hours > 0 else 0
     names = [str(name) for name in _draw(random, fault_names or tuple(shape.faults), faults)]
@@ -71,7 +71,7 @@ def generate(
     first = (_START_US + int(random.integers(0, 300 * 24)) * 3600 * MICROSECONDS) // interval_us
     fit_rows = round(fit_hours * 3600 / interval_s)
     rows = round(hours * 3600 / interval_s)
-    machine_id = f"{kind}-{seed}"
+    machine_id = f"{shape.name}-{seed}"
     test_us = (first + fit_rows) * interval_us
     episodes = _place(random, names, shape, (test_us, hours), severities)
     machine = Machine(shape, machine_id, seed=seed, interval_us=interval_us, episodes=episodes)
@@ -91,26 +91,37 @@ def generate(
     )
 
 
-def write(recording: Recording, out: Path, name: str) -> None:
-    """Write `{name}-fit.csv`, `{name}-test.csv`, `{name}-labels.csv` and `.json` into `out`.
+def write(recording: Recording, out: Path, name: str) -> tuple[Path, ...]:
+    """Write `{name}-fit.csv`, `{name}-test.csv`, `{name}-labels.csv` and `.json` into `out`; returns them.
 
     The first column is the time (ISO 8601, UTC); empty cells are readings that were not sent.
     """
     out.mkdir(parents=True, exist_ok=True)
-    fit = recording.fit_rows
-    _write_rows(out / f"{name}-fit.csv", recording, slice(0, fit))
-    _write_rows(out / f"{name}-test.csv", recording, slice(fit, None))
-    rows = [
-        asdict(label) | {"onset_us": _iso(label.onset_us), "end_us": _iso(label.end_us)}
+    names = ("fit.csv", "test.csv", "labels.csv", "labels.json")
+    fit, test, labels_csv, labels_json = paths = tuple(out / f"{name}-{each}" for each in names)
+    _write_rows(fit, recording, slice(0, recording.fit_rows))
+    _write_rows(test, recording, slice(recording.fit_rows, None))
+    truth = [
+        {
+            "machine": label.machine,
+            "kind": label.kind,
+            "name": label.name,
+            "severity": label.severity,
+            "onset": _iso(label.onset_us),
+            "end": _iso(label.end_us),
+            "sensors": " ".join(label.sensors),
+        }
         for label in recording.labels
     ]
-    keys = ("machine", "kind", "name", "severity", "onset", "end", "sensors")
-    rows = [dict(zip(keys, row.values(), strict=True)) for row in rows]
-    (out / f"{name}-labels.json").write_bytes(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
-    with (out / f"{name}-labels.csv").open("w", newline="", encoding="utf-8") as file:
+    as_lists = [
+        row | {"sensors": list(label.sensors)} for row, label in zip(truth, recording.labels, strict=True)
+    ]
+    labels_json.write_bytes(orjson.dumps(as_lists, option=orjson.OPT_INDENT_2))
+    with labels_csv.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(keys)
-        writer.writerows((*list(row.values())[:-1], " ".join(row["sensors"])) for row in rows)
+        writer.writerow(("machine", "kind", "name", "severity", "onset", "end", "sensors"))
+        writer.writerows(row.values() for row in truth)
+    return paths
 
 
 def dataset(
@@ -127,17 +138,21 @@ def dataset(
     `faults` restricts which faults are drawn; a type that can have none of them is healthy but for
     its look-alikes. Raises Misconfigured and Rejected as `generate` does.
     """
-    before = set(out.glob("*")) if out.exists() else set()
+    if unknown := [name for name in faults if name not in tuple(Fault)]:
+        raise Misconfigured(f"no fault {unknown[0]!r}", hint=f"there are {', '.join(Fault)}")
+    written: list[Path] = []
     for kind in machines or tuple(MACHINE_TYPES):
-        able = tuple(machine_type(kind).faults)
+        shape = machine_type(kind)
+        able = tuple(shape.faults)
         chosen = tuple(name for name in faults if name in able) if faults else able
+        broken = int(hours / _SENSOR_FAULT_HOURS)
         recording = (
-            generate(kind, seed, hours, interval_s, fault_names=chosen)
+            generate(kind, seed, hours, interval_s, fault_names=chosen, sensor_faults=broken)
             if chosen
             else generate(kind, seed, hours, interval_s, faults=0, lookalikes=1)
         )
-        write(recording, out, kind)
-    return tuple(sorted(set(out.glob("*")) | before))
+        written += write(recording, out, shape.name)
+    return tuple(written)
 
 
 def _draw(random: np.random.Generator, names: Sequence[str], count: int) -> list[str]:

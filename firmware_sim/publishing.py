@@ -27,12 +27,12 @@ class Publisher(Protocol):
 @asynccontextmanager
 async def device_client(settings: DeviceSettings) -> AsyncIterator[MqttClient]:
     """The MQTT connection of simulated devices; it publishes only, so the broker keeps no session for it."""
-    client_id = settings.client_id or f"sim-{secrets.token_hex(8)}"
+    client_id = settings.mqtt_client_id or f"sim-{secrets.token_hex(8)}"
     async with open_mqtt(
-        settings.url,
+        settings.mqtt_url,
         client_id=client_id,
-        username=settings.username,
-        password=settings.password.get_secret_value(),
+        username=settings.mqtt_username,
+        password=settings.mqtt_password.get_secret_value(),
         clean=True,
     ) as client:
         yield client

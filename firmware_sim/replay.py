@@ -10,7 +10,6 @@ import structlog
 
 from firmware_sim.app import check_site
 from firmware_sim.control import Continue, Control, Emit, emit_to_stdout, parse
-from firmware_sim.csvfile import read_mapping, read_recording
 from firmware_sim.publishing import (
     BATCH_READINGS,
     Pipeline,
@@ -20,7 +19,8 @@ from firmware_sim.publishing import (
     milliseconds,
     reading,
 )
-from firmware_sim.recording import Recording
+from firmware_sim.readings import Recording
+from firmware_sim.recording import read_mapping, read_recording
 from firmware_sim.settings import ReplaySettings
 from shared.clock import MICROSECONDS, Clock, SystemClock
 from shared.errors import Misconfigured, Rejected

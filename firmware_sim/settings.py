@@ -8,21 +8,23 @@ from pydantic import Field, SecretStr
 from shared.settings import ServiceSettings
 
 DEFAULT_MACHINES: Final = (
-    "pump-01:pump",
-    "compressor-01:compressor",
-    "spindle-01:spindle",
-    "gearbox-01:gearbox",
-    "fan-01:fan",
+    "pump-01:centrifugal-pump",
+    "compressor-01:screw-compressor",
+    "spindle-01:machining-spindle",
+    "gearbox-01:conveyor-gearbox",
+    "fan-01:extraction-fan",
 )
 
 
 class DeviceSettings(ServiceSettings):
     """How simulated devices reach their broker."""
 
-    url: str = Field(default="mqtt://127.0.0.1:1883", description="broker of the devices, mqtt://HOST:PORT")
-    username: str = Field(default="", description="user at the broker; empty for none")
-    password: SecretStr = Field(default=SecretStr(""), description="password at the broker")
-    client_id: str = Field(default="", description="MQTT client id; empty for a random one")
+    mqtt_url: str = Field(
+        default="mqtt://127.0.0.1:1883", description="broker of the devices, mqtt://HOST:PORT"
+    )
+    mqtt_username: str = Field(default="", description="user at the broker; empty for none")
+    mqtt_password: SecretStr = Field(default=SecretStr(""), description="password at the broker")
+    mqtt_client_id: str = Field(default="", description="MQTT client id; empty for a random one")
     site: str = Field(default="demo", description="site in the topics")
 
 
@@ -33,7 +35,7 @@ class SimSettings(DeviceSettings):
 
     machines: tuple[str, ...] = Field(
         default=DEFAULT_MACHINES,
-        description="machines as ID:TYPE; types are pump, compressor, spindle, gearbox, fan",
+        description="machines as ID:TYPE; types: centrifugal-pump, screw-compressor, machining-spindle, conveyor-gearbox, extraction-fan",
     )
     seed: int = Field(default=1, ge=0, description="seed of everything random")
     interval_s: float = Field(

@@ -18,7 +18,8 @@ MACHINE_TYPES: Final[Mapping[str, MachineType]] = MappingProxyType(
 
 
 def machine_type(name: str) -> MachineType:
-    """The machine type called `name`. Raises Misconfigured, naming those that exist."""
-    if (kind := MACHINE_TYPES.get(name)) is not None:
-        return kind
+    """The machine type called `name`, or by its last word: `pump`. Raises Misconfigured, naming those that exist."""
+    for kind in MACHINE_TYPES.values():
+        if name in {kind.name, kind.name.rpartition("-")[2]}:
+            return kind
     raise Misconfigured(f"no machine type {name!r}", hint=f"use one of {', '.join(MACHINE_TYPES)}")

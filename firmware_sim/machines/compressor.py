@@ -32,7 +32,7 @@ def physics(x: Inputs) -> dict[str, Array]:
 
 
 COMPRESSOR = MachineType(
-    name="compressor",
+    name="screw-compressor",
     title="Screw compressor",
     sensors=(
         Sensor("capacity", units.PERCENT, 0.25, floor=0.0),

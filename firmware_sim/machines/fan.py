@@ -28,7 +28,7 @@ def physics(x: Inputs) -> dict[str, Array]:
 
 
 FAN = MachineType(
-    name="fan",
+    name="extraction-fan",
     title="Extraction fan",
     sensors=(
         Sensor("speed", units.RPM, 2.0, floor=0.0),

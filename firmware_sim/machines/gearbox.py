@@ -28,7 +28,7 @@ def physics(x: Inputs) -> dict[str, Array]:
 
 
 GEARBOX = MachineType(
-    name="gearbox",
+    name="conveyor-gearbox",
     title="Conveyor gearbox",
     sensors=(
         Sensor("speed", units.RPM, 0.2, floor=0.0),

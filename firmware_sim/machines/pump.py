@@ -24,7 +24,7 @@ def physics(x: Inputs) -> dict[str, Array]:
 
 
 PUMP = MachineType(
-    name="pump",
+    name="centrifugal-pump",
     title="Centrifugal pump",
     sensors=(
         Sensor("speed", units.RPM, 4.0, floor=0.0),

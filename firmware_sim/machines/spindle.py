@@ -27,7 +27,7 @@ def physics(x: Inputs) -> dict[str, Array]:
 
 
 SPINDLE = MachineType(
-    name="spindle",
+    name="machining-spindle",
     title="Machining spindle",
     sensors=(
         Sensor("speed", units.RPM, 12.0, floor=0.0),
