@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 
@@ -29,7 +29,10 @@ _STEADY_AFTER: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process to keep running. `on_line` gets each line of its standard output; stderr goes to `log_file`."""
+    """A process to keep running. `on_line` gets each line of its standard output; stderr goes to `log_file`.
+
+    `restart`: always, after a failure only (exit code 0 is the end), or never.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -37,7 +40,7 @@ class Child:
     environment: Mapping[str, str] = field(default_factory=dict)
     on_line: Callable[[str], None] | None = None
     nice: int = 0
-    restart: bool = True
+    restart: Literal["always", "on-failure", "never"] = "always"
 
 
 class _Running:
@@ -119,7 +122,7 @@ class Supervisor:
                 raise RuntimeError(f"child {running.child.name} was never started")
             began = self._clock.monotonic()
             running.exit_code = await self._drain(running, process)
-            if running.child.name in self._stopping or not running.child.restart:
+            if running.child.name in self._stopping or not self._again(running):
                 return
             if self._clock.monotonic() - began > _STEADY_AFTER:
                 backoff = _BACKOFF_FIRST
@@ -137,6 +140,17 @@ class Supervisor:
             await self._spawn(running)
             for line in running.sent:
                 self._write(running, line)
+
+    @staticmethod
+    def _again(running: _Running) -> bool:
+        """Whether a child that ended is to live once more."""
+        match running.child.restart:
+            case "always":
+                return True
+            case "on-failure":
+                return running.exit_code != 0
+            case "never":
+                return False
 
     async def _spawn(self, running: _Running) -> None:
         child = running.child

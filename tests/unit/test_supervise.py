@@ -63,7 +63,7 @@ async def test_a_child_that_is_not_restarted_gives_its_exit_code(tmp_path: Path)
             "once",
             (sys.executable, "-c", "raise SystemExit(7)"),
             tmp_path / "once.log",
-            restart=False,
+            restart="never",
             nice=1,
         )
     )
@@ -98,7 +98,7 @@ async def test_standard_error_and_unclaimed_output_go_to_the_log(tmp_path: Path)
     supervisor = Supervisor()
     code = "import sys; print('out'); print('err', file=sys.stderr); print('x' * 2_000_000); print('after')"
     await supervisor.start(
-        Child("talks", (sys.executable, "-c", code), tmp_path / "talks.log", restart=False)
+        Child("talks", (sys.executable, "-c", code), tmp_path / "talks.log", restart="on-failure")
     )
     await supervisor.wait("talks")
     lines = (tmp_path / "talks.log").read_text().splitlines()

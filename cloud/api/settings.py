@@ -1,0 +1,27 @@
+"""Settings of the data API."""
+
+from typing import ClassVar
+
+from pydantic import Field, SecretStr
+
+from shared.names import API_PORT
+from shared.settings import ServiceSettings
+
+
+class ApiSettings(ServiceSettings):
+    """The data API: where it listens, what it reads, and who may ask."""
+
+    section: ClassVar[str] = "api"
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(API_PORT, ge=0, le=65535, description="port to listen on")
+    token: SecretStr = Field(description="the bearer token of the command line")
+    allowed_hosts: tuple[str, ...] = Field(
+        ("localhost", "127.0.0.1", "[::1]"), description="values of the Host header that are answered"
+    )
+    telemetry_url: str = Field(description="the telemetry store, read only")
+    nats_url: str = Field(description="event log and control plane")
+    credentials: SecretStr = Field(description="user:password for both")
+    stale_after_seconds: float = Field(
+        10.0, gt=0, description="data older than this is marked stale (three times a machine's interval)"
+    )

@@ -1,0 +1,208 @@
+"""The processes of `industrialmind up`, each with its TOML: who gets which file, URL and credential."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from industrialmind.embedded import EmbeddedNats
+from industrialmind.plant import DataDir, Machine, Plant, write_private
+from shared.supervise import Child
+
+PYTHON = sys.executable
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The TCP ports of a plant on one machine."""
+
+    nats: int
+    mqtt: int
+    api: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """A recording to replay, and how."""
+
+    file: Path
+    mapping: Path | None = None
+    fit_rows: int = 400
+    speed: float = 20.0
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Builds each child of `up`."""
+
+    data: DataDir
+    plant: Plant
+    nats: EmbeddedNats
+    ports: Ports
+
+    def broker(self) -> Child:
+        """nats-server: MQTT, the event log and the control plane."""
+        return Child("nats-server", tuple(self.nats.command()), self._log("nats-server"))
+
+    def gateway(self) -> Child:
+        """MQTT to the log."""
+        account = self.nats.credentials("gateway")
+        return self._service(
+            "gateway",
+            ("gateway", "run"),
+            {
+                "gateway": {
+                    "mqtt_url": self.nats.mqtt_url,
+                    "mqtt_username": account.name,
+                    "mqtt_password": account.password,
+                    "client_id": account.client_id,
+                    "nats_url": self.nats.nats_url,
+                    "credentials": account.userinfo,
+                    "token": self.data.token("metrics"),
+                }
+            },
+        )
+
+    def ingest(self) -> Child:
+        """The log to the telemetry store."""
+        account = self.nats.credentials("ingest")
+        return self._service(
+            "ingest",
+            ("cloud", "run", "ingest"),
+            {
+                "ingest": {
+                    "nats_url": self.nats.nats_url,
+                    "credentials": account.userinfo,
+                    "telemetry_url": self.data.telemetry_url,
+                    "token": self.data.token("metrics"),
+                }
+            },
+        )
+
+    def cloud(self) -> Child:
+        """The data API and the loss ledger."""
+        account = self.nats.credentials("cloud")
+        return self._service(
+            "cloud",
+            ("cloud", "run", "api"),
+            {
+                "api": {
+                    "port": self.ports.api,
+                    "token": self.data.token("cli"),
+                    "telemetry_url": self.data.telemetry_url,
+                    "nats_url": self.nats.nats_url,
+                    "credentials": account.userinfo,
+                },
+            },
+        )
+
+    def edge(self, machine: Machine) -> Child:
+        """One agent a machine."""
+        account = self.nats.credentials(machine.edge)
+        folder = self.data.edge(machine.edge)
+        return self._service(
+            machine.edge,
+            ("edge", "run"),
+            {
+                "edge": {
+                    "site": self.plant.site,
+                    "edge": machine.edge,
+                    "machines": [machine.id],
+                    "folder": str(folder.resolve()),
+                    "nats_url": self.nats.nats_url,
+                    "credentials": account.userinfo,
+                    "token": self.data.token("metrics"),
+                    "devices": self._mqtt(account, "devices"),
+                    "uplink": self._mqtt(account, "uplink"),
+                }
+            },
+        )
+
+    def simulator(self, backfill_hours: float, on_line: Callable[[str], None]) -> Child:
+        """The demonstration's machines."""
+        account = self.nats.credentials("devices")
+        return self._service(
+            "sim",
+            ("sim", "run"),
+            {
+                "sim": {
+                    **self._mqtt(account, "sim", "mqtt_"),
+                    "site": self.plant.site,
+                    "machines": [f"{m.id}:{m.type}" for m in self.plant.machines],
+                    "backfill_hours": backfill_hours,
+                }
+            },
+            on_line,
+        )
+
+    def replay(self, machine: Machine, options: ReplayOptions, on_line: Callable[[str], None]) -> Child:
+        """A recording as a live machine; it ends by itself."""
+        account = self.nats.credentials("devices")
+        mapping = {"mapping": str(options.mapping.resolve())} if options.mapping else {}
+        settings = {
+            **self._mqtt(account, "sim", "mqtt_"),
+            "site": self.plant.site,
+            "file": str(options.file.resolve()),
+            "machine": machine.id,
+            "fit_rows": options.fit_rows,
+            "speed": options.speed,
+            **mapping,
+        }
+        return self._service("sim", ("sim", "replay"), {"replay": settings}, on_line, restart="on-failure")
+
+    def trainer(self, *machines: str) -> Child:
+        """A short-lived child that fits, registers and delivers models."""
+        command = (PYTHON, "-m", "industrialmind", "train", "--data", str(self.data.root), "--json")
+        chosen = tuple(part for machine in machines for part in ("--machine", machine))
+        return Child("trainer", command + chosen, self._log("trainer"), nice=10, restart="never")
+
+    def _mqtt(self, account: Any, role: str, prefix: str = "") -> dict[str, str]:  # noqa: ANN401
+        return {
+            f"{prefix}url": self.nats.mqtt_url,
+            f"{prefix}username": account.name,
+            f"{prefix}password": account.password,
+            f"{prefix}client_id": f"{account.client_id}-{role}",
+        }
+
+    def _service(
+        self,
+        name: str,
+        command: tuple[str, ...],
+        settings: Mapping[str, Mapping[str, Any]],
+        on_line: Callable[[str], None] | None = None,
+        *,
+        restart: Literal["always", "on-failure"] = "always",
+    ) -> Child:
+        path = self.data.config(name)
+        write_private(path, to_toml(settings))
+        full = (PYTHON, "-m", "industrialmind", *command, "--config", str(path))
+        return Child(name, full, self._log(name), on_line=on_line, restart=restart)
+
+    def _log(self, name: str) -> Path:
+        return self.data.logs / f"{name}.log"
+
+
+def to_toml(sections: Mapping[str, Mapping[str, Any]]) -> str:
+    """TOML of nested tables of text, numbers, booleans and lists of text."""
+    lines: list[str] = []
+    for name, table in sections.items():
+        lines.append(f"[{name}]")
+        nested = {key: value for key, value in table.items() if isinstance(value, Mapping)}
+        lines += [f"{key} = {_toml_value(value)}" for key, value in table.items() if key not in nested]
+        lines.append("")
+        if nested:
+            lines.append(to_toml({f"{name}.{key}": value for key, value in nested.items()}))
+    return "\n".join(lines)
+
+
+def _toml_value(value: Any) -> str:  # noqa: ANN401 - any TOML value
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)
+        case list() | tuple():
+            return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,59 @@
+"""The command line's HTTP client: it finds a running plant by DATA/run.json and speaks with DATA/secrets/cli.token."""
+
+from typing import Any, Self
+
+import httpx
+
+from industrialmind.plant import DataDir
+from shared.errors import IndustrialMindError, NotFound, Rejected, Unavailable
+
+TIMEOUT_SECONDS = 10.0
+
+
+class Client:
+    """Calls the data API of a running plant."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=TIMEOUT_SECONDS,
+            trust_env=False,
+        )
+
+    @classmethod
+    def of(cls, data: DataDir) -> Self:
+        """A client for the plant that runs on `data`. Raises Unavailable when none does."""
+        run = data.running()
+        if run is None or "api" not in run:
+            raise Unavailable(f"no plant is running on {data.root}: start it with industrialmind up")
+        return cls(run["api"], data.token("cli"))
+
+    def get(self, path: str, *, timeout: float = TIMEOUT_SECONDS, **query: str | float) -> Any:  # noqa: ANN401 - JSON
+        """The JSON at `path`. Raises Unavailable, NotFound, Rejected."""
+        try:
+            response = self._http.get(path, params=query, timeout=timeout)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"the data API does not answer ({error}): see industrialmind doctor") from error
+        return _body(response)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+
+def _body(response: httpx.Response) -> Any:  # noqa: ANN401 - JSON
+    if response.is_success:
+        return response.json()
+    raise problem(response.status_code, response.text)
+
+
+def problem(status: int, text: str) -> IndustrialMindError:
+    """The error for an HTTP status."""
+    if status == httpx.codes.NOT_FOUND:
+        return NotFound(text[:300])
+    if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return Unavailable(f"the data API answered {status}: {text[:300]}")
+    return Rejected(f"the data API answered {status}: {text[:300]}")

@@ -1,0 +1,60 @@
+"""Commands on recordings and on what was stored: `score`, `ledger`, `sim dataset`, `sim replay`."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from industrialmind.options import DATA, DataOption, JsonOption
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command()(score)
+    app.command()(ledger)
+
+
+def score(
+    fit: Annotated[
+        Path, typer.Option(help="CSV of healthy rows: time first, then numeric sensors.", dir_okay=False)
+    ],
+    test: Annotated[Path, typer.Option(help="CSV of the rows to score, same columns.", dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="CSV to write: time, score, alarm, a contribution a sensor.")],
+    json: JsonOption = False,
+) -> None:
+    """Fit on one file, score another; the limit comes from FIT alone."""
+    from industrialmind.score import run_score
+
+    report = run_score(fit, test, out)
+    if json:
+        sys.stdout.write(orjson.dumps(report.as_dict()).decode() + "\n")
+    else:
+        sys.stdout.write(f"{report}\n")
+
+
+def ledger(
+    data: DataOption = DATA,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Read log and store again and compare them row by row.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """What each edge produced and where it is now; every gap, duplicate and conflict. Exit 1 if a row is missing."""
+    from industrialmind.ledger import read_ledger, render_audit, render_ledger, run_audit
+
+    if audit:
+        report = asyncio.run(run_audit(data))
+        body = report.to_json()
+        render = render_audit
+    else:
+        report = read_ledger(data)
+        body = report.to_json()
+        render = render_ledger
+    if json:
+        sys.stdout.write(body.decode() + "\n")
+    else:
+        render(report)
+    raise typer.Exit(1 if report.findings else 0)

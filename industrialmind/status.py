@@ -1,0 +1,203 @@
+"""`industrialmind status`: machines, last values, state, score, anomalies and data age in a terminal table."""
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from cloud.telemetry.port import open_store
+from industrialmind.client import Client
+from industrialmind.plant import DataDir
+from shared.errors import Unavailable
+from shared.events import at
+from shared.settings import no_color
+
+# Shape and word, never colour alone.
+MARKS = {
+    "normal": ("●", "normal", ""),
+    "anomalous": ("▲", "ANOMALOUS", "bold red"),
+    "learning": ("◌", "learning", "cyan"),
+    "stale": ("▧", "stale", "yellow"),
+    "unknown": ("?", "unknown", "dim"),
+}
+_SHOWN_ANOMALIES = 8
+_SHOWN_SENSORS = 3
+_REFRESH_SECONDS = 1.0
+
+
+def show(root: Path, *, as_json: bool) -> None:
+    """Print the status once: from the running plant, else the newest readings from its files."""
+    machines, anomalies = read(DataDir(root))
+    if as_json:
+        sys.stdout.write(orjson.dumps({"machines": machines, "anomalies": anomalies}).decode() + "\n")
+        return
+    Console(no_color=no_color()).print(render(machines, anomalies))
+
+
+def watch_status(root: Path) -> None:
+    """Refresh until Ctrl-C; says so while the plant does not answer."""
+    data = DataDir(root)
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        Live(console=Console(no_color=no_color()), screen=False) as live,
+    ):
+        while True:
+            try:
+                live.update(render(*read(data)))
+            except Unavailable as error:
+                live.update(Text(f"{error}; trying again ...", style="yellow"))
+            time.sleep(_REFRESH_SECONDS)
+
+
+def read(data: DataDir) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Machines and anomalies, as the data API gives them. Raises Unavailable where there is neither plant nor file."""
+    if data.running() is not None:
+        with Client.of(data) as client:
+            return client.get("/v1/machines")["machines"], client.get("/v1/anomalies")["anomalies"]
+    if not data.telemetry.exists():
+        raise Unavailable(
+            f"no plant runs on {data.root} and it holds no readings: start one with industrialmind up"
+        )
+    return asyncio.run(from_files(data)), []
+
+
+async def from_files(data: DataDir) -> list[dict[str, Any]]:
+    """Machines with the newest readings in the store of a plant that is not running."""
+    plant = data.plant()
+    now_us = time.time_ns() // 1000
+    machines = []
+    async with open_store(data.telemetry_url, read_only=True) as store:
+        for machine in plant.machines:
+            latest = await store.latest(machine.id)
+            newest = max((reading.arrival_us for reading in latest), default=None)
+            machines.append(
+                {
+                    "machine": machine.id,
+                    "state": "unknown" if newest is None else "stale",
+                    "score": None,
+                    "limit": None,
+                    "unscored_reason": "",
+                    "leading": [],
+                    "last": [
+                        {
+                            "sensor": r.sensor,
+                            "value": r.value,
+                            "unit": r.unit,
+                            "at": at(r.time_us).isoformat(),
+                        }
+                        for r in latest
+                    ],
+                    "data_age_seconds": None if newest is None else (now_us - newest) / 1e6,
+                    "model": None,
+                }
+            )
+    return machines
+
+
+def render(machines: Sequence[dict[str, Any]], anomalies: Sequence[dict[str, Any]]) -> RenderableType:
+    """Both tables, machines in trouble first."""
+    return Group(machine_table(machines), anomaly_table(anomalies))
+
+
+def machine_table(machines: Sequence[dict[str, Any]]) -> Table:
+    """One row a machine."""
+    table = Table(title="Machines", title_justify="left", expand=False)
+    for heading in ("machine", "state", "score / limit", "leading sensor", "last values", "age", "model"):
+        table.add_column(heading)
+    order = {"anomalous": 0, "stale": 1, "unknown": 2, "learning": 3, "normal": 4}
+    for machine in sorted(machines, key=lambda m: (order.get(m["state"], 9), m["machine"])):
+        table.add_row(
+            machine["machine"],
+            state_text(machine["state"]),
+            _score(machine),
+            _leading(machine),
+            _last(machine["last"]),
+            age_text(machine["data_age_seconds"]),
+            _model(machine["model"]),
+        )
+    return table
+
+
+def anomaly_table(anomalies: Sequence[dict[str, Any]]) -> RenderableType:
+    """The newest episodes: expected beside seen for the leading sensors."""
+    if not anomalies:
+        return Text("No anomalies.", style="dim")
+    table = Table(title="Anomalies", title_justify="left", expand=False)
+    for heading in ("machine", "since", "until", "score / limit", "leading sensors (share: seen, expected)"):
+        table.add_column(heading)
+    for anomaly in anomalies[:_SHOWN_ANOMALIES]:
+        table.add_row(
+            anomaly["machine"],
+            clock_text(anomaly["onset"]),
+            clock_text(anomaly["ended_at"]) if anomaly["ended_at"] else "▲ open",
+            f"{anomaly['score']:.2f} / {anomaly['limit']:.2f}",
+            "\n".join(_sensor(s) for s in anomaly["sensors"][:_SHOWN_SENSORS]),
+        )
+    return table
+
+
+def state_text(state: str) -> Text:
+    """The state's mark and word."""
+    mark, word, style = MARKS.get(state, MARKS["unknown"])
+    return Text(f"{mark} {word}", style=style)
+
+
+def age_text(seconds: float | None) -> str:
+    """An age for people."""
+    if seconds is None:
+        return "no data"
+    if seconds < 120:  # noqa: PLR2004 - two minutes
+        return f"{seconds:.1f} s"
+    if seconds < 7200:  # noqa: PLR2004 - two hours
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def clock_text(moment: str) -> str:
+    """The time of an ISO moment, UTC, to the second."""
+    return moment.replace("T", " ")[:19]
+
+
+def _score(machine: dict[str, Any]) -> str:
+    if machine["limit"] is None:
+        return "no model yet"
+    if machine["score"] is None:
+        return f"unscored ({machine['unscored_reason'] or 'waiting for a full window'})"
+    return f"{machine['score']:.2f} / {machine['limit']:.2f}"
+
+
+def _leading(machine: dict[str, Any]) -> str:
+    if machine["state"] != "anomalous" or not machine["leading"]:
+        return ""
+    return _sensor(machine["leading"][0])
+
+
+def _sensor(sensor: dict[str, Any]) -> str:
+    return (
+        f"{sensor['sensor']} {sensor['share']:.0%}: {_number(sensor['seen'])} {sensor['unit']}, "
+        f"expected {_number(sensor['expected'])}"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"  # noqa: RUF001 - a dash for no value
+
+
+def _last(values: Sequence[dict[str, Any]]) -> str:
+    return "\n".join(f"{v['sensor']} {v['value']:.4g} {v['unit']}" for v in values)
+
+
+def _model(model: dict[str, Any] | None) -> str:
+    if model is None:
+        return "learning"
+    mark = " (provisional)" if model["provisional"] else ""
+    return f"{model['name']} v{model['version']}{mark}\n{model['version_hash'][:12]}"

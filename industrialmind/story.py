@@ -1,0 +1,198 @@
+"""What `up` does once the plant is live: wait for history, fit and deliver the first models, inject a fault."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+import structlog
+
+from industrialmind.children import Processes
+from industrialmind.client import Client
+from industrialmind.plant import Machine
+from shared.clock import Clock
+from shared.errors import Unavailable
+from shared.service import wait_or_stop
+from shared.supervise import Supervisor
+
+log = structlog.get_logger()
+
+POLL_SECONDS: Final = 0.25
+FAULT: Final[Mapping[str, Any]] = {
+    "machine": "pump-01",
+    "fault": "cavitation",
+    "severity": 8,
+    "ramp_s": 20,
+    "duration_s": 900,
+}
+
+Say = Callable[[str], None]
+
+
+class SimulatorLines:
+    """The simulator's own word on what it did, a JSON line each; `wait` returns the first of a kind."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, dict[str, Any]] = {}
+        self._changed = asyncio.Event()
+
+    def on_line(self, line: str) -> None:
+        """Take one line of its standard output; anything else than an event is ignored."""
+        try:
+            event = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            return
+        if isinstance(event, dict) and "event" in event:
+            self._seen[event["event"]] = event
+            self._changed.set()
+
+    async def wait(self, kind: str, stop: asyncio.Event) -> dict[str, Any] | None:
+        """The event of this kind, or None if `stop` came first."""
+        while kind not in self._seen:
+            if await wait_or_stop(stop, POLL_SECONDS):
+                return None
+        return self._seen[kind]
+
+
+@dataclass(frozen=True)
+class Story:
+    """The steps after the start. Each returns False if `stop` came first."""
+
+    client: Client
+    supervisor: Supervisor
+    processes: Processes
+    machines: Sequence[Machine]
+    clock: Clock
+    stop: asyncio.Event
+    say: Say
+
+    async def machine_states(self) -> list[dict[str, Any]]:
+        """The API's view of this run's machines; empty while it does not answer."""
+        try:
+            found = await asyncio.to_thread(self.client.get, "/v1/machines")
+        except Unavailable:
+            return []
+        ours = {machine.id for machine in self.machines}
+        return [machine for machine in found["machines"] if machine["machine"] in ours]
+
+    async def until(self, holds: Callable[[list[dict[str, Any]]], bool]) -> bool:
+        """Wait until `holds` of all machines' states."""
+        while not self.stop.is_set():
+            states = await self.machine_states()
+            if len(states) == len(self.machines) and holds(states):
+                return True
+            await wait_or_stop(self.stop, POLL_SECONDS)
+        return False
+
+    async def live(self) -> bool:
+        """Wait for readings of every machine."""
+        return await self.until(lambda states: all(s["last"] and s["state"] != "stale" for s in states))
+
+    async def stored(self) -> bool:
+        """Wait until every row that the edges hold now is in the store."""
+        wanted: dict[str, int] | None = None
+        while not self.stop.is_set():
+            try:
+                report = await asyncio.to_thread(self.client.get, "/v1/ledger")
+            except Unavailable:
+                await wait_or_stop(self.stop, POLL_SECONDS)
+                continue
+            rows = {e["edge"]: e for e in report["edges"]}
+            if wanted is None:
+                wanted = {edge: e["produced"] + e["waiting"] for edge, e in rows.items()}
+            elif all(rows[edge]["stored"] + rows[edge]["rejected"] >= n for edge, n in wanted.items()):
+                return True
+            await wait_or_stop(self.stop, POLL_SECONDS)
+        return False
+
+    async def train(self) -> bool:
+        """Run the trainer child for this run's machines; False if it failed (the plant runs on)."""
+        await self.supervisor.start(self.processes.trainer(*(machine.id for machine in self.machines)))
+        code = await self.supervisor.wait("trainer")
+        if code:
+            self.say(f"training failed with exit code {code}: see {self.processes.data.logs / 'trainer.log'}")
+        return code == 0
+
+    async def models_active(self) -> bool:
+        """Wait until every machine runs a model."""
+        return await self.until(lambda states: all(s["model"] for s in states))
+
+    async def anomaly(self, machine: str) -> bool:
+        """Wait until `machine` is anomalous and say what leads."""
+        seen = await self.until(
+            lambda states: any(s["machine"] == machine and s["state"] == "anomalous" for s in states)
+        )
+        if not seen:
+            return False
+        for state in await self.machine_states():
+            if state["machine"] == machine and state["leading"]:
+                first = state["leading"][0]
+                self.say(
+                    f"{machine} is anomalous: {first['sensor']} leads with {first['share']:.0%}, "
+                    f"seen {first['seen']:.4g} {first['unit']}, expected {first['expected']:.4g}"
+                )
+        return True
+
+
+async def tell_demo(
+    story: Story, lines: SimulatorLines, *, backfill: bool, fault_after: float | None
+) -> None:
+    """Live, history, first models, and a fault `fault_after` seconds later (None: no fault)."""
+    began = story.clock.monotonic()
+    if not await story.live():
+        return
+    story.say(
+        f"live: {len(story.machines)} machines, {story.clock.monotonic() - began:.1f} s after their start"
+    )
+    if backfill:
+        story.say("backfilling simulated history through the real path ...")
+        done = await lines.wait("backfilled", story.stop)
+        if done is None or not await story.stored():
+            return
+        story.say(f"history stored: {done['rows']} readings, {story.clock.monotonic() - began:.0f} s")
+    if not await ensure_models(story):
+        return
+    story.say(f"models active on {len(story.machines)} edges, {story.clock.monotonic() - began:.0f} s")
+    if fault_after is not None:
+        await tell_fault(story, lines, fault_after)
+
+
+async def ensure_models(story: Story) -> bool:
+    """Train where a machine has no model yet, and wait until all run one."""
+    if any(not state["model"] for state in await story.machine_states()):
+        story.say("fitting the first models (provisional until more has been seen) ...")
+        if not await story.train():
+            return False
+    return await story.models_active()
+
+
+async def tell_fault(story: Story, lines: SimulatorLines, after: float) -> None:
+    """Inject the demonstration's fault and say when it is found."""
+    story.say(f"a fault follows in {after:.0f} s: watch it with industrialmind status --watch")
+    if await wait_or_stop(story.stop, after):
+        return
+    story.supervisor.send("sim", orjson.dumps(FAULT).decode())
+    told = await lines.wait("fault", story.stop)
+    if told is None:
+        return
+    story.say(
+        f"fault injected: {FAULT['fault']} on {FAULT['machine']}; it shows in {', '.join(told['sensors'])}"
+    )
+    await story.anomaly(str(FAULT["machine"]))
+
+
+async def tell_replay(story: Story, lines: SimulatorLines) -> None:
+    """First part, model from it, the rest under the model."""
+    began = story.clock.monotonic()
+    sent = await lines.wait("fit-part-sent", story.stop)
+    if sent is None or not await story.stored():
+        return
+    story.say(f"first part stored: {sent['rows']} rows; fitting a model on it ...")
+    if not await story.train() or not await story.models_active():
+        return
+    story.say(f"model active, {story.clock.monotonic() - began:.0f} s; replaying the rest")
+    story.supervisor.send("sim", orjson.dumps({"continue": True}).decode())
+    done = await lines.wait("replayed", story.stop)
+    if done is not None and await story.stored():
+        story.say(f"replayed: {done['rows']} rows are in the store")

@@ -1,0 +1,172 @@
+"""`industrialmind up`: the whole plant on one machine, one process a service, until Ctrl-C."""
+
+import asyncio
+import os
+import socket
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from industrialmind.children import Ports, Processes, ReplayOptions
+from industrialmind.client import Client
+from industrialmind.embedded import EmbeddedNats
+from industrialmind.plant import DEMO_PLANT, DEMO_SITE, DataDir, Machine, Plant, write_private
+from industrialmind.story import SimulatorLines, Story, tell_demo, tell_replay
+from shared.clock import SystemClock
+from shared.errors import Misconfigured, NotFound
+from shared.jetstream import ensure_topics
+from shared.names import slug
+from shared.nats import open_control
+from shared.supervise import Supervisor
+
+REPLAY_TYPE = "recording"
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """The command's options."""
+
+    data: Path
+    ports: Ports
+    replay: ReplayOptions | None = None
+    backfill_hours: float = 6.0
+    fault_after: float | None = 60.0
+    json: bool = False
+
+
+async def run_up(options: UpOptions, stop: asyncio.Event) -> None:
+    """Start everything, tell the story, drain on `stop`. Raises Misconfigured."""
+    data = DataDir(options.data)
+    with data.locked():
+        check_ports(options.ports)
+        plant, active = choose_plant(data, options.replay.file if options.replay else None)
+        write_private(data.plant_file, plant.to_json().decode())
+        supervisor = Supervisor()
+        try:
+            await _run(options, data, plant, active, supervisor, stop)
+        finally:
+            say("draining ...")
+            await supervisor.stop()
+            data.run_file.unlink(missing_ok=True)
+            say("stopped; everything is on disk")
+
+
+async def _run(
+    options: UpOptions,
+    data: DataDir,
+    plant: Plant,
+    active: tuple[Machine, ...],
+    supervisor: Supervisor,
+    stop: asyncio.Event,
+) -> None:
+    ports = options.ports
+    nats = EmbeddedNats(data.root, plant.edges(), nats_port=ports.nats, mqtt_port=ports.mqtt)
+    nats.write_config()
+    processes = Processes(data, plant, nats, ports)
+    await supervisor.start(processes.broker())
+    await nats.wait_ready()
+    await prepare(nats, plant)
+    lines = SimulatorLines()
+    await supervisor.start(processes.gateway())
+    await supervisor.start(processes.ingest())
+    await supervisor.start(processes.cloud())
+    for machine in active:
+        await supervisor.start(processes.edge(machine))
+    api = f"http://127.0.0.1:{ports.api}"
+    urls = {"api": api, "nats": nats.nats_url, "mqtt": nats.mqtt_url}
+    write_private(data.run_file, orjson.dumps({"pid": os.getpid(), **urls}).decode())
+    backfill = options.backfill_hours if not has_history(data) else 0.0
+    if options.replay is None:
+        source = processes.simulator(backfill, lines.on_line)
+    else:
+        source = processes.replay(active[0], options.replay, lines.on_line)
+    await supervisor.start(source)
+    async with AsyncExitStack() as stack:
+        client = stack.enter_context(Client(api, data.token("cli")))
+        story = Story(client, supervisor, processes, active, SystemClock(), stop, say)
+        if options.json:
+            if not await story.live():
+                return
+            sys.stdout.write(orjson.dumps({"event": "ready", "pid": os.getpid(), **urls}).decode() + "\n")
+            sys.stdout.flush()
+        say(f"data API at {api}; the plant's files are in {data.root}")
+        if options.replay is None:
+            await tell_demo(story, lines, backfill=backfill > 0, fault_after=options.fault_after)
+            if backfill > 0 and not stop.is_set():
+                history_marker(data).touch()
+        else:
+            await tell_replay(story, lines)
+        await stop.wait()
+
+
+async def prepare(nats: EmbeddedNats, plant: Plant) -> None:
+    """Topics, buckets and assignments, as the administrator; running it again changes nothing."""
+    admin = nats.credentials("admin").userinfo
+    await ensure_topics(nats.nats_url, credentials=admin)
+    async with open_control(nats.nats_url, credentials=admin) as control:
+        await control.ensure_buckets([machine.edge for machine in plant.machines])
+        for machine in plant.machines:
+            await control.assign(plant.site, machine.id, machine.edge)
+
+
+def choose_plant(data: DataDir, replay: Path | None) -> tuple[Plant, tuple[Machine, ...]]:
+    """The plant kept in DATA with this run's machines added, and the machines that run now."""
+    active = DEMO_PLANT.machines if replay is None else (replay_machine(replay),)
+    try:
+        known = data.plant()
+    except NotFound:
+        known = Plant(DEMO_SITE, ())
+    added = tuple(machine for machine in active if machine not in known.machines)
+    return Plant(known.site, (*known.machines, *added)), active
+
+
+def replay_machine(path: Path) -> Machine:
+    """The machine under which a recording is replayed: `replay-` and the file's name with its folder's."""
+    if not path.is_file():
+        raise Misconfigured(f"no recording at {path}", hint="give --replay the path of a CSV file")
+    name = slug(f"{path.resolve().parent.name}-{path.stem}")
+    return Machine(f"replay-{name}"[:35].rstrip("-"), REPLAY_TYPE)
+
+
+def check_ports(ports: Ports) -> None:
+    """Raises Misconfigured naming each port that another program holds."""
+    taken = [
+        f"{port} ({name})"
+        for name, port in (("NATS", ports.nats), ("MQTT", ports.mqtt), ("data API", ports.api))
+        if not port_free(port)
+    ]
+    if taken:
+        raise Misconfigured(
+            f"taken by another program: port {', '.join(taken)}",
+            hint="stop that program, or move with --nats-port, --mqtt-port, --api-port",
+        )
+
+
+def port_free(port: int) -> bool:
+    """Whether this machine's loopback port can be listened on."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def history_marker(data: DataDir) -> Path:
+    """A file that says the simulated history has been stored."""
+    return data.root / "history-stored"
+
+
+def has_history(data: DataDir) -> bool:
+    """Whether a start before this one stored the history."""
+    return history_marker(data).exists()
+
+
+def say(text: str) -> None:
+    """Progress for people, on stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
