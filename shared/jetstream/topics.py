@@ -1,0 +1,140 @@
+"""The streams behind the topics: their sizes, their retention, and bounds for the broker's own streams."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from shared import names
+from shared.errors import Misconfigured, NotFound
+from shared.nats.link import open_link
+from shared.nats.session import Session, Timeouts, ensure_stream
+
+DAY_S: Final = 86_400
+LEASES_BUCKET: Final = "leases"
+RECORD_BYTES: Final = 512 << 10
+"""The largest record a topic takes, headers included."""
+_LEASES_BYTES: Final = 1 << 20
+_DUPLICATE_WINDOW_S: Final = 120
+_NS: Final = 1_000_000_000
+# The share of the store each topic may fill. The rest is for the broker's own streams (MQTT), KV and objects.
+_SHARES: Final = {
+    names.SENSOR_READINGS: 0.40,
+    names.SCORES: 0.10,
+    names.WAVEFORMS: 0.10,
+    names.MACHINE_EVENTS: 0.05,
+    names.DEAD_LETTER: 0.02,
+}
+_OTHER_SHARE: Final = 0.01
+# The broker keeps these for MQTT; it makes them unbounded when the first MQTT client connects.
+_MQTT_SHARES: Final = {
+    "$MQTT_msgs": 0.08,
+    "$MQTT_rmsgs": 0.005,
+    "$MQTT_sess": 0.005,
+    "$MQTT_qos2in": 0.005,
+    "$MQTT_out": 0.005,
+}
+_TELEMETRY: Final = (names.SENSOR_READINGS, names.SCORES, names.WAVEFORMS, names.DEAD_LETTER)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicBudget:
+    """How much a topic keeps: at most `max_bytes` (then it is full and refuses), for `max_age_s` (None: for ever)."""
+
+    max_bytes: int
+    max_age_s: float | None = None
+
+
+def stream_name(topic: str) -> str:
+    """The stream that holds a topic."""
+    return f"log-{topic}"
+
+
+def default_budgets(max_file_store: int, *, telemetry_days: float = 30.0) -> dict[str, TopicBudget]:
+    """A budget a topic, together at most three quarters of the store; telemetry ages out, facts stay for ever."""
+    age = telemetry_days * DAY_S
+    return {
+        topic: TopicBudget(
+            int(max_file_store * _SHARES.get(topic, _OTHER_SHARE)), age if topic in _TELEMETRY else None
+        )
+        for topic in names.LOG_TOPICS
+    }
+
+
+async def ensure_topics(
+    url: str,
+    *,
+    credentials: str,
+    budgets: Mapping[str, TopicBudget],
+    max_file_store: int | None = None,
+    timeouts: Timeouts | None = None,
+) -> None:
+    """Create or update each topic's stream and the groups' leases. Needs the admin's credentials.
+
+    Raises Misconfigured (budgets beyond `max_file_store`), Unavailable (away, or no room).
+    """
+    total = sum(budget.max_bytes for budget in budgets.values())
+    if max_file_store is not None and total > max_file_store:
+        raise Misconfigured(
+            f"the topics' budgets add up to {total} bytes, the store has {max_file_store}",
+            hint="lower the budgets or raise the store's size",
+        )
+    async with open_link(url, credentials=credentials, timeouts=timeouts) as link:
+        session = link.session()
+        for topic, budget in budgets.items():
+            await ensure_stream(session, _topic_config(topic, budget))
+        await ensure_stream(session, _LEASES)
+
+
+async def bound_mqtt(
+    url: str, *, credentials: str, max_file_store: int, timeouts: Timeouts | None = None
+) -> list[str]:
+    """Give the broker's MQTT streams a size and "refuse when full"; returns those that exist by now.
+
+    They are made when the first MQTT client connects. A publisher then gets no PUBACK from a full one and is
+    disconnected, instead of older messages being dropped in silence. Raises Unavailable.
+    """
+    async with open_link(url, credentials=credentials, timeouts=timeouts) as link:
+        session = link.session()
+        return [
+            name for name, share in _MQTT_SHARES.items() if await _bound(session, name, share, max_file_store)
+        ]
+
+
+async def _bound(session: Session, name: str, share: float, max_file_store: int) -> bool:
+    try:
+        info = await session.api(f"STREAM.INFO.{name}")
+    except NotFound:
+        return False
+    config: dict[str, Any] = {**info["config"], "max_bytes": int(max_file_store * share), "discard": "new"}
+    if config != info["config"]:
+        await session.api(f"STREAM.UPDATE.{name}", config)
+    return True
+
+
+def _topic_config(topic: str, budget: TopicBudget) -> dict[str, Any]:
+    subjects = f"log.{topic}.>"
+    age = budget.max_age_s
+    return {
+        "name": stream_name(topic),
+        "subjects": [subjects],
+        "max_bytes": budget.max_bytes,
+        "max_age": int(age * _NS) if age is not None else 0,
+        "max_msg_size": RECORD_BYTES,
+        "discard": "new",
+        "duplicate_window": int(min(_DUPLICATE_WINDOW_S, age or _DUPLICATE_WINDOW_S) * _NS),
+        "allow_direct": True,  # readers page through it without leaving anything on the server
+        "allow_atomic": True,  # many records, one flush to disk, all or none
+        "republish": {"src": subjects, "dest": f"stored.{topic}.>", "headers_only": True},  # wakes followers
+    }
+
+
+_LEASES: Final[Mapping[str, Any]] = {
+    "name": f"KV_{LEASES_BUCKET}",
+    "subjects": [f"$KV.{LEASES_BUCKET}.>"],
+    "max_msgs_per_subject": 1,
+    "max_bytes": _LEASES_BYTES,
+    "discard": "new",
+    "allow_direct": True,
+    "allow_rollup_hdrs": True,
+    "deny_delete": True,
+}

@@ -1,0 +1,147 @@
+"""One user's way to nats-server: a session that is made again for ever."""
+
+import asyncio
+import random
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+
+from shared.errors import IndustrialMindError, Misconfigured, Unavailable
+from shared.nats.session import Session, Timeouts, first_of
+
+log = structlog.get_logger()
+
+_DENIED = re.compile(r'permissions violation for (\w+) to "([^"]+)"', re.IGNORECASE)
+
+
+class Link:
+    """One user's way to the server. A lost session is made again for ever, with jittered, capped backoff."""
+
+    def __init__(self, url: str, credentials: str, timeouts: Timeouts) -> None:
+        self._url = url
+        self._user, _, self._password = credentials.partition(":")
+        self._timeouts = timeouts
+        self._session: Session | None = None
+        self._up = asyncio.Event()
+        self._refused = asyncio.Event()
+        self._last: IndustrialMindError = Unavailable(f"not connected to {url} yet")
+
+    def session(self) -> Session:
+        """The live session, at once. Raises Unavailable while there is none."""
+        if self._session is None or self._session.lost.is_set():
+            raise Unavailable(f"no connection to {self._url} ({self._last})")
+        return self._session
+
+    async def connected(self) -> Session:
+        """The live session, however long it takes."""
+        while self._session is None or self._session.lost.is_set():
+            self._up.clear()
+            await self._up.wait()
+        return self._session
+
+    async def first(self) -> Session:
+        """The first session. Raises Misconfigured (refused), Unavailable after the connect time-out."""
+        await first_of(self._timeouts.connect, self._up, self._refused)
+        if self._session is None:
+            raise self._last
+        return self._session
+
+    async def run(self) -> None:
+        """Connect, wait for the loss, connect again."""
+        failures = 0
+        while True:
+            try:
+                session = await self._dial()
+            except (TimeoutError, OSError, nats.errors.Error) as error:
+                failures += 1
+                self._note(error)
+                ceiling = min(
+                    self._timeouts.backoff_cap, self._timeouts.backoff_first * 2 ** min(failures, 16)
+                )
+                await asyncio.sleep(ceiling * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+                continue
+            failures = 0
+            self._session = session
+            self._up.set()
+            try:
+                await session.lost.wait()
+                log.warning("connection to nats-server lost", url=self._url)
+            finally:
+                self._session = None
+                await session.close()
+
+    def _note(self, error: Exception) -> None:
+        if "authorization" in str(error).lower():
+            self._last = Misconfigured(
+                f"nats-server at {self._url} refused user {self._user!r}", hint="check the user and password"
+            )
+            self._refused.set()
+            log.error("nats-server refused the credentials", url=self._url, user=self._user)
+        else:
+            self._last = Unavailable(f"nats-server at {self._url}: {error or type(error).__name__}")
+
+    async def _dial(self) -> Session:
+        client = Client()
+        made: list[Session] = []
+
+        async def on_error(error: Exception) -> None:
+            denied = _DENIED.search(str(error))
+            if denied is None:
+                log.debug("nats-server connection", error=str(error))
+                return
+            log.error("nats-server denied", user=self._user, what=denied[1], subject=denied[2])
+            for session in made:
+                session.deny(denied[2])
+
+        async def on_closed() -> None:
+            for session in made:
+                session.lost.set()
+
+        prefix = f"_INBOX_{self._user}" if self._user else "_INBOX"
+        try:
+            await client.connect(
+                self._url,
+                user=self._user or None,
+                password=self._password or None,
+                inbox_prefix=prefix,
+                allow_reconnect=False,  # a new session instead: one path for every kind of loss
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=self._timeouts.connect,  # type: ignore[arg-type]
+                ping_interval=5,
+                pending_size=0,  # a publish with no connection fails at once instead of queueing
+                error_cb=on_error,
+                closed_cb=on_closed,
+            )
+            session = Session(client, self._user, client.new_inbox(), self._timeouts)
+            made.append(session)
+            await session.start()
+        except BaseException:
+            await client.close()
+            raise
+        if client.is_closed:
+            session.lost.set()
+        return session
+
+
+@asynccontextmanager
+async def open_link(
+    url: str, *, credentials: str = "", timeouts: Timeouts | None = None, wait: bool = True
+) -> AsyncIterator[Link]:
+    """A link for the time of the context.
+
+    `wait`: be connected before the body runs (raises Misconfigured, Unavailable); else it comes up behind it.
+    """
+    link = Link(url, credentials, timeouts or Timeouts())
+    task = asyncio.create_task(link.run(), name=f"nats link {url}")
+    try:
+        if wait:
+            await link.first()
+        yield link
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
