@@ -1,1 +1,1 @@
-"""Batches from the event log into the telemetry store, idempotent by identity."""
+"""Ingest: from the event log to the telemetry store, each row once."""

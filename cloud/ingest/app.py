@@ -1,0 +1,52 @@
+"""Ingest's wiring: log, store, health, loops."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from prometheus_client import CollectorRegistry
+
+from cloud.ingest.pump import Metrics, Pump
+from cloud.ingest.settings import IngestSettings
+from cloud.telemetry.port import open_store
+from shared.clock import SystemClock
+from shared.eventlog import open_event_log
+from shared.health import Health, serve_health
+from shared.service import run_loops
+
+
+async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
+    """Ingest until `stop`. Raises Unavailable if log or store can't be had at the start, Misconfigured."""
+    registry = CollectorRegistry()
+    health = Health()
+    async with AsyncExitStack() as resources:
+        await resources.enter_async_context(
+            serve_health(
+                health,
+                registry,
+                host=settings.host,
+                port=settings.port,
+                token=settings.metrics_token.get_secret_value(),
+            )
+        )
+        store = await resources.enter_async_context(open_store(settings.telemetry_url))
+        event_log = await resources.enter_async_context(
+            open_event_log(settings.nats_url, credentials=settings.credentials.get_secret_value())
+        )
+        pump = Pump(
+            event_log,
+            store,
+            Metrics(registry),
+            SystemClock(),
+            group=settings.group,
+            batch_records=settings.batch_records,
+            batch_seconds=settings.batch_seconds,
+            retry_cap_seconds=settings.retry_cap_seconds,
+        )
+        health.add_check("store and log", lambda: pump.waiting_for)
+        health.started = True
+        await run_loops(
+            stop,
+            grace=settings.grace_seconds,
+            ingest=lambda: pump.run(stop),
+            lag=lambda: pump.watch_lag(stop),
+        )

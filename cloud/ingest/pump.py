@@ -1,0 +1,178 @@
+"""The loop: fetch a batch, dead-letter what can't be read, write the rest, then acknowledge. Waits where it must."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from cloud.ingest.logic import TOPICS, Letter, read_batch
+from cloud.telemetry.port import TelemetryStore, WriteResult
+from shared.clock import Clock
+from shared.errors import Unavailable
+from shared.eventlog import Batch, EventLog, Subscription
+from shared.names import DEAD_LETTER
+from shared.service import wait_or_stop
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+_FIRST_WAIT: Final = 0.05
+_IDLE_SECONDS: Final = 0.5
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600)
+
+
+class Metrics:
+    """What ingest counts. No machine labels: the store answers questions about one machine."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.lag = Gauge(
+            "im_ingest_lag_records", "records of the topic not yet stored", ["topic"], registry=registry
+        )
+        self.batch = Histogram(
+            "im_ingest_batch_records",
+            "records in one write",
+            registry=registry,
+            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
+        )
+        self.write = Histogram(
+            "im_ingest_write_seconds", "time of one write", registry=registry, buckets=_SECONDS
+        )
+        self.delay = Histogram(
+            "im_ingest_delay_seconds",
+            "from the log to the store, the oldest record of a batch",
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self.rows = Counter("im_ingest_rows", "rows by what became of them", ["outcome"], registry=registry)
+        self.letters = Counter(
+            "im_ingest_dead_letters", "records that could not be stored", registry=registry
+        )
+
+    def count(self, result: WriteResult) -> None:
+        """Add one write's rows."""
+        self.rows.labels("stored").inc(result.rows)
+        self.rows.labels("duplicate").inc(result.duplicates)
+        self.rows.labels("conflict").inc(result.conflicts)
+        self.rows.labels("redelivered").inc(result.redelivered)
+        self.rows.labels("rejected").inc(result.rejected)
+
+
+class Pump:
+    """One consumer of the log and its store. `waiting_for` is why nothing moves, "" while it does."""
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        store: TelemetryStore,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        group: str = "ingest",
+        batch_records: int = 100,
+        batch_seconds: float = 0.01,
+        retry_cap_seconds: float = 5.0,
+    ) -> None:
+        self._log = event_log
+        self._store = store
+        self._metrics = metrics
+        self._clock = clock
+        self._group = group
+        self._limit = batch_records
+        self._wait = batch_seconds
+        self._cap = retry_cap_seconds
+        self.waiting_for = ""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`; what was fetched before it is written and acknowledged."""
+        async with self._log.consume(TOPICS, self._group) as subscription:
+            while not stop.is_set():
+                batches = await self._retried(stop, lambda: self._fetch(subscription))
+                if batches:
+                    await self._take(batches, stop)
+
+    async def _fetch(self, subscription: Subscription) -> list[Batch]:
+        """What comes within the batch's time after its first record, at most its size. [] after an idle while."""
+        first = await subscription.fetch(self._limit, _IDLE_SECONDS)
+        if not first.records:
+            return []
+        batches, room = [first], self._limit - len(first.records)
+        until = self._clock.monotonic() + self._wait
+        while room > 0 and (left := until - self._clock.monotonic()) > 0:
+            more = await subscription.fetch(room, left)
+            if not more.records:
+                break
+            batches.append(more)
+            room -= len(more.records)
+        return batches
+
+    async def watch_lag(self, stop: asyncio.Event, *, every: float = 5.0) -> None:
+        """Keep the lag gauges current, until `stop`."""
+        while not await wait_or_stop(stop, every):
+            try:
+                await self.measure_lag()
+            except Unavailable as error:
+                log.debug("lag can't be measured now", why=str(error))
+
+    async def measure_lag(self) -> dict[str, int]:
+        """Records a topic that are in the log and not in the store."""
+        positions = await self._store.positions()
+        lags = {}
+        for topic in TOPICS:
+            held = positions.get(topic, {})
+            end = await self._log.end(topic)
+            lags[topic] = sum(max(0, last - held.get(partition, 0)) for partition, last in end.items())
+            self._metrics.lag.labels(topic).set(lags[topic])
+        return lags
+
+    async def _take(self, batches: Sequence[Batch], stop: asyncio.Event) -> None:
+        records = [record for batch in batches for record in batch.records]
+        entries, letters = await asyncio.to_thread(read_batch, records)
+        if letters and await self._retried(stop, lambda: self._send(letters)) is None:
+            return  # told to stop while the log was away: the batch comes again
+        begin = self._clock.monotonic()
+        result = await self._retried(stop, lambda: self._store.write(entries))
+        if result is None:
+            return
+        self._metrics.write.observe(self._clock.monotonic() - begin)
+        oldest = min(record.time_us for record in records)
+        self._metrics.delay.observe(max(0.0, (self._clock.now_us() - oldest) / 1e6))
+        self._metrics.batch.observe(len(records))
+        self._metrics.count(result)
+        try:
+            for batch in batches:
+                await batch.ack()
+        except Unavailable as error:
+            log.debug("not acknowledged: the records come again and change nothing", why=str(error))
+
+    async def _send(self, letters: Sequence[Letter]) -> bool:
+        for letter in letters:
+            log.warning(
+                "a record can't be stored: dead letter",
+                topic=letter.record.topic,
+                offset=letter.record.offset,
+                reason=letter.reason,
+            )
+            await self._log.append(DEAD_LETTER, letter.record.key, [letter.to_record()])
+            self._metrics.letters.inc()
+        return True
+
+    async def _retried(self, stop: asyncio.Event, call: Callable[[], Awaitable[T]]) -> T | None:
+        """The call's result, after as many jittered waits as it takes; None if told to stop while waiting."""
+        delay = _FIRST_WAIT
+        while True:
+            try:
+                result = await call()
+            except Unavailable as error:
+                if not self.waiting_for:
+                    log.warning("waiting", why=str(error))
+                self.waiting_for = str(error)
+                if await wait_or_stop(stop, delay * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter
+                    return None
+                delay = min(self._cap, delay * 2)
+            else:
+                self.waiting_for = ""
+                return result

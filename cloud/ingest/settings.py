@@ -1,0 +1,25 @@
+"""Settings of ingest."""
+
+from typing import ClassVar
+
+from pydantic import Field, SecretStr
+
+from shared.settings import ServiceSettings
+
+
+class IngestSettings(ServiceSettings):
+    """Ingest: what it reads, where it writes, and how it batches."""
+
+    section: ClassVar[str] = "ingest"
+
+    nats_url: str = Field(description="the event log")
+    credentials: SecretStr = Field(SecretStr(""), description="user:password for the event log")
+    telemetry_url: str = Field(description="the telemetry store, of which this is the only writer")
+    group: str = Field("ingest", description="the consumer group whose acknowledged place is kept in the log")
+    batch_records: int = Field(100, ge=1, le=1000, description="write at the latest after so many records")
+    batch_seconds: float = Field(0.01, gt=0, le=5, description="or so long after the first of them")
+    retry_cap_seconds: float = Field(5.0, gt=0, description="longest wait while the store or the log is away")
+    grace_seconds: float = Field(10.0, gt=0, description="time to finish a batch when told to stop")
+    host: str = Field("127.0.0.1", description="address of the health endpoint")
+    port: int = Field(0, ge=0, le=65535, description="port of the health endpoint; 0 takes a free one")
+    metrics_token: SecretStr = Field(SecretStr(""), description="bearer token of /metrics; none closes it")
