@@ -27,6 +27,7 @@ LOG_TOPICS: Final = (SENSOR_READINGS, SCORES, WAVEFORMS, MACHINE_EVENTS, MODELS,
 HEADER_EDGE: Final = "im-edge"
 HEADER_EPOCH: Final = "im-epoch"
 HEADER_ROW: Final = "im-row"
+HEADER_ROWS: Final = "im-rows"  # how many rows from im-row on the record stands for, where not one
 HEADER_SITE: Final = "im-site"
 
 # Control plane (NATS KV buckets and object store).

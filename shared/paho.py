@@ -29,6 +29,7 @@ log = structlog.get_logger()
 CONNECT_SECONDS: Final = 5.0
 BACKOFF_SECONDS: Final = (0.1, 5.0)
 PUBLISH_IN_FLIGHT: Final = 500
+INBOX_BYTES: Final = 32 * 1024 * 1024
 _STABLE_SECONDS: Final = 2.0
 _TICK_SECONDS: Final = 1.0
 _READS_A_TURN: Final = 200
@@ -67,6 +68,7 @@ class MqttClient:
         self._lost = asyncio.Event()
         self._inbox: deque[MqttMessage] = deque()
         self._arrived = asyncio.Event()
+        self._inbox_bytes = 0
         self._received = 0
         self._paused = False
         self._slots = asyncio.Semaphore(PUBLISH_IN_FLIGHT)
@@ -135,14 +137,15 @@ class MqttClient:
     async def receive(self, limit: int) -> list[MqttMessage]:
         """At least one message and at most `limit`, in order of arrival.
 
-        When `receive_maximum` messages wait, the socket is not read any more: nothing is dropped, the broker holds
+        When `receive_maximum` messages or 32 MiB wait, the socket is not read any more: nothing is dropped, the broker holds
         the rest. PUBACKs then wait too, so one who receives and publishes much uses two clients.
         """
         while not self._inbox:
             self._arrived.clear()
             await self._arrived.wait()
         taken = [self._inbox.popleft() for _ in range(min(limit, len(self._inbox)))]
-        if self._paused and len(self._inbox) <= self._receive_maximum // 2:
+        self._inbox_bytes -= sum(len(message.payload) for message in taken)
+        if self._paused and not self._is_full(0.5):
             self._resume()
         return taken
 
@@ -219,12 +222,15 @@ class MqttClient:
         for _ in range(_READS_A_TURN):
             before = self._received
             self._paho.loop_read()
-            if len(self._inbox) >= self._receive_maximum and self._socket is not None:
+            if self._is_full() and self._socket is not None:
                 self._paused = True
                 self._loop.remove_reader(self._socket)
                 return
             if self._received == before or self._socket is None:
                 return
+
+    def _is_full(self, share: float = 1.0) -> bool:
+        return len(self._inbox) >= self._receive_maximum * share or self._inbox_bytes >= INBOX_BYTES * share
 
     def _resume(self) -> None:
         self._paused = False
@@ -267,6 +273,7 @@ class MqttClient:
         self._paused = False
         if self._keeps_session:  # the broker sends the unacknowledged again; handling them twice is waste
             self._inbox = deque(message for message in self._inbox if not message.qos)
+            self._inbox_bytes = sum(len(message.payload) for message in self._inbox)
 
     def _note(self, problem: str) -> None:
         if problem != self.last_error:
@@ -301,6 +308,7 @@ class MqttClient:
         except UnicodeDecodeError:
             topic = "\N{REPLACEMENT CHARACTER}"
         self._received += 1
+        self._inbox_bytes += len(message.payload)
         self._inbox.append(
             MqttMessage(
                 topic,

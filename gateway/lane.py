@@ -1,0 +1,208 @@
+"""A lane: one subscription from the broker through the planner into the log, acknowledged after the log confirmed.
+
+Lanes share nothing but the log, so urgent events never wait behind telemetry. Each holds a bounded number of
+batches; when they are all waiting, it stops receiving, and the broker keeps the rest.
+"""
+
+import asyncio
+import random
+from collections import Counter as Tally
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from gateway.logic import Assignments, Group, Incoming, Plan, acknowledgements
+from shared.clock import Clock
+from shared.errors import Unavailable
+from shared.eventlog import EventLog
+from shared.paho import MqttClient, MqttMessage
+from shared.service import wait_or_stop
+
+log = structlog.get_logger()
+
+_APPEND_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.1, 0.3, 1.0, 5.0, 30.0)
+_FIRST_RETRY_SECONDS = 0.05
+
+T = TypeVar("T")
+
+
+class Metrics:
+    """The gateway's figures."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def named(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"im_gateway_{name}", text, labels, registry=registry)
+
+        self.messages = named("messages", "MQTT messages acknowledged", "lane")
+        self.records = named("records", "records that the log confirmed", "topic")
+        self.rows = named("rows", "edges' rows acknowledged", "kind")
+        self.refusals = named("refusals", "inputs sent to dead-letter", "reason")
+        self.retries = named("append_retries", "appends tried again", "topic")
+        self.append = Histogram(
+            "im_gateway_append_seconds", "from asking the log to its confirmation",
+            buckets=_APPEND_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self.in_flight = Gauge(
+            "im_gateway_in_flight_messages", "messages that wait for the log", ["lane"], registry=registry
+        )
+
+
+@dataclass
+class Known:
+    """Who watches which machine, as far as the gateway knows; `loaded` once the first reading is complete."""
+
+    assignments: dict[str, tuple[str, str]] = field(default_factory=dict)
+    loaded: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def problem(self) -> str:
+        """For readiness."""
+        return "" if self.loaded.is_set() else "not read yet"
+
+
+Make = Callable[[Sequence[Incoming], Assignments], Plan]
+Refresh = Callable[[], Awaitable[Assignments]]
+
+
+async def until(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
+    """The work's result, or None once told to stop."""
+    task, stopper = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopper}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        task.cancel()
+        stopper.cancel()
+
+
+class Lane:
+    """One client and its subscription. `waiting_for` says what keeps it from storing, or is empty."""
+
+    def __init__(
+        self,
+        name: str,
+        client: MqttClient,
+        make: Make,
+        *,
+        event_log: EventLog,
+        known: Known,
+        refresh: Refresh,
+        metrics: Metrics,
+        clock: Clock,
+        batch_messages: int,
+        batches_in_flight: int,
+        retry_cap_seconds: float,
+    ) -> None:
+        self.name = name
+        self.waiting_for = ""
+        self._client = client
+        self._make = make
+        self._log = event_log
+        self._known = known
+        self._refresh = refresh
+        self._metrics = metrics
+        self._clock = clock
+        self._batch_messages = batch_messages
+        self._slots = asyncio.Semaphore(batches_in_flight)
+        self._retry_cap = retry_cap_seconds
+
+    def problem(self) -> str:
+        """What keeps the lane from working, for readiness; empty when nothing does."""
+        if not self._client.connected.is_set():
+            return self._client.last_error or "not connected to the broker yet"
+        return self.waiting_for
+
+    async def run(self, topic_filter: str, stop: asyncio.Event) -> None:
+        """Subscribe and store until `stop`; batches in flight then finish or are left unacknowledged."""
+        await until(stop, self._known.loaded.wait())
+        await until(stop, self._client.subscribe(topic_filter))
+        async with asyncio.TaskGroup() as batches:
+            while not stop.is_set():
+                await self._slots.acquire()
+                messages = await until(stop, self._client.receive(self._batch_messages))
+                if messages is None:
+                    return
+                batches.create_task(self._handle(messages, stop), name=f"batch of {self.name}")
+
+    async def _handle(self, messages: Sequence[MqttMessage], stop: asyncio.Event) -> None:
+        in_flight = self._metrics.in_flight.labels(self.name)
+        in_flight.inc(len(messages))
+        try:
+            plan = await self._plan(messages, stop)
+            if plan is not None:
+                await self._store(plan, messages, stop)
+        finally:
+            in_flight.dec(len(messages))
+            self._slots.release()
+
+    async def _plan(self, messages: Sequence[MqttMessage], stop: asyncio.Event) -> Plan | None:
+        """The batch's plan; a machine that seems foreign is looked up afresh before its frame is refused for good."""
+        incoming = [Incoming(message.topic, message.payload) for message in messages]
+        plan = self._make(incoming, self._known.assignments)
+        delay = _FIRST_RETRY_SECONDS
+        while plan.unassigned:
+            try:
+                plan = self._make(incoming, await self._refresh())
+                break
+            except Unavailable as error:
+                delay = await self._wait(error, delay, stop)
+                if stop.is_set():
+                    return None
+        return plan
+
+    async def _store(self, plan: Plan, messages: Sequence[MqttMessage], stop: asyncio.Event) -> None:
+        """Append every group, again and again while the log is away, and acknowledge what is complete."""
+        left = Tally(index for group in plan.groups for index in group.messages)
+        await self._done(plan, messages, [i for i in range(len(messages)) if not left[i]])
+        groups = plan.groups
+        delay = _FIRST_RETRY_SECONDS
+        while groups:
+            outcomes = await asyncio.gather(*(self._append(group) for group in groups))
+            finished = []
+            for group, failure in zip(groups, outcomes, strict=True):
+                if failure is None:
+                    left.subtract(group.messages)
+                    finished += [index for index in group.messages if not left[index]]
+            await self._done(plan, messages, finished)
+            groups = [group for group, failure in zip(groups, outcomes, strict=True) if failure is not None]
+            failures = [failure for failure in outcomes if failure is not None]
+            if failures:
+                delay = await self._wait(failures[0], delay, stop)
+                if stop.is_set():
+                    return  # unacknowledged: they come again
+            else:
+                self.waiting_for = ""
+        for refusal in plan.refusals:
+            self._metrics.refusals.labels(refusal.reason).inc()
+
+    async def _append(self, group: Group) -> Unavailable | None:
+        started = self._clock.monotonic()
+        try:
+            await self._log.append(group.topic, group.key, group.records)
+        except Unavailable as error:
+            self._metrics.retries.labels(group.topic).inc()
+            return error
+        self._metrics.append.observe(self._clock.monotonic() - started)
+        self._metrics.records.labels(group.topic).inc(len(group.records))
+        return None
+
+    async def _wait(self, error: Unavailable, delay: float, stop: asyncio.Event) -> float:
+        if not self.waiting_for:
+            log.warning("the log is away; nothing is acknowledged", lane=self.name, problem=str(error))
+        self.waiting_for = str(error)
+        await wait_or_stop(stop, delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        return min(2 * delay, self._retry_cap)
+
+    async def _done(self, plan: Plan, messages: Sequence[MqttMessage], indices: Sequence[int]) -> None:
+        """Free the edges' rows, then the broker's copies: what is lost in between comes again, twice at worst."""
+        headers = [plan.headers[index] for index in indices if index in plan.headers]
+        if self._client.connected.is_set():
+            for topic, ack in acknowledgements(headers):
+                # QoS 0: a lost ack is answered by the edge's resend, and a queued one would be stale.
+                await self._client.publish(str(topic), ack.encode(), qos=0)
+        self._client.ack([messages[index] for index in indices])
+        for header in headers:
+            self._metrics.rows.labels(header.kind.name).inc(header.count)
+        self._metrics.messages.labels(self.name).inc(len(indices))
