@@ -1,0 +1,55 @@
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from cloud.api.access import Access, host_name
+
+
+async def hello(_: Request) -> PlainTextResponse:
+    return PlainTextResponse("hello")
+
+
+def client() -> httpx.AsyncClient:
+    inner = Starlette(routes=[Route("/v1/machines", hello), Route("/livez", hello)])
+    app = Access(inner, token="secret", allowed_hosts=("localhost", "127.0.0.1", "[::1]"))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:8000")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/v1/machines", {"Authorization": "Bearer secret"}, 200),
+        ("/v1/machines", {"Authorization": "bearer secret"}, 200),
+        ("/v1/machines", {"Authorization": "Bearer secret", "Host": "[::1]:8000"}, 200),
+        ("/v1/machines", {"Authorization": "Bearer secret", "Origin": "http://localhost:8050"}, 200),
+        ("/v1/machines", {}, 401),
+        ("/v1/machines", {"Authorization": "Bearer no"}, 401),
+        ("/v1/machines", {"Authorization": "Basic secret"}, 401),
+        ("/v1/machines", {"Authorization": "Bearer secret", "Origin": "http://evil.example"}, 403),
+        ("/v1/machines", {"Authorization": "Bearer secret", "Origin": "null"}, 403),
+        ("/v1/machines", {"Authorization": "Bearer secret", "Host": "evil.example"}, 421),
+        ("/livez", {}, 200),
+        ("/livez", {"Host": "evil.example"}, 421),
+        ("/v1/livez", {}, 401),
+    ],
+)
+async def test_every_request_is_checked(path: str, headers: dict[str, str], status: int) -> None:
+    async with client() as http:
+        assert (await http.get(path, headers=headers)).status_code == status
+
+
+async def test_a_refusal_is_a_problem_document() -> None:
+    async with client() as http:
+        response = await http.get("/v1/machines")
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.json()["status"] == 401
+
+
+def test_host_names() -> None:
+    assert host_name("LocalHost:80") == "localhost"
+    assert host_name("[::1]:80") == "[::1]"
+    assert host_name("[::1]") == "[::1]"
