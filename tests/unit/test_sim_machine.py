@@ -56,7 +56,7 @@ def test_values_do_not_depend_on_how_they_are_asked_for(kind: str) -> None:
     assert not np.array_equal(machine(kind, seed=4).values(FIRST, 100), whole[50:150])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(cuts=st.lists(st.integers(1, 30_000), max_size=5), start=st.integers(-20_000, 20_000))
 def test_any_cutting_gives_the_same_values(cuts: list[int], start: int) -> None:
     edges = sorted({0, *cuts, 30_000})
