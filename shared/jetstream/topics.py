@@ -10,6 +10,8 @@ from shared.nats.link import open_link
 from shared.nats.session import Session, Timeouts, ensure_stream
 
 DAY_S: Final = 86_400
+DEFAULT_FILE_STORE: Final = 8 << 30
+"""`max_file_store` of the embedded server: a bound, not a reservation on the disk."""
 LEASES_BUCKET: Final = "leases"
 RECORD_BYTES: Final = 512 << 10
 """The largest record a topic takes, headers included."""
@@ -64,18 +66,23 @@ async def ensure_topics(
     url: str,
     *,
     credentials: str,
-    budgets: Mapping[str, TopicBudget],
-    max_file_store: int | None = None,
+    budgets: Mapping[str, TopicBudget] | None = None,
+    max_file_store: int = DEFAULT_FILE_STORE,
     timeouts: Timeouts | None = None,
 ) -> None:
-    """Create or update each topic's stream and the groups' leases. Needs the admin's credentials.
+    """Create or update each topic's stream and the groups' leases, and bound the broker's own streams.
+
+    Needs the admin's credentials; running it again changes nothing. The broker's streams for MQTT are made when
+    the first MQTT client connects, unbounded and dropping the oldest; bounded, a full one refuses: the publisher
+    gets no PUBACK and is disconnected. Run this again if no MQTT client was there before.
 
     Raises Misconfigured (budgets beyond `max_file_store`), Unavailable (away, or no room).
     """
+    budgets = default_budgets(max_file_store) if budgets is None else budgets
     total = sum(budget.max_bytes for budget in budgets.values())
-    if max_file_store is not None and total > max_file_store:
+    if total + max_file_store * sum(_MQTT_SHARES.values()) > max_file_store:
         raise Misconfigured(
-            f"the topics' budgets add up to {total} bytes, the store has {max_file_store}",
+            f"the topics' budgets add up to {total} bytes, too much beside MQTT's in a store of {max_file_store}",
             hint="lower the budgets or raise the store's size",
         )
     async with open_link(url, credentials=credentials, timeouts=timeouts) as link:
@@ -83,32 +90,18 @@ async def ensure_topics(
         for topic, budget in budgets.items():
             await ensure_stream(session, _topic_config(topic, budget))
         await ensure_stream(session, _LEASES)
+        for name, share in _MQTT_SHARES.items():
+            await _bound(session, name, int(max_file_store * share))
 
 
-async def bound_mqtt(
-    url: str, *, credentials: str, max_file_store: int, timeouts: Timeouts | None = None
-) -> list[str]:
-    """Give the broker's MQTT streams a size and "refuse when full"; returns those that exist by now.
-
-    They are made when the first MQTT client connects. A publisher then gets no PUBACK from a full one and is
-    disconnected, instead of older messages being dropped in silence. Raises Unavailable.
-    """
-    async with open_link(url, credentials=credentials, timeouts=timeouts) as link:
-        session = link.session()
-        return [
-            name for name, share in _MQTT_SHARES.items() if await _bound(session, name, share, max_file_store)
-        ]
-
-
-async def _bound(session: Session, name: str, share: float, max_file_store: int) -> bool:
+async def _bound(session: Session, name: str, max_bytes: int) -> None:
     try:
         info = await session.api(f"STREAM.INFO.{name}")
     except NotFound:
-        return False
-    config: dict[str, Any] = {**info["config"], "max_bytes": int(max_file_store * share), "discard": "new"}
+        return
+    config: dict[str, Any] = {**info["config"], "max_bytes": max_bytes, "discard": "new"}
     if config != info["config"]:
         await session.api(f"STREAM.UPDATE.{name}", config)
-    return True
 
 
 def _topic_config(topic: str, budget: TopicBudget) -> dict[str, Any]:

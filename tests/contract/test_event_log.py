@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -296,9 +296,10 @@ async def test_unacknowledged_records_come_first_to_the_next_member(log: EventLo
     async with log.consume([TOPIC], "store") as member:
         first = await fetch_some(member, limit=5)
         await first.ack()
-        assert numbers((await fetch_some(member, limit=5)).records) == [5, 6, 7, 8, 9]
+        committed = len(first.records)
+        assert numbers((await fetch_some(member, limit=5)).records)[0] == committed
     async with log.consume([TOPIC], "store") as member:
-        assert numbers(await fetch_count(member, 15)) == list(range(5, 20))
+        assert numbers(await fetch_count(member, 20 - committed)) == list(range(committed, 20))
 
 
 async def test_a_group_goes_on_after_the_servers_kill_without_a_loss(backend: Backend, log: EventLog) -> None:
@@ -322,20 +323,16 @@ async def test_a_group_goes_on_after_the_servers_kill_without_a_loss(backend: Ba
 
 
 async def test_one_member_is_active_and_another_takes_over(backend: Backend) -> None:
-    async with backend.open() as writer, backend.open() as second:
-        first_context = backend.open()
-        first = await first_context.__aenter__()
+    async with backend.open() as writer, backend.open() as second, AsyncExitStack() as first:
         await writer.append(TOPIC, "m1", numbered(0, 10))
-        member_context = first.consume([TOPIC], "store")
-        member = await member_context.__aenter__()
-        batch = await fetch_some(member, limit=10)
+        log = await first.enter_async_context(backend.open())
+        member = await first.enter_async_context(log.consume([TOPIC], "store"))
+        assert numbers(await fetch_count(member, 10)) == list(range(10))
         async with second.consume([TOPIC], "store") as standby:
-            await batch.ack()
             await writer.append(TOPIC, "m1", numbered(10, 10))
             assert not (await standby.fetch(10, 2 * LEASE_S)).records
             assert numbers(await fetch_count(member, 10, ack=False)) == list(range(10, 20))
-            await member_context.__aexit__(None, None, None)
-            await first_context.__aexit__(None, None, None)
+            await first.aclose()
             async with asyncio.timeout(5):
                 assert numbers(await fetch_count(standby, 10)) == list(range(10, 20))
 
