@@ -22,6 +22,7 @@ from shared.frames import MAX_ROWS, Body, Header, Kind, Readings, decode_body, e
 from shared.ranges import Range, RangeSet
 
 REPORTED_HOURS: Final = 31 * 24  # the log keeps readings 30 days: older hours can't be audited
+REPORTED_ENTRIES: Final = 4000  # a value of the control plane holds 256 KiB
 
 Group = tuple[str, int, bool]
 
@@ -238,14 +239,16 @@ class OutboxFile:
         """What the ledger is told: epoch, rows produced, waiting and buffered, and the tally a machine-hour.
 
         `tally` is {machine: {hour since 1970: [count, sum of fingerprints]}} of READINGS rows, counted at the cut,
-        for the last 31 days that have any.
+        for the newest hours: 31 days of them, fewer where an edge has more than five machines.
         """
         tally: dict[str, dict[str, list[int]]] = {}
+        machines = self._db.execute("SELECT count(DISTINCT machine) FROM tally").fetchone()[0]
+        most = min(REPORTED_HOURS, REPORTED_ENTRIES // max(1, machines))
         for machine, hour, count, total in self._db.execute(
             "SELECT machine, hour, count, sum FROM tally ORDER BY machine, hour DESC"
         ):
             hours = tally.setdefault(machine, {})
-            if len(hours) < REPORTED_HOURS:
+            if len(hours) < most:
                 hours[str(hour)] = [count, int(total)]
         buffered = RangeSet((ref.first, ref.last) for ref in self.frames())
         return {

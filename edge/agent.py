@@ -1,0 +1,232 @@
+"""The edge agent: the wiring of its parts and nothing else.
+
+Devices → intake → outbox → uplink → gateway; beside it scoring, the models' delivery and the reports. It works on
+with no uplink and no control plane; each connection comes back by itself.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from edge.delivery import Delivery, keep_event
+from edge.flight import Flight
+from edge.intake import Intake
+from edge.machine import MachineView
+from edge.models import ModelFolder
+from edge.outbox import Outbox, open_outbox
+from edge.report import Reporter
+from edge.scorer import ScoringLoop
+from edge.scoring import MachineScoring
+from edge.settings import EdgeSettings, Mqtt
+from edge.uplink import Uplink
+from shared.clock import Clock, SystemClock
+from shared.events import EdgeStarted, at
+from shared.health import Health, serve_health
+from shared.nats import ControlPlane, open_control
+from shared.paho import MqttClient, open_mqtt
+from shared.service import run_loops
+
+log = structlog.get_logger()
+
+Loop = Callable[[], Awaitable[None]]
+
+
+async def run(settings: EdgeSettings, stop: asyncio.Event) -> None:
+    """Run the agent until `stop`. Raises Misconfigured at start; what a connection lacks is retried for ever."""
+    clock, registry, health = SystemClock(), CollectorRegistry(), Health()
+    async with AsyncExitStack() as stack:
+        outbox = await stack.enter_async_context(
+            open_outbox(
+                settings.outbox_path,
+                site=settings.site,
+                edge=settings.edge,
+                clock=clock,
+                max_bytes=settings.buffer.max_bytes,
+            )
+        )
+        await stack.enter_async_context(
+            serve_health(
+                health,
+                registry,
+                host=settings.host,
+                port=settings.port,
+                token=settings.token.get_secret_value(),
+            )
+        )
+        devices = await stack.enter_async_context(_mqtt(settings.devices))
+        uplink = await stack.enter_async_context(_mqtt(settings.uplink))
+        control = await stack.enter_async_context(_control(settings))
+        agent = await build(settings, outbox, devices, uplink, control, clock, registry, health)
+        health.started = True
+        log.info(
+            "edge agent started", edge=settings.edge, epoch=outbox.epoch.hex(), machines=settings.machines
+        )
+        await run_loops(
+            stop, grace=settings.grace_seconds, **{name: _until(stop, loop) for name, loop in agent.items()}
+        )
+
+
+async def build(
+    settings: EdgeSettings,
+    outbox: Outbox,
+    devices: MqttClient,
+    uplink_client: MqttClient,
+    control: ControlPlane | None,
+    clock: Clock,
+    registry: CollectorRegistry,
+    health: Health,
+) -> dict[str, Loop]:
+    """The agent's loops, wired, with what the disk remembers already at work."""
+    edge = settings.edge
+    views = {machine: MachineView() for machine in settings.machines}
+    scoring = {
+        machine: MachineScoring(edge, machine, settings.limits.get(machine, {}), await outbox.state(machine))
+        for machine in settings.machines
+    }
+    refusals: dict[str, str] = {}
+    reporter = Reporter(
+        outbox,
+        views,
+        scoring,
+        refusals,
+        clock,
+        registry,
+        edge=edge,
+        version=version("industrialmind"),
+        seconds=settings.report_seconds,
+    )
+    flight = Flight(clock, random.Random())  # noqa: S311 - jitter
+    uplink = Uplink(uplink_client, outbox, flight, clock, registry, site=settings.site, edge=edge)
+    scorer = ScoringLoop(
+        outbox,
+        scoring,
+        clock,
+        registry,
+        limit=settings.scoring_queue,
+        on_change=reporter.change,
+        rows_waiting=uplink.rows_waiting,
+    )
+    intake = Intake(
+        devices,
+        outbox,
+        views,
+        clock,
+        registry,
+        site=settings.site,
+        edge=edge,
+        batch=settings.receive_batch,
+        committed=scorer.offer,
+        rows_waiting=uplink.rows_waiting,
+    )
+    folder = ModelFolder(settings.folder / "models")
+    running = await _resume(folder, scoring, refusals, clock)
+    await uplink.start()
+    loops: dict[str, Loop] = {
+        "intake": intake.run,
+        "cut": uplink.cut,
+        "send": uplink.send,
+        "acks": uplink.take_acks,
+        "link": uplink.watch_link,
+        "scoring": scorer.run,
+        "report": lambda: reporter.run(control),
+    }
+    if control is not None:
+        delivery = Delivery(
+            control,
+            folder,
+            outbox,
+            views,
+            clock,
+            edge=edge,
+            running=running,
+            refusals=refusals,
+            install=scorer.install,
+            on_change=reporter.change,
+        )
+        loops |= {"desired": delivery.watch, "delivery": delivery.run}
+    health.add_check("outbox", lambda: intake.blocked)
+    health.add_check(
+        "devices", lambda: "" if devices.connected.is_set() else devices.last_error or "connecting"
+    )
+    loops["birth"] = lambda: _birth(settings, outbox, clock)
+    return loops
+
+
+async def _resume(
+    folder: ModelFolder, scoring: dict[str, MachineScoring], refusals: dict[str, str], clock: Clock
+) -> dict[str, str]:
+    """Put the models on disk to work, with no network; machine to the version that runs."""
+    running = {}
+    for machine, each in scoring.items():
+        model, problems = await asyncio.to_thread(folder.load, machine)
+        for problem in problems:
+            log.warning("a model on disk is passed over", machine=machine, problem=problem)
+            refusals[machine] = problem
+        if model is not None:
+            each.install(model, clock.now_us(), again=True)
+            running[machine] = model.desired.sha256
+    return running
+
+
+async def _birth(settings: EdgeSettings, outbox: Outbox, clock: Clock) -> None:
+    """Say that this agent came up, then rest."""
+    event = EdgeStarted(
+        source=f"edge/{settings.edge}",
+        subject=settings.edge,
+        occurred_at=at(clock.now_us()),
+        epoch=outbox.epoch.hex(),
+        software=version("industrialmind"),
+    )
+    await keep_event(outbox, settings.machines[0], event, clock)
+    await asyncio.Event().wait()
+
+
+def _until(stop: asyncio.Event, loop: Loop) -> Loop:
+    """The loop, ended by cancellation when `stop` is set. Every loop here may be cut off at any await.
+
+    A commit that is under way completes in its thread; its message is not acknowledged and comes again.
+    """
+
+    async def ended() -> None:
+        work = asyncio.ensure_future(loop())
+        stopped = asyncio.create_task(_waited(stop))
+        try:
+            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+        finally:
+            stopped.cancel()
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+
+    return ended
+
+
+async def _waited(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+def _mqtt(settings: Mqtt) -> contextlib.AbstractAsyncContextManager[MqttClient]:
+    return open_mqtt(
+        settings.url,
+        client_id=settings.client_id,
+        username=settings.username,
+        password=settings.password.get_secret_value(),
+    )
+
+
+@asynccontextmanager
+async def _control(settings: EdgeSettings) -> AsyncIterator[ControlPlane | None]:
+    if not settings.nats_url:
+        yield None
+        return
+    credentials = settings.credentials.get_secret_value()
+    async with open_control(settings.nats_url, credentials=credentials, wait=False) as control:
+        yield control

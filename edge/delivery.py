@@ -1,0 +1,182 @@
+"""Models as they arrive: fetched, checked against the machine, kept on disk, handed to scoring; or refused.
+
+What runs keeps running until the new model passed everything. A refusal is an event and part of the report, and is
+looked at again when the machine's sensors change.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Final, Protocol
+
+import structlog
+
+from edge.machine import MachineView
+from edge.models import Desired, LoadedModel, ModelFolder, load_model
+from edge.outbox import Outbox
+from edge.packing import Item
+from edge.waiting import event_or_time
+from shared.clock import Clock
+from shared.errors import NotFound, Rejected, Unavailable
+from shared.events import Event, ModelRefused, at
+from shared.frames import Kind, Records
+from shared.onnxruntime import check_machine
+
+log = structlog.get_logger()
+
+SETTLE_SECONDS: Final = 10.0
+"""How long a machine that sends is watched before a sensor counts as missing."""
+
+_LOOK_SECONDS: Final = 1.0
+_MAX_RETRY_SECONDS: Final = 30.0
+
+Install = Callable[[str, LoadedModel], None]
+
+
+class ModelSource(Protocol):
+    """The part of the control plane that delivers. Raises Unavailable; `get_model` also NotFound."""
+
+    def watch_desired(self, edge: str) -> AsyncIterator[tuple[str, bytes | None] | None]:
+        """Each (machine, desired state) now, then each change."""
+
+    async def get_model(self, name: str) -> bytes:
+        """A model's bytes."""
+
+
+class Delivery:
+    """Brings each machine to the model that is wanted for it."""
+
+    def __init__(
+        self,
+        source: ModelSource,
+        folder: ModelFolder,
+        outbox: Outbox,
+        views: Mapping[str, MachineView],
+        clock: Clock,
+        *,
+        edge: str,
+        running: Mapping[str, str],
+        refusals: dict[str, str],
+        install: Install,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._source, self._folder, self._outbox, self._views = source, folder, outbox, views
+        self._clock, self._edge = clock, edge
+        self._install, self._on_change, self._refusals = install, on_change, refusals
+        self._installed = dict(running)
+        self._wanted: dict[str, Desired] = {}
+        self._fetched: dict[str, tuple[LoadedModel, bytes]] = {}
+        self._refused: dict[str, tuple[str, frozenset[tuple[str, str]]]] = {}
+        self._first_seen: dict[str, float] = {}
+        self._changed = asyncio.Event()
+
+    async def watch(self) -> None:
+        """Note what is wanted, for ever."""
+        async for change in self._source.watch_desired(self._edge):
+            if change is None:
+                continue
+            machine, value = change
+            if machine not in self._views or value is None:
+                log.warning("a desired state that changes nothing", key=machine[:40], deleted=value is None)
+                continue
+            try:
+                self._wanted[machine] = Desired.parse(value)
+            except Rejected as error:
+                await self._refuse(machine, Desired("", 0, "", ""), error.reason)
+                continue
+            self._refused.pop(machine, None)
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Bring about what is wanted, for ever."""
+        delay = _LOOK_SECONDS
+        while True:
+            for machine, desired in list(self._wanted.items()):
+                if self._is_settled(machine, desired):
+                    continue
+                try:
+                    await self._deliver(machine, desired)
+                    delay = _LOOK_SECONDS
+                except Unavailable as error:
+                    log.info("the model can't be fetched yet", machine=machine, reason=str(error))
+                    delay = min(2 * delay, _MAX_RETRY_SECONDS)
+                except NotFound as error:
+                    await self._refuse(machine, desired, f"its file is not in the object store: {error}")
+                except Rejected as error:
+                    await self._refuse(machine, desired, error.reason)
+            await event_or_time(self._changed, self._clock, delay)
+
+    def _is_settled(self, machine: str, desired: Desired) -> bool:
+        if self._installed.get(machine) == desired.sha256:
+            return True
+        return self._refused.get(machine) == (desired.sha256, self._shape(machine))
+
+    def _shape(self, machine: str) -> frozenset[tuple[str, str]]:
+        return frozenset(self._views[machine].units().items())
+
+    async def _deliver(self, machine: str, desired: Desired) -> None:
+        fetched = self._fetched.get(machine)
+        if fetched is None or fetched[0].desired != desired:
+            data = await self._source.get_model(desired.object_name)
+            fetched = await asyncio.to_thread(load_model, desired, data), data
+            self._fetched[machine] = fetched
+        model, data = fetched
+        if machine not in model.manifest.machines:
+            raise Rejected(f"the model is for {', '.join(model.manifest.machines)}, not for {machine}")
+        if not self._fits(machine, model):
+            return
+        try:
+            await asyncio.to_thread(self._folder.save, machine, desired, data)
+        except OSError as error:
+            raise Unavailable(f"the model can't be kept on disk: {error}") from error
+        del self._fetched[machine]
+        self._refused.pop(machine, None)
+        self._refusals.pop(machine, None)
+        self._installed[machine] = desired.sha256
+        self._install(machine, model)
+
+    def _fits(self, machine: str, model: LoadedModel) -> bool:
+        """Whether the machine feeds the model; False while too little was seen of it to say. Raises Rejected."""
+        view, needed = self._views[machine], [s.name for s in model.manifest.sensors if s.required]
+        if view.arrival_us is None:
+            return False
+        now = self._clock.monotonic()
+        settled = now - self._first_seen.setdefault(machine, now) >= SETTLE_SECONDS
+        intervals = [view.sensors[name].interval_us for name in needed if name in view.sensors]
+        known = [interval for interval in intervals if interval is not None]
+        if not settled and len(known) < len(needed):
+            return False
+        check_machine(model.manifest, view.units(), max(known, default=None))
+        return True
+
+    async def _refuse(self, machine: str, desired: Desired, reason: str) -> None:
+        """Report once; what ran runs on."""
+        self._fetched.pop(machine, None)
+        self._refused[machine] = (desired.sha256, self._shape(machine))
+        self._refusals[machine] = reason
+        log.warning(
+            "model refused", machine=machine, model=desired.model, version=desired.version, reason=reason
+        )
+        event = ModelRefused(
+            source=f"edge/{self._edge}",
+            subject=machine,
+            occurred_at=at(self._clock.now_us()),
+            edge=self._edge,
+            model=desired.model,
+            model_version=desired.version,
+            version_hash=desired.sha256,
+            reason=reason,
+        )
+        self._on_change()
+        await keep_event(self._outbox, machine, event, self._clock)
+
+
+async def keep_event(outbox: Outbox, machine: str, event: Event, clock: Clock) -> None:
+    """Commit an event; waits as long as the outbox can't take it."""
+    item = Item(machine, Kind.EVENT, Records((event.to_json(),)), urgent=True)
+    while True:
+        try:
+            await outbox.append([item])
+        except Unavailable as error:
+            await clock.sleep(error.retry_after)
+        else:
+            return

@@ -1,0 +1,124 @@
+"""From the devices' messages to committed rows: parsed, committed, and only then acknowledged."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from edge.machine import MachineView
+from edge.outbox import Outbox
+from edge.packing import Item
+from shared.clock import Clock
+from shared.dead_letter import DeadLetter
+from shared.device_json import parse_device
+from shared.errors import Rejected, Unavailable
+from shared.frames import Kind, Readings, Records, concat_readings
+from shared.names import DeviceTopic
+from shared.paho import MqttClient, MqttMessage
+
+log = structlog.get_logger()
+
+Committed = Callable[[str, Readings], None]
+
+
+class Intake:
+    """One connection to the devices' broker. A message is acknowledged after its rows are on disk."""
+
+    def __init__(
+        self,
+        client: MqttClient,
+        outbox: Outbox,
+        views: Mapping[str, MachineView],
+        clock: Clock,
+        registry: CollectorRegistry,
+        *,
+        site: str,
+        edge: str,
+        batch: int,
+        committed: Committed,
+        rows_waiting: Callable[[], None],
+    ) -> None:
+        self._client, self._outbox, self._views, self._clock = client, outbox, views, clock
+        self._site, self._edge, self._batch = site, edge, batch
+        self._committed, self._rows_waiting = committed, rows_waiting
+        self.blocked = ""
+        self._rows = Counter("im_edge_rows_committed", "Readings durable in the outbox", registry=registry)
+        self._rejects = Counter(
+            "im_edge_rejects", "Device inputs that became dead letters", registry=registry
+        )
+        self._seconds = Histogram(
+            "im_edge_commit_seconds",
+            "From a batch's receipt to its durability",
+            registry=registry,
+            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
+        )
+
+    def filters(self) -> list[str]:
+        """What to subscribe to: this agent's machines only."""
+        return [f"plant/{self._site}/{machine}/+" for machine in self._views]
+
+    async def run(self) -> None:
+        """Take messages for ever."""
+        await self._client.subscribe(*self.filters())
+        while True:
+            await self._take(await self._client.receive(self._batch))
+
+    async def _take(self, messages: Sequence[MqttMessage]) -> None:
+        started = self._clock.monotonic()
+        readings: dict[str, list[Readings]] = {}
+        letters: list[DeadLetter] = []
+        for message in messages:
+            letters += self._parse(message, readings)
+        joined = {machine: concat_readings(parts) for machine, parts in readings.items()}
+        items = [Item(machine, Kind.READINGS, rows) for machine, rows in joined.items()]
+        items += [
+            Item(self._machine_of(letter.topic), Kind.REJECT, Records((letter.encode(),)))
+            for letter in letters
+        ]
+        await self._commit(items)
+        self._client.ack(messages)
+        self._seconds.observe(self._clock.monotonic() - started)
+        self._rejects.inc(len(letters))
+        self._rows_waiting()
+        for machine, rows in joined.items():
+            self._rows.inc(len(rows))
+            self._views[machine].take(rows)
+            self._committed(machine, rows)
+
+    async def _commit(self, items: list[Item]) -> None:
+        """Commit, however long the disk is full or away: meanwhile nothing is acknowledged, so devices wait."""
+        while True:
+            try:
+                await self._outbox.append(items)
+            except Unavailable as error:
+                if not self.blocked:
+                    log.error("device messages wait", reason=str(error))  # noqa: TRY400 - no bug to trace
+                self.blocked = str(error)
+                await self._clock.sleep(error.retry_after)
+            else:
+                self.blocked = ""
+                return
+
+    def _parse(self, message: MqttMessage, readings: dict[str, list[Readings]]) -> list[DeadLetter]:
+        """Add the message's rows to `readings`; what can't be accepted comes back as dead letters."""
+        now_us = self._clock.now_us()
+        try:
+            topic = DeviceTopic.parse(message.topic)
+            if topic.site != self._site or topic.machine not in self._views:
+                raise Rejected(f"{topic.machine} of {topic.site} is not this edge's machine")  # noqa: TRY301
+            parsed = parse_device(topic, message.payload, now_us=now_us)
+        except Rejected as error:
+            return [self._letter(error.reason, message.topic, message.payload, now_us)]
+        if len(parsed.readings):
+            readings.setdefault(topic.machine, []).append(parsed.readings)
+            if not (parsed.batch or message.retain or message.dup):
+                self._views[topic.machine].take_live(int(parsed.readings.time_us[0]), now_us)
+        return [self._letter(reject.reason, message.topic, reject.item, now_us) for reject in parsed.rejects]
+
+    def _letter(self, reason: str, topic: str, payload: bytes, now_us: int) -> DeadLetter:
+        return DeadLetter.of(reason, topic, payload, source=self._edge, received_us=now_us)
+
+    def _machine_of(self, topic: str) -> str:
+        """The machine that a dead letter is filed under, empty if the topic names none of ours."""
+        parts = topic.split("/")
+        return parts[2] if len(parts) > 2 and parts[2] in self._views else ""  # noqa: PLR2004 - plant/site/machine

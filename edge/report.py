@@ -1,0 +1,101 @@
+"""What an edge says of itself in the control plane: its machines' state, and its part of the ledger."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import structlog
+from prometheus_client import CollectorRegistry, Gauge
+
+from edge.machine import MachineView
+from edge.outbox import Outbox
+from edge.scoring import MachineScoring
+from edge.waiting import event_or_time
+from shared.clock import Clock
+from shared.errors import Rejected, Unavailable
+from shared.nats import ControlPlane
+
+log = structlog.get_logger()
+
+STATE = "state"
+LEDGER = "ledger"
+
+
+class Reporter:
+    """Writes `state` and `ledger` to the edge's reported bucket, every few seconds and when something changed."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        views: Mapping[str, MachineView],
+        scoring: Mapping[str, MachineScoring],
+        refusals: Mapping[str, str],
+        clock: Clock,
+        registry: CollectorRegistry,
+        *,
+        edge: str,
+        version: str,
+        seconds: float,
+    ) -> None:
+        self._outbox, self._views, self._scoring, self._refusals = outbox, views, scoring, refusals
+        self._clock, self._edge, self._version, self._seconds = clock, edge, version, seconds
+        self._changed = asyncio.Event()
+        self._rows = Gauge(
+            "im_edge_outbox_rows", "Rows that the event log did not confirm yet", registry=registry
+        )
+        self._bytes = Gauge("im_edge_outbox_bytes", "Bytes of the outbox in use", registry=registry)
+
+    def change(self) -> None:
+        """Report soon."""
+        self._changed.set()
+
+    async def run(self, control: ControlPlane | None) -> None:
+        """Report for ever; with no control plane only the gauges move."""
+        told: dict[str, bytes] = {}
+        while True:
+            reports = {STATE: await self.state(), LEDGER: await self._outbox.report()}
+            if control is not None:
+                for key, report in reports.items():
+                    value = orjson.dumps(report)
+                    if key == STATE or told.get(key) != value:
+                        try:
+                            await control.report(self._edge, key, value)
+                            told[key] = value
+                        except Unavailable:
+                            told.clear()
+                        except Rejected as error:
+                            log.error("a report was refused", key=key, reason=error.reason)  # noqa: TRY400
+            await event_or_time(self._changed, self._clock, self._seconds)
+
+    async def state(self) -> dict[str, Any]:
+        """The `state` report."""
+        rows, size = await self._outbox.usage()
+        self._rows.set(rows)
+        self._bytes.set(size)
+        return {
+            "edge": self._edge,
+            "version": self._version,
+            "outbox": {"rows": rows, "bytes": size},
+            "machines": {machine: self._machine(machine) for machine in self._views},
+        }
+
+    def _machine(self, machine: str) -> dict[str, Any]:
+        view, scoring = self._views[machine], self._scoring[machine]
+        model = scoring.model
+        return {
+            "state": scoring.state,
+            "model": None if model is None else model.desired.model,
+            "version": None if model is None else model.desired.version,
+            "sha256": None if model is None else model.desired.sha256,
+            "provisional": None if model is None else model.manifest.provisional,
+            "refused": self._refusals.get(machine, ""),
+            "score": scoring.score,
+            "limit": None if model is None else model.manifest.limit,
+            "reason": scoring.reason,
+            "unscored": scoring.unscored,
+            "leading": [sensor.model_dump() for sensor in scoring.leading],
+            "last": view.last(),
+            "arrival_us": view.arrival_us,
+            "skew_us": view.skew_us,
+        }

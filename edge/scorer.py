@@ -1,0 +1,116 @@
+"""The loop that scores: after the commit, off its path, behind a bounded queue."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter
+
+from edge.models import LoadedModel
+from edge.outbox import Outbox
+from edge.scoring import MachineScoring, Outcome
+from shared.clock import Clock
+from shared.errors import Unavailable
+from shared.frames import Readings, concat_readings
+
+log = structlog.get_logger()
+
+Work = Readings | LoadedModel
+
+
+class ScoringLoop:
+    """Takes committed rows and new models in one order, so that a model is swapped between two windows.
+
+    If scoring lags behind by `limit` rows, further rows stay unscored and are counted; none is lost: they were
+    committed before they came here.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        machines: Mapping[str, MachineScoring],
+        clock: Clock,
+        registry: CollectorRegistry,
+        *,
+        limit: int,
+        on_change: Callable[[], None],
+        rows_waiting: Callable[[], None],
+    ) -> None:
+        self._outbox, self._machines, self._clock = outbox, machines, clock
+        self._limit, self._on_change, self._rows_waiting = limit, on_change, rows_waiting
+        self._queue: deque[tuple[str, Work]] = deque()
+        self._rows = 0
+        self._filled = asyncio.Event()
+        self.unscored_rows = 0
+        self._dropped = Counter(
+            "im_edge_unscored_rows", "Readings not scored: scoring lags", registry=registry
+        )
+        self._windows = Counter(
+            "im_edge_scored_windows", "Windows that the models were given", registry=registry
+        )
+
+    def offer(self, machine: str, readings: Readings) -> None:
+        """Rows that are committed."""
+        if self._rows + len(readings) > self._limit:
+            self.unscored_rows += len(readings)
+            self._dropped.inc(len(readings))
+            return
+        self._rows += len(readings)
+        self._queue.append((machine, readings))
+        self._filled.set()
+
+    def install(self, machine: str, model: LoadedModel) -> None:
+        """Swap the machine's model once what is queued before it was scored."""
+        self._queue.append((machine, model))
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Score for ever."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            while self._queue:
+                for machine, work in self._batch():
+                    await self._work(machine, work)
+
+    def _batch(self) -> list[tuple[str, Work]]:
+        """Everything queued, rows of a machine joined where no model comes between them."""
+        joined: list[tuple[str, list[Readings] | LoadedModel]] = []
+        open_: dict[str, list[Readings]] = {}
+        while self._queue:
+            machine, work = self._queue.popleft()
+            if isinstance(work, Readings):
+                self._rows -= len(work)
+                parts = open_.get(machine)
+                if parts is None:
+                    parts = open_[machine] = []
+                    joined.append((machine, parts))
+                parts.append(work)
+            else:
+                open_.pop(machine, None)
+                joined.append((machine, work))
+        return [(m, concat_readings(w) if isinstance(w, list) else w) for m, w in joined]
+
+    async def _work(self, machine: str, work: Work) -> None:
+        scoring = self._machines[machine]
+        if isinstance(work, LoadedModel):
+            outcome = scoring.install(work, self._clock.now_us())
+            log.info("model active", machine=machine, model=work.desired.model, version=work.desired.version)
+        else:
+            outcome = await asyncio.to_thread(scoring.take, work)
+        self._windows.inc(sum(len(item.body) for item in outcome.items if not item.urgent))
+        await self._keep(machine, outcome)
+        if outcome.changed:
+            self._on_change()
+
+    async def _keep(self, machine: str, outcome: Outcome) -> None:
+        """Commit until the outbox takes it; meanwhile the queue fills, up to its bound."""
+        while outcome.items:
+            try:
+                await self._outbox.append(outcome.items, {machine: outcome.state})
+            except Unavailable as error:
+                await self._clock.sleep(error.retry_after)
+            else:
+                self._rows_waiting()
+                return

@@ -1,0 +1,93 @@
+"""Settings of the edge agent."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from edge.outbox import DEFAULT_MAX_BYTES
+from shared.errors import Rejected
+from shared.names import check_id
+from shared.settings import ServiceSettings
+
+
+def _id(text: str) -> str:
+    try:
+        return check_id(text)
+    except Rejected as error:
+        raise ValueError(error.reason) from error
+
+
+Id = Annotated[str, AfterValidator(_id)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Mqtt(_Part):
+    """A connection to an MQTT broker with a persistent session."""
+
+    url: str = Field(description="mqtt://HOST:PORT")
+    client_id: str = Field(min_length=1, description="fixed: the broker keeps the session under it")
+    username: str = Field("", description="user at the broker")
+    password: SecretStr = Field(SecretStr(""), description="its password")
+
+
+class Buffer(_Part):
+    """The outbox."""
+
+    max_bytes: int = Field(
+        DEFAULT_MAX_BYTES, ge=1 << 20, description="hard cap of the outbox's file in bytes"
+    )
+
+
+class Limits(_Part):
+    """Plain limits of one sensor, in its own unit."""
+
+    low: float | None = Field(None, description="below it is a crossing")
+    high: float | None = Field(None, description="above it is a crossing")
+    hysteresis: float = Field(0.0, ge=0, description="how far inside it counts as back")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if (
+            self.low is not None
+            and self.high is not None
+            and self.low + self.hysteresis >= self.high - self.hysteresis
+        ):
+            raise ValueError("low must stay below high, hysteresis included")
+        return self
+
+
+class EdgeSettings(ServiceSettings):
+    """The edge agent: whose machines, which brokers, where it keeps its files."""
+
+    section: ClassVar[str] = "edge"
+
+    site: Id = Field(description="the plant")
+    edge: Id = Field(description="this agent")
+    machines: tuple[Id, ...] = Field(min_length=1, description="the machines that this agent speaks for")
+    folder: Path = Field(description="where outbox.db and the models are kept")
+    devices: Mqtt = Field(description="where the machines' devices publish")
+    uplink: Mqtt = Field(description="where the gateway listens")
+    nats_url: str = Field("", description="control plane for models and reports; empty: none")
+    credentials: SecretStr = Field(SecretStr(""), description="user:password at the control plane")
+    buffer: Buffer = Field(Buffer(), description="the outbox")
+    limits: dict[Id, dict[Id, Limits]] = Field(
+        default_factory=dict, description="machine to sensor to limits"
+    )
+    receive_batch: int = Field(500, ge=1, le=10_000, description="device messages a commit, at most")
+    scoring_queue: int = Field(
+        200_000, ge=1, description="readings that may wait to be scored; beyond: unscored"
+    )
+    report_seconds: float = Field(1.0, gt=0, le=60, description="how often state and ledger are reported")
+    grace_seconds: float = Field(10.0, gt=0, description="time to end when told to stop")
+    host: str = Field("127.0.0.1", description="address of the health endpoint")
+    port: int = Field(0, ge=0, le=65535, description="port of the health endpoint; 0 takes a free one")
+    token: SecretStr = Field(SecretStr(""), description="bearer token of /metrics; none closes it")
+
+    @property
+    def outbox_path(self) -> Path:
+        """The outbox's file."""
+        return self.folder / "outbox.db"
