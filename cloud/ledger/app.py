@@ -1,0 +1,168 @@
+"""The ledger as a service: it follows the log's headers, and answers with a report when asked."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from copy import deepcopy
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge
+
+from cloud.ledger.logic import TOPICS, Fold, Held, judge
+from cloud.ledger.report import EdgeReport, LedgerReport
+from cloud.telemetry.port import TelemetryReader
+from shared.clock import Clock
+from shared.errors import Rejected, Unavailable
+from shared.eventlog import EventLog, Position
+from shared.names import WAVEFORMS
+from shared.service import wait_or_stop
+
+log = structlog.get_logger()
+
+Reports = Callable[[], Awaitable[Mapping[str, EdgeReport]]]
+"""Each edge's last report; read anew for every ledger report, before log and store."""
+
+_POLL_SECONDS = 0.05
+_RETRY_SECONDS = 1.0
+
+
+class Metrics:
+    """What the last report came to."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.rows = Gauge("im_ledger_rows", "rows by where they are", ["place"], registry=registry)
+        self.findings = Gauge("im_ledger_findings", "open findings by stage", ["stage"], registry=registry)
+
+    def show(self, report: LedgerReport) -> None:
+        """Set all gauges."""
+        for place in ("buffered", "degraded", "logged", "stored", "rejected", "pending", "resent"):
+            self.rows.labels(place).set(sum(getattr(one, place) for one in report.sources))
+        for stage in ("edge", "uplink", "log", "store"):
+            self.findings.labels(stage).set(sum(one.stage == stage for one in report.findings))
+
+
+class Ledger:
+    """Follows the log from where its snapshot ends. The snapshot holds fold and positions together, or neither."""
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        store: TelemetryReader,
+        reports: Reports,
+        path: Path,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        save_seconds: float = 10.0,
+        catch_up_seconds: float = 5.0,
+    ) -> None:
+        self._log = event_log
+        self._store = store
+        self._reports = reports
+        self._path = path
+        self._metrics = metrics
+        self._clock = clock
+        self._save_seconds = save_seconds
+        self._catch_up = catch_up_seconds
+        self._saved = b""
+        self.fold = _load(path)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Follow every topic and save the fold now and then, until `stop`."""
+        tasks = [asyncio.create_task(self._follow(topic), name=f"ledger {topic}") for topic in TOPICS]
+        try:
+            while not await wait_or_stop(stop, self._save_seconds):
+                for task in tasks:
+                    if task.done():
+                        task.result()
+                await self._save()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._save()
+
+    async def report(self) -> LedgerReport:
+        """Judge edges, log and store now. Raises Unavailable."""
+        reports = await self._reports()
+        ends = {topic: await self._log.end(topic) for topic in TOPICS}
+        level = await self._wait(lambda: _reached(self.fold.positions, ends))
+        fold = deepcopy(self.fold)
+        stored = {topic: at for topic, at in fold.positions.items() if topic in _STORED}
+
+        async def caught_up() -> bool:
+            return _reached(await self._store.positions(), stored)
+
+        caught = await self._wait(caught_up)
+        held = Held(
+            await self._store.stored_ranges(),
+            await self._store.counters(),
+            await self._store.conflicts(),
+            caught,
+        )
+        report = judge(fold, reports if level else {}, held, self._clock.now_us())
+        notes = [*report.notes]
+        if not level:
+            notes.append("the ledger has not read the log to its end: what edges report is not judged yet")
+        if not caught:
+            notes.append("the store has not yet taken all that is in the log: pending rows are not judged")
+        report = report.model_copy(update={"notes": tuple(notes)})
+        self._metrics.show(report)
+        return report
+
+    async def _wait(self, check: Callable[[], bool | Awaitable[bool]]) -> bool:
+        until = self._clock.monotonic() + self._catch_up
+        while True:
+            answer = check()
+            if isinstance(answer, Awaitable):
+                answer = await answer
+            if answer or self._clock.monotonic() >= until:
+                return answer
+            await self._clock.sleep(_POLL_SECONDS)
+
+    async def _follow(self, topic: str) -> None:
+        while True:
+            try:
+                start = dict(self.fold.positions.get(topic, {}))
+                async for record in self._log.read(topic, start or None, follow=True):
+                    self.fold.add(record)
+            except Unavailable as error:
+                log.debug("the ledger waits for the log", topic=topic, why=str(error))
+                await self._clock.sleep(_RETRY_SECONDS)
+
+    async def _save(self) -> None:
+        data = self.fold.to_json()
+        if data != self._saved:
+            await asyncio.to_thread(_replace, self._path, data)
+            self._saved = data
+
+
+_STORED = frozenset(TOPICS) - {WAVEFORMS}
+
+
+def _reached(positions: Mapping[str, Position], ends: Mapping[str, Position]) -> bool:
+    return all(
+        positions.get(topic, {}).get(partition, 0) >= offset
+        for topic, end in ends.items()
+        for partition, offset in end.items()
+    )
+
+
+def _load(path: Path) -> Fold:
+    try:
+        return Fold.from_json(path.read_bytes())
+    except FileNotFoundError:
+        return Fold()
+    except Rejected as error:
+        log.warning("the ledger's snapshot can't be read; it is made again from the log", why=error.reason)
+        return Fold()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -1,0 +1,136 @@
+"""What goes into the ledger from an edge, and what comes out: summaries, findings, an exit code."""
+
+from collections.abc import Mapping
+from typing import Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.errors import Rejected
+from shared.frames import EPOCH_BYTES
+from shared.ranges import Range, RangeSet
+
+Stage = Literal["edge", "uplink", "log", "store"]
+What = Literal["missing", "doubled", "altered", "conflict"]
+
+MAX_IDENTITIES: Final = 20
+EXIT_CLEAN: Final = 0
+EXIT_FINDING: Final = 1
+
+
+class EdgeReport(BaseModel):
+    """What an edge says of its outbox: rows 1 to `produced` are cut, `waiting` more have no number yet.
+
+    `tally` is {machine: {hour since 1970: (count, sum of fingerprints)}} of the readings that were cut. `acked` and
+    `degraded` are told by edges that keep them. `taken_us`: when the report was made or received, if known.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    epoch: str = Field(pattern=rf"^[0-9a-f]{{{2 * EPOCH_BYTES}}}$")
+    produced: int = Field(ge=0)
+    waiting: int = Field(0, ge=0)
+    buffered: tuple[Range, ...] = ()
+    tally: Mapping[str, Mapping[int, tuple[int, int]]] = Field(default_factory=dict)
+    acked: tuple[Range, ...] | None = None
+    degraded: tuple[Range, ...] = ()
+    taken_us: int | None = None
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """From the JSON an edge puts under `ledger`. Raises Rejected."""
+        try:
+            report = cls.model_validate_json(data)
+        except ValidationError as error:
+            raise Rejected(f"not an edge's ledger report: {error.errors()[0]['msg']}") from error
+        ranges = (*report.buffered, *(report.acked or ()), *report.degraded)
+        if any(first < 1 or last < first for first, last in ranges):
+            raise Rejected("an edge's ledger report has an empty or negative range")
+        return report
+
+
+class Finding(BaseModel):
+    """One thing that is not as it should be, the stage where it arose, and what to do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: Stage
+    what: What
+    edge: str
+    epoch: str = ""
+    machine: str = ""
+    hour: int | None = Field(None, description="hours since 1970, of event time")
+    rows: int
+    identities: tuple[str, ...] = Field((), max_length=MAX_IDENTITIES)
+    advice: str
+
+
+class SourceSummary(BaseModel):
+    """Rows of one edge's epoch by where they are. `produced` None: no report of this epoch is to be had."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    edge: str
+    epoch: str
+    produced: int | None = None
+    waiting: int = 0
+    buffered: int = 0
+    degraded: int = 0
+    logged: int = 0
+    stored: int = 0
+    rejected: int = 0
+    pending: int = Field(0, description="in the log and not yet in the store")
+    resent: int = Field(0, description="rows that the log holds more than once, counted once")
+
+
+class LedgerReport(BaseModel):
+    """The ledger's answer. `findings` make the exit code 1; `resolved` are named and harmless: their rule is known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    audited: bool = False
+    sources: tuple[SourceSummary, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    resolved: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 clean, 1 with a finding."""
+        return EXIT_FINDING if self.findings else EXIT_CLEAN
+
+
+class AuditReport(LedgerReport):
+    """The ledger's answer after log and store were read again. Counts are of readings."""
+
+    audited: bool = True
+    rows_in_log: int = 0
+    rows_in_store: int = 0
+    machine_hours: int = 0
+
+
+def name_rows(ranges: list[Range]) -> tuple[str, ...]:
+    """Row ranges as text, at most 20."""
+    return tuple(
+        f"row {first}" if first == last else f"rows {first}-{last}" for first, last in ranges[:MAX_IDENTITIES]
+    )
+
+
+def size(ranges: list[Range]) -> int:
+    """How many rows the ranges have."""
+    return sum(last - first + 1 for first, last in ranges)
+
+
+def union(*sets: RangeSet) -> RangeSet:
+    """All of their numbers."""
+    return RangeSet(pair for one in sets for pair in one)
+
+
+def without(ranges: list[Range], other: RangeSet) -> list[Range]:
+    """The parts of the ranges that `other` lacks."""
+    return [gap for first, last in ranges for gap in other.gaps(first, last)]
+
+
+def within(ranges: list[Range], other: RangeSet) -> list[Range]:
+    """The parts of the ranges that `other` has."""
+    lacking = RangeSet(without(ranges, other))
+    return [gap for first, last in ranges for gap in lacking.gaps(first, last)]
