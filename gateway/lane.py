@@ -97,6 +97,7 @@ class Lane:
     ) -> None:
         self.name = name
         self.waiting_for = ""
+        self._subscribed = False
         self._client = client
         self._make = make
         self._log = event_log
@@ -112,12 +113,13 @@ class Lane:
         """What keeps the lane from working, for readiness; empty when nothing does."""
         if not self._client.connected.is_set():
             return self._client.last_error or "not connected to the broker yet"
-        return self.waiting_for
+        return self.waiting_for or ("" if self._subscribed else "not subscribed yet")
 
     async def run(self, topic_filter: str, stop: asyncio.Event) -> None:
         """Subscribe and store until `stop`; batches in flight then finish or are left unacknowledged."""
         await until(stop, self._known.loaded.wait())
         await until(stop, self._client.subscribe(topic_filter))
+        self._subscribed = True
         async with asyncio.TaskGroup() as batches:
             while not stop.is_set():
                 await self._slots.acquire()

@@ -11,6 +11,7 @@ from shared.device_json import parse_device
 from shared.errors import Rejected
 from shared.eventlog import Record
 from shared.frames import (
+    EPOCH_BYTES,
     MAX_ROWS,
     Header,
     Kind,
@@ -147,8 +148,10 @@ class Planner:
         records = []
         for start in range(0, len(readings), MAX_ROWS):
             part = slice_readings(readings, start, min(start + MAX_ROWS, len(readings)))
-            first = self._next_row.get(site, 1)
-            header = Header(site, self.gateway, machine, Kind.READINGS, self._epoch, first, len(part))
+            first = self._next_row[site]
+            header = Header(
+                site, self.gateway, machine, Kind.READINGS, self._epoch_of(site), first, len(part)
+            )
             records.append(Record(encode(header, part), id=_id(header, first)))
             self._next_row[site] = first + len(part)
         return records
@@ -158,6 +161,10 @@ class Planner:
             if len(self._next_row) >= MAX_SITES:
                 raise Rejected(f"site {site} is one more than the {MAX_SITES} that one gateway frames for")
             self._next_row[site] = 1
+
+    def _epoch_of(self, site: str) -> bytes:
+        """One epoch a site, since rows are gapless within a site's epoch."""
+        return hashlib.blake2b(site.encode(), key=self._epoch, digest_size=EPOCH_BYTES).digest()
 
     def _letter(self, reason: str, message: Incoming, payload: bytes, now_us: int) -> Record:
         """A dead letter of the gateway's own. The same bytes on the same topic, sent again soon, are one letter."""
