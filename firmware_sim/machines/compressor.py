@@ -24,7 +24,7 @@ def physics(x: Inputs) -> dict[str, Array]:
         "air-flow": 780.0 * capacity * (1.0 - 0.012 * pressure),
         "discharge-pressure": pressure,
         "motor-current": 14.0 * running + 92.0 * capacity * work,
-        "oil-temp": x.ambient * 0.85 + 24.0 + 24.0 * heat,
+        "oil-temp": x.ambient * 0.85 + 34.0 + 12.0 * heat,
         "separator-drop": 310.0 * capacity**2 + 2.0 * x.wear,
         "vibration": 0.5 * running + 1.9 * capacity + 0.12 * x.wear * running,
         "ambient-temp": x.ambient,
@@ -49,8 +49,8 @@ COMPRESSOR = MachineType(
     physics=physics,
     faults={
         Fault.LEAKAGE: Signature(
-            gains={"discharge-pressure": -1.2, "air-flow": 1.0, "motor-current": 0.6},
-            first=("discharge-pressure", "air-flow", "motor-current"),
+            gains={"air-flow": 1.3, "discharge-pressure": -1.4},
+            first=("air-flow", "discharge-pressure", "motor-current"),
         ),
         Fault.OVERHEATING: Signature(
             gains={"oil-temp": 1.5, "motor-current": 0.4}, first=("oil-temp",), load_power=0.5

@@ -22,7 +22,7 @@ def physics(x: Inputs) -> dict[str, Array]:
         "static-pressure": 1150.0 * pressure,
         "motor-current": 3.5 * running + 19.0 * power,
         "vibration": 0.2 * running + 1.6 * speed**2 + 0.1 * x.wear * speed,
-        "bearing-temp": x.ambient + 11.0 * lag(speed**1.5, 90.0, x.dt_s) + 0.3 * x.wear,
+        "bearing-temp": x.ambient + 7.0 * lag(speed**1.5, 90.0, x.dt_s) + 0.3 * x.wear,
         "ambient-temp": x.ambient,
     }
 
@@ -56,12 +56,12 @@ FAN = MachineType(
             gains={"bearing-temp": 1.5, "motor-current": 0.5}, first=("bearing-temp", "motor-current")
         ),
         Fault.BLOCKAGE: Signature(
-            gains={"air-flow": -1.4, "static-pressure": 1.3, "motor-current": -1.0},
+            gains={"air-flow": -1.6, "static-pressure": 0.6, "motor-current": -0.4},
             first=("air-flow", "static-pressure", "motor-current"),
             load_power=0.5,
         ),
         Fault.LEAKAGE: Signature(
-            gains={"static-pressure": -1.3, "air-flow": 1.1, "motor-current": 0.7},
+            gains={"static-pressure": -1.6, "air-flow": 0.5, "motor-current": 0.3},
             first=("static-pressure", "air-flow", "motor-current"),
             load_power=0.5,
         ),

@@ -19,7 +19,7 @@ def physics(x: Inputs) -> dict[str, Array]:
         "motor-power": 0.8 * friction + 7.5 * cutting,
         "torque": running * (1.2 + 6.0 * x.feed),
         "vibration": 0.1 * running + 0.7 * speed**2 + 0.45 * x.feed * running + 0.07 * x.wear * speed,
-        "bearing-temp": x.ambient + 6.0 * heat + 0.3 * x.wear,
+        "bearing-temp": x.ambient + 4.0 * heat + 0.3 * x.wear,
         "coolant-flow": running * (22.0 + 4.0 * x.feed),
         "coolant-pressure": running * (18.0 + 5.0 * x.feed + 1.2 * x.feed**2),
         "ambient-temp": x.ambient,
