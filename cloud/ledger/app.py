@@ -5,6 +5,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
+from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
@@ -13,9 +14,10 @@ from cloud.ledger.logic import TOPICS, Fold, Held, judge
 from cloud.ledger.report import EdgeReport, LedgerReport
 from cloud.telemetry.port import TelemetryReader
 from shared.clock import Clock
-from shared.errors import Rejected, Unavailable
+from shared.errors import NotFound, Rejected, Unavailable
 from shared.eventlog import EventLog, Position
 from shared.names import WAVEFORMS
+from shared.nats import ControlPlane
 from shared.service import wait_or_stop
 
 log = structlog.get_logger()
@@ -23,6 +25,23 @@ log = structlog.get_logger()
 Reports = Callable[[], Awaitable[Mapping[str, EdgeReport]]]
 """Each edge's last report; read anew for every ledger report, before log and store."""
 
+
+async def edge_reports(control: ControlPlane) -> dict[str, EdgeReport]:
+    """The last ledger report of every edge that machines are assigned to. Raises Unavailable."""
+    reports = {}
+    for edge in sorted({edge for _, edge in (await control.assignments()).values()}):
+        try:
+            told = (await control.reported(edge)).get(REPORT_KEY)
+            if told is not None:
+                reports[edge] = EdgeReport.parse(told)
+        except NotFound:
+            continue  # the edge has not been there yet
+        except Rejected as error:
+            log.warning("an edge's ledger report can't be read", edge=edge, why=error.reason)
+    return reports
+
+
+REPORT_KEY: Final = "ledger"
 _POLL_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
 
@@ -43,14 +62,17 @@ class Metrics:
 
 
 class Ledger:
-    """Follows the log from where its snapshot ends. The snapshot holds fold and positions together, or neither."""
+    """Follows the log from where its snapshot ends. The snapshot holds fold and positions together, or neither.
+
+    Without a path the fold is in memory alone and made again from the log at each start.
+    """
 
     def __init__(
         self,
         event_log: EventLog,
         store: TelemetryReader,
         reports: Reports,
-        path: Path,
+        path: Path | None,
         metrics: Metrics,
         clock: Clock,
         *,
@@ -66,7 +88,7 @@ class Ledger:
         self._save_seconds = save_seconds
         self._catch_up = catch_up_seconds
         self._saved = b""
-        self.fold = _load(path)
+        self.fold = Fold() if path is None else _load(path)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow every topic and save the fold now and then, until `stop`."""
@@ -133,7 +155,7 @@ class Ledger:
 
     async def _save(self) -> None:
         data = self.fold.to_json()
-        if data != self._saved:
+        if self._path is not None and data != self._saved:
             await asyncio.to_thread(_replace, self._path, data)
             self._saved = data
 

@@ -1,0 +1,205 @@
+"""Ingest over a real log and a real store: batches, dead letters, outages, stopping."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from cloud.ingest.app import run
+from cloud.ingest.pump import Metrics, Pump
+from cloud.ingest.settings import IngestSettings
+from cloud.telemetry.port import Entry, Source, TelemetryStore, WriteResult, open_store
+from shared import names
+from shared.clock import SystemClock
+from shared.dead_letter import DeadLetter
+from shared.errors import Unavailable
+from shared.eventlog import Batch, EventLog, Record, Stored, open_event_log
+from shared.frames import Kind
+from shared.jetstream import default_budgets, ensure_topics
+from tests.servers import NatsServer
+from tests.unit.test_ingest_logic import EPOCH, frame, readings, record
+
+
+@pytest.fixture
+async def event_log(nats_server: NatsServer) -> AsyncIterator[EventLog]:
+    await ensure_topics(
+        nats_server.url,
+        credentials=nats_server.credentials,
+        budgets=default_budgets(nats_server.max_file_store),
+    )
+    async with open_event_log(nats_server.url, credentials=nats_server.credentials) as log:
+        yield log
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[TelemetryStore]:
+    async with open_store(f"sqlite:///{tmp_path}/t.db") as opened:
+        yield opened
+
+
+async def until(check: "object", seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not await check():  # type: ignore[operator]
+            await asyncio.sleep(0.01)
+
+
+async def stored_rows(store: TelemetryStore) -> int:
+    ranges = await store.stored_ranges()
+    return sum(len(one.stored) + len(one.rejected) for one in ranges.values())
+
+
+async def test_records_reach_the_store_and_bad_ones_the_dead_letters(
+    event_log: EventLog, store: TelemetryStore
+) -> None:
+    good = Record(frame(Kind.READINGS, readings()))
+    await event_log.append(names.SENSOR_READINGS, "pump-1", [good, Record(b"garbage"), good])
+    registry = CollectorRegistry()
+    pump = Pump(event_log, store, Metrics(registry), SystemClock())
+    stop = asyncio.Event()
+    task = asyncio.create_task(pump.run(stop))
+
+    async def level() -> bool:
+        return not any((await pump.measure_lag()).values()) and bool(await store.positions())
+
+    await until(level)
+    stop.set()
+    await task
+    letters = [r async for r in event_log.read(names.DEAD_LETTER)]
+    assert [DeadLetter.decode(one.value).payload for one in letters] == [b"garbage"]
+    assert list((await store.stored_ranges())[Source("edge-1", EPOCH)].stored) == [(7, 7)]
+    text = generate_latest(registry).decode()
+    assert 'im_ingest_rows_total{outcome="stored"} 1.0' in text
+    assert 'im_ingest_rows_total{outcome="redelivered"} 1.0' in text
+    assert "im_ingest_dead_letters_total 1.0" in text
+
+
+class Failing:
+    """A store that is away for its first writes."""
+
+    def __init__(self, store: TelemetryStore, failures: int) -> None:
+        self._store = store
+        self.failures = failures
+
+    async def write(self, entries: Sequence[Entry], /) -> WriteResult:
+        if self.failures:
+            self.failures -= 1
+            raise Unavailable("disk full")
+        return await self._store.write(entries)
+
+
+async def test_it_waits_while_the_store_is_away_and_says_so(
+    event_log: EventLog, store: TelemetryStore
+) -> None:
+    failing = Failing(store, 10_000)
+    pump = Pump(event_log, failing, Metrics(CollectorRegistry()), SystemClock(), retry_cap_seconds=0.1)  # type: ignore[arg-type]
+    stop = asyncio.Event()
+    task = asyncio.create_task(pump.run(stop))
+    await event_log.append(names.SENSOR_READINGS, "pump-1", [Record(frame(Kind.READINGS, readings()))])
+
+    async def waiting() -> bool:
+        return "disk full" in pump.waiting_for
+
+    async def there() -> bool:
+        return await stored_rows(store) == 1
+
+    await until(waiting)
+    failing.failures = 0
+    await until(there)
+    assert pump.waiting_for == ""
+    stop.set()
+    await task
+
+
+async def test_told_to_stop_while_the_store_is_away_it_leaves_the_records_unacknowledged(
+    event_log: EventLog, store: TelemetryStore
+) -> None:
+    pump = Pump(event_log, Failing(store, 10_000), Metrics(CollectorRegistry()), SystemClock())  # type: ignore[arg-type]
+    stop = asyncio.Event()
+    task = asyncio.create_task(pump.run(stop))
+    await event_log.append(names.SENSOR_READINGS, "pump-1", [Record(frame(Kind.READINGS, readings()))])
+
+    async def waiting() -> bool:
+        return bool(pump.waiting_for)
+
+    await until(waiting)
+    stop.set()
+    await task
+    again = Pump(event_log, store, Metrics(CollectorRegistry()), SystemClock())
+    stop = asyncio.Event()
+    task = asyncio.create_task(again.run(stop))
+
+    async def there() -> bool:
+        return await stored_rows(store) == 1
+
+    await until(there)
+    stop.set()
+    await task
+
+
+class Given:
+    """A batch whose acknowledgement is lost."""
+
+    def __init__(self) -> None:
+        self.records: Sequence[Stored] = [record(names.SENSOR_READINGS, frame(Kind.READINGS, readings()))]
+
+    async def ack(self) -> None:
+        raise Unavailable("moved on")
+
+
+async def test_a_lost_acknowledgement_is_no_error(event_log: EventLog, store: TelemetryStore) -> None:
+    pump = Pump(event_log, store, Metrics(CollectorRegistry()), SystemClock())
+    batch: Batch = Given()
+    await pump._take([batch, batch], asyncio.Event())
+    assert await stored_rows(store) == 1
+
+
+async def test_the_service_runs_and_survives_the_death_of_the_log(
+    nats_server: NatsServer, event_log: EventLog, tmp_path: Path
+) -> None:
+    settings = IngestSettings(
+        nats_url=nats_server.url,
+        credentials=nats_server.credentials,
+        telemetry_url=f"sqlite:///{tmp_path}/t.db",
+    )
+    stop = asyncio.Event()
+    task = asyncio.create_task(run(settings, stop))
+    await event_log.append(names.SENSOR_READINGS, "pump-1", [Record(frame(Kind.READINGS, readings()))])
+    async with AsyncExitStack() as stack:
+        found: list[TelemetryStore] = []
+
+        async def opened() -> bool:
+            try:
+                found.append(
+                    await stack.enter_async_context(open_store(settings.telemetry_url, read_only=True))
+                )
+            except Unavailable:  # not yet made
+                return False
+            return True
+
+        await until(opened)
+        [reader] = found
+
+        async def there() -> bool:
+            return await stored_rows(reader) == 1
+
+        await until(there)
+        nats_server.kill()
+        await asyncio.to_thread(nats_server.start)
+
+        async def told() -> bool:
+            try:
+                await event_log.append(names.MACHINE_EVENTS, "pump-1", [Record(b"no event")])
+            except Unavailable:
+                return False
+            return True
+
+        async def letters() -> bool:
+            return bool((await reader.positions()).get(names.DEAD_LETTER))
+
+        await until(told)
+        await until(letters)
+        stop.set()
+        await task
