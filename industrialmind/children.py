@@ -75,7 +75,7 @@ class Processes:
                     "nats_url": self.nats.nats_url,
                     "credentials": account.userinfo,
                     "telemetry_url": self.data.telemetry_url,
-                    "token": self.data.token("metrics"),
+                    "metrics_token": self.data.token("metrics"),
                 }
             },
         )
@@ -94,6 +94,7 @@ class Processes:
                     "nats_url": self.nats.nats_url,
                     "credentials": account.userinfo,
                 },
+                "ledger": {"path": str((self.data.root / "ledger.json").resolve())},
             },
         )
 

@@ -29,10 +29,10 @@ class Client:
             raise Unavailable(f"no plant is running on {data.root}: start it with industrialmind up")
         return cls(run["api"], data.token("cli"))
 
-    def get(self, path: str, *, timeout: float = TIMEOUT_SECONDS, **query: str | float) -> Any:  # noqa: ANN401 - JSON
+    def get(self, path: str, **query: str | float) -> Any:  # noqa: ANN401 - JSON
         """The JSON at `path`. Raises Unavailable, NotFound, Rejected."""
         try:
-            response = self._http.get(path, params=query, timeout=timeout)
+            response = self._http.get(path, params=query)
         except httpx.HTTPError as error:
             raise Unavailable(f"the data API does not answer ({error}): see industrialmind doctor") from error
         return _body(response)

@@ -43,18 +43,11 @@ def ledger(
     json: JsonOption = False,
 ) -> None:
     """What each edge produced and where it is now; every gap, duplicate and conflict. Exit 1 if a row is missing."""
-    from industrialmind.ledger import read_ledger, render_audit, render_ledger, run_audit
+    from industrialmind.ledger import render, run_ledger
 
-    if audit:
-        report = asyncio.run(run_audit(data))
-        body = report.to_json()
-        render = render_audit
-    else:
-        report = read_ledger(data)
-        body = report.to_json()
-        render = render_ledger
+    report = asyncio.run(run_ledger(data, audited=audit))
     if json:
-        sys.stdout.write(body.decode() + "\n")
+        sys.stdout.write(report.model_dump_json() + "\n")
     else:
         render(report)
-    raise typer.Exit(1 if report.findings else 0)
+    raise typer.Exit(report.exit_code)

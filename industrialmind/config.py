@@ -20,6 +20,7 @@ SECTIONS: Final[Mapping[str, tuple[str, str]]] = {
     "ingest": ("cloud.ingest.settings", "IngestSettings"),
     "api": ("cloud.api.settings", "ApiSettings"),
     "replay": ("firmware_sim.settings", "ReplaySettings"),
+    "ledger": ("cloud.ledger.settings", "LedgerSettings"),
     "sim": ("firmware_sim.settings", "SimSettings"),
 }
 

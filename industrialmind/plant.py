@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from industrialmind.grants import EdgeScope
 from shared.errors import Misconfigured, NotFound
 from shared.names import check_id
 
@@ -37,6 +38,10 @@ class Plant:
 
     site: str
     machines: tuple[Machine, ...]
+
+    def edges(self) -> tuple[EdgeScope, ...]:
+        """What each edge may touch."""
+        return tuple(EdgeScope(self.site, machine.edge, (machine.id,)) for machine in self.machines)
 
     def to_json(self) -> bytes:
         """As kept in DATA/plant.json."""

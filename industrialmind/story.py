@@ -91,17 +91,21 @@ class Story:
 
     async def stored(self) -> bool:
         """Wait until every row that the edges hold now is in the store."""
-        wanted: dict[str, int] | None = None
+        wanted: dict[tuple[str, str], int] | None = None
         while not self.stop.is_set():
             try:
                 report = await asyncio.to_thread(self.client.get, "/v1/ledger")
             except Unavailable:
                 await wait_or_stop(self.stop, POLL_SECONDS)
                 continue
-            rows = {e["edge"]: e for e in report["edges"]}
+            rows = {(s["edge"], s["epoch"]): s for s in report["sources"] if s["produced"] is not None}
             if wanted is None:
-                wanted = {edge: e["produced"] + e["waiting"] for edge, e in rows.items()}
-            elif all(rows[edge]["stored"] + rows[edge]["rejected"] >= n for edge, n in wanted.items()):
+                edges = {edge for edge, _ in rows}
+                if edges >= {machine.edge for machine in self.machines}:
+                    wanted = {key: s["produced"] + s["waiting"] for key, s in rows.items()}
+            elif all(
+                rows[key]["stored"] + rows[key]["rejected"] >= n for key, n in wanted.items() if key in rows
+            ):
                 return True
             await wait_or_stop(self.stop, POLL_SECONDS)
         return False

@@ -6,6 +6,7 @@ import ctypes
 import os
 import random
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -213,6 +214,15 @@ async def _lines(stream: asyncio.StreamReader | None) -> AsyncIterator[bytes]:
         if not line:
             return
         yield line
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody listens on now."""
+    opened = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(one.getsockname()[1]) for one in opened]
+    for one in opened:
+        one.close()
+    return ports
 
 
 class BoundedLog:

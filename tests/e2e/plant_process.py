@@ -3,7 +3,6 @@
 import json
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,19 +17,9 @@ import psutil
 from industrialmind.client import Client
 from industrialmind.plant import DataDir
 from shared.errors import IndustrialMindError
+from shared.supervise import free_ports
 
 START_SECONDS = 90.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody holds now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 class PlantProcess:

@@ -1,0 +1,142 @@
+"""The cloud process: data API and loss ledger together, as `cloud run api` starts them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from cloud.api.app import Reported, build_app
+from cloud.api.settings import ApiSettings
+from cloud.ledger.app import Ledger, Metrics, edge_reports
+from cloud.ledger.settings import LedgerSettings
+from cloud.registry.app import load_registry
+from cloud.telemetry.port import open_store
+from shared.clock import SystemClock
+from shared.eventlog import EventLog, open_event_log
+from shared.health import Health
+from shared.nats import open_control
+from shared.service import run_loops
+
+
+@dataclass(frozen=True)
+class CloudSettings:
+    """The sections of the services in this process."""
+
+    api: ApiSettings
+    ledger: LedgerSettings
+
+    @classmethod
+    def load_all(cls, toml: Path | None) -> Self:
+        """Read both sections. Raises Misconfigured."""
+        return cls(ApiSettings.load(toml=toml), LedgerSettings.load(toml=toml))
+
+
+async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
+    """Serve until `stop`. Raises Unavailable (store or server away at the start), Misconfigured."""
+    clock, registry, health = SystemClock(), CollectorRegistry(), Health()
+    credentials = settings.api.credentials.get_secret_value()
+    async with AsyncExitStack() as stack:
+        control = await stack.enter_async_context(
+            open_control(settings.api.nats_url, credentials=credentials)
+        )
+        events = await stack.enter_async_context(
+            open_event_log(settings.api.nats_url, credentials=credentials)
+        )
+        store = await stack.enter_async_context(open_store(settings.api.telemetry_url, read_only=True))
+        ledger = Ledger(
+            events,
+            store,
+            lambda: edge_reports(control),
+            settings.ledger.path,
+            Metrics(registry),
+            clock,
+            save_seconds=settings.ledger.save_seconds,
+            catch_up_seconds=settings.ledger.catch_up_seconds,
+        )
+        reported = Reported(control)
+
+        async def ledger_json() -> bytes:
+            return (await ledger.report()).model_dump_json().encode()
+
+        app = build_app(
+            settings.api,
+            store=store,
+            reported=reported,
+            health=health,
+            registry=registry,
+            clock=clock,
+            ledger=ledger_json,
+            models=lambda: registered_models(events),
+        )
+        health.add_check("assignments", lambda: "" if reported.assignments else "none read yet")
+        health.started = True
+        await run_loops(
+            stop,
+            http=lambda: serve(app, settings.api, stop),
+            reports=_until(stop, reported.follow),
+            ledger=lambda: ledger.run(stop),
+        )
+
+
+async def registered_models(events: EventLog) -> list[dict[str, Any]]:
+    """Every registered version, oldest first, as JSON-ready values."""
+    registry, _ = await load_registry(events)
+    return [
+        {
+            "machine": model.machine,
+            "name": model.name,
+            "version": model.version,
+            "version_hash": model.version_hash,
+            "provisional": model.provisional,
+            "registered_at": model.registered_at.isoformat(),
+            "promoted_to": list(model.promoted_to),
+        }
+        for model in registry.models
+    ]
+
+
+async def serve(app: FastAPI, settings: ApiSettings, stop: asyncio.Event) -> None:
+    """Run uvicorn until `stop`; signals stay with the service's own lifecycle."""
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        limit_concurrency=256,
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server._serve(), name="uvicorn")  # noqa: SLF001 - serve() would take the signals
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+    finally:
+        stopping.cancel()
+
+
+def _until(stop: asyncio.Event, loop: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """A loop that runs for ever, ended by `stop`."""
+
+    async def run() -> None:
+        task = asyncio.ensure_future(loop())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                await task
+        finally:
+            task.cancel()
+            stopping.cancel()
+            await asyncio.gather(task, stopping, return_exceptions=True)
+
+    return run

@@ -1,0 +1,117 @@
+"""Who may publish and subscribe what on the embedded nats-server: the least each part works with.
+
+Two limits of nats-server shape the grants: a consumer may deliver, and a request may be answered, to any subject,
+so who may do either with content of its own choosing could write in another's name. Hence edges create no
+consumers and do not read back what they report, and devices speak MQTT only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from shared import names
+from shared.errors import Misconfigured
+
+Protocol = Literal["STANDARD", "MQTT"]
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeScope:
+    """An edge and the machines it speaks for."""
+
+    site: str
+    edge: str
+    machines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """Subjects of nats-server (MQTT's `/` is `.`, `+` is `*`). Empty means nothing; `>` means all."""
+
+    publish: tuple[str, ...] = ()
+    subscribe: tuple[str, ...] = ()
+    protocols: tuple[Protocol, ...] = ("STANDARD",)
+
+
+def all_grants(edges: Sequence[EdgeScope]) -> dict[str, Grants]:
+    """User to grants, for every part and edge. Raises Misconfigured (an edge named like a part, or twice)."""
+    sites = sorted({edge.site for edge in edges})
+    grants = {
+        "admin": Grants((">",), (">",), ("STANDARD", "MQTT")),
+        "cloud": cloud_grants(edges),
+        "ingest": ingest_grants(),
+        "gateway": gateway_grants(),
+        "devices": Grants(tuple(f"plant.{site}.>" for site in sites), protocols=("MQTT",)),
+        "cli": Grants((*_log_read(), "$JS.API.DIRECT.GET.>"), ("stored.>", "changed.>", _inbox("cli"))),
+    }
+    for edge in edges:
+        if edge.edge in grants:
+            raise Misconfigured(f"two accounts named {edge.edge!r}", hint="give each edge an id of its own")
+        grants[edge.edge] = edge_grants(edge)
+    return grants
+
+
+def cloud_grants(edges: Sequence[EdgeScope]) -> Grants:
+    """Read and write the log, join groups, desire, watch reports, keep assignments and models."""
+    models = names.MODEL_OBJECTS
+    publish = [*_log_write(), *_log_read(), *_log_groups(), "$JS.API.DIRECT.GET.>"]
+    publish += [f"$O.{models}.>", f"$JS.API.STREAM.PURGE.OBJ_{models}", f"$KV.{names.ASSIGNMENTS_BUCKET}.>"]
+    publish += [f"$KV.{names.desired_bucket(edge.edge)}.>" for edge in edges]
+    return Grants(tuple(publish), ("stored.>", "changed.>", _inbox("cloud")))
+
+
+def ingest_grants() -> Grants:
+    """Join groups on the log, and write what it can't read to the dead letters."""
+    publish = [*_log_read(), *_log_groups(), f"log.{names.DEAD_LETTER}.>"]
+    return Grants(tuple(publish), ("stored.>", _inbox("ingest")))
+
+
+def gateway_grants() -> Grants:
+    """Take what edges and devices send, append it, answer the edges."""
+    publish = [*_log_write(), *_log_read(), *_bucket_read("KV_assignments"), "im.v1.*.*.acks"]
+    subscribe = ["im.v1.*.*.frames", "im.v1.*.*.urgent", "plant.*.*.*"]
+    return Grants(
+        tuple(publish),
+        (*subscribe, "stored.>", "changed.assignments.>", _inbox("gateway")),
+        ("STANDARD", "MQTT"),
+    )
+
+
+def edge_grants(scope: EdgeScope) -> Grants:
+    """Its own topics, its own machines' devices, its own buckets, and the models."""
+    uplink = f"im.v1.{scope.site}.{scope.edge}"
+    desired, reported = names.desired_bucket(scope.edge), names.reported_bucket(scope.edge)
+    publish = [
+        f"{uplink}.frames",
+        f"{uplink}.urgent",
+        f"$KV.{reported}.>",
+        *_bucket_read(f"KV_{desired}"),
+        *_bucket_read(f"OBJ_{names.MODEL_OBJECTS}"),
+    ]
+    subscribe = [f"{uplink}.acks", f"changed.{desired}.>", _inbox(scope.edge)]
+    subscribe += [f"plant.{scope.site}.{machine}.*" for machine in scope.machines]
+    return Grants(tuple(publish), tuple(subscribe), ("STANDARD", "MQTT"))
+
+
+def _inbox(name: str) -> str:
+    return f"_INBOX_{name}.>"
+
+
+def _log_write() -> list[str]:
+    return ["log.>"]
+
+
+def _log_read() -> list[str]:
+    asks = ("STREAM.INFO", "DIRECT.GET")
+    return [f"$JS.API.{ask}.log-{topic}" for ask in asks for topic in names.LOG_TOPICS]
+
+
+def _log_groups() -> list[str]:
+    asks = ("CONSUMER.CREATE", "CONSUMER.RESET", "CONSUMER.MSG.NEXT")
+    grants = [f"$JS.API.{ask}.log-{topic}.>" for ask in asks for topic in names.LOG_TOPICS]
+    grants += [f"$JS.ACK.log-{topic}.>" for topic in names.LOG_TOPICS]
+    return [*grants, "$KV.leases.>", "$JS.API.DIRECT.GET.KV_leases"]
+
+
+def _bucket_read(stream: str) -> list[str]:
+    return [f"$JS.API.DIRECT.GET.{stream}"]

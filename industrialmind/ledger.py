@@ -1,0 +1,146 @@
+"""`industrialmind ledger` and `ledger --audit`: from the running plant, else from its files with a server of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from rich.console import Console
+from rich.table import Table
+
+from cloud.ledger.app import Ledger, Metrics, edge_reports
+from cloud.ledger.audit import audit
+from cloud.ledger.report import AuditReport, EdgeReport, Finding, LedgerReport
+from cloud.telemetry.port import TelemetryStore, open_store
+from industrialmind.embedded import EmbeddedNats, account_of
+from industrialmind.plant import DataDir
+from shared.clock import SystemClock
+from shared.errors import NotFound
+from shared.eventlog import EventLog, open_event_log
+from shared.nats import open_control
+from shared.supervise import Child, Supervisor, free_ports
+
+_SHOWN_FINDINGS = 50
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a ledger is judged by."""
+
+    log: EventLog
+    store: TelemetryStore
+    reports: Mapping[str, EdgeReport]
+    outboxes: Mapping[str, Path]
+
+
+async def run_ledger(root: Path, *, audited: bool) -> LedgerReport:
+    """Judge the plant in `root`. Raises NotFound (no plant there), Unavailable."""
+    async with gather_evidence(DataDir(root)) as evidence:
+        if audited:
+            return await audit(
+                evidence.log, evidence.store, evidence.reports, outboxes=evidence.outboxes, folder=root
+            )
+        return await fold_and_judge(evidence)
+
+
+async def fold_and_judge(evidence: Evidence) -> LedgerReport:
+    """The ledger from the log's first record, compared with store and edges."""
+
+    async def reports() -> Mapping[str, EdgeReport]:
+        return evidence.reports
+
+    ledger = Ledger(
+        evidence.log,
+        evidence.store,
+        reports,
+        None,
+        Metrics(CollectorRegistry()),
+        SystemClock(),
+    )
+    stop = asyncio.Event()
+    following = asyncio.create_task(ledger.run(stop))
+    try:
+        return await ledger.report()
+    finally:
+        stop.set()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+@asynccontextmanager
+async def gather_evidence(data: DataDir) -> AsyncIterator[Evidence]:
+    """Log, store and edges' reports; with no plant running, a nats-server on free ports for the time of the block."""
+    running = data.running()
+    if running is not None:
+        async with _reading(data, running["nats"]) as evidence:
+            yield evidence
+        return
+    if not data.telemetry.exists():
+        raise NotFound(f"{data.root} holds no readings yet: run industrialmind up")
+    with data.locked():
+        plant = data.plant()
+        nats_port, mqtt_port = free_ports(2)
+        nats = EmbeddedNats(data.root, plant.edges(), nats_port=nats_port, mqtt_port=mqtt_port)
+        nats.write_config()
+        supervisor = Supervisor()
+        await supervisor.start(Child("nats-server", tuple(nats.command()), data.logs / "nats-server.log"))
+        try:
+            await nats.wait_ready()
+            async with _reading(data, nats.nats_url, local=[m.edge for m in plant.machines]) as evidence:
+                yield evidence
+        finally:
+            await supervisor.stop()
+
+
+@asynccontextmanager
+async def _reading(data: DataDir, url: str, *, local: Sequence[str] = ()) -> AsyncIterator[Evidence]:
+    credentials = account_of(data.root, "cli").userinfo
+    async with (
+        open_control(url, credentials=credentials) as control,
+        open_event_log(url, credentials=credentials) as log,
+        open_store(data.telemetry_url, read_only=True) as store,
+    ):
+        reports = await edge_reports(control)
+        outboxes = {edge: data.outbox(edge) for edge in local if data.outbox(edge).exists()}
+        yield Evidence(log, store, reports, outboxes)
+
+
+def render(report: LedgerReport) -> None:
+    """The report for people."""
+    console = Console()
+    table = Table(title="Loss ledger: rows an edge and epoch", title_justify="left")
+    for heading in ("edge", "epoch", "produced", "buffered", "logged", "stored", "rejected", "pending"):
+        table.add_column(heading, justify="left" if heading in {"edge", "epoch"} else "right")
+    for source in report.sources:
+        counts = (source.produced, source.buffered + source.waiting, source.logged, source.stored)
+        table.add_row(
+            source.edge,
+            source.epoch[:8],
+            *("?" if count is None else f"{count:,}" for count in counts),
+            f"{source.rejected:,}",
+            f"{source.pending:,}",
+        )
+    console.print(table)
+    if isinstance(report, AuditReport):
+        console.print(
+            f"audited: {report.rows_in_log:,} readings in the log, {report.rows_in_store:,} in the store, "
+            f"{report.machine_hours:,} machine-hours compared"
+        )
+    for note in report.notes:
+        console.print(f"note: {note}")
+    for finding in report.resolved:
+        console.print(f"resolved: {_sentence(finding)}")
+    for finding in report.findings[:_SHOWN_FINDINGS]:
+        console.print(f"FINDING: {_sentence(finding)}", style="bold")
+    hidden = len(report.findings) - _SHOWN_FINDINGS
+    if hidden > 0:
+        console.print(f"and {hidden} more: --json lists all")
+    if not report.findings:
+        console.print("no row is missing, doubled or altered")
+
+
+def _sentence(finding: Finding) -> str:
+    where = " ".join(part for part in (finding.edge, finding.epoch[:8], finding.machine) if part)
+    names = ", ".join(finding.identities)
+    return f"{finding.rows} rows {finding.what} at stage {finding.stage} ({where}): {names}. {finding.advice}"

@@ -1,0 +1,154 @@
+"""Reads a CSV of one machine: first column time, the others numeric sensors. Every mistake is named with its line."""
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from shared.errors import Misconfigured, Rejected
+from shared.windows import Floats
+
+_DELIMITERS: Final = (",", ";", "\t")
+_MISSING: Final = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "?"})
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file's rows.
+
+    Attributes:
+        path: Where it came from.
+        labels: Text of the time column, row by row.
+        times: Times as integers or floats (numbers), or in µs (ISO); `numeric` says which.
+        numeric: Whether the time column holds numbers.
+        sensors: Names of the other columns.
+        values: float64[n, S], NaN = an empty cell.
+    """
+
+    path: Path
+    labels: tuple[str, ...]
+    times: tuple[int | float, ...]
+    numeric: bool
+    sensors: tuple[str, ...]
+    values: Floats
+
+
+def read_table(path: Path) -> Table:
+    """Read `path`; delimiters `,` `;` and tab, any line end, decimal commas where `;` delimits.
+
+    Raises:
+        Misconfigured: There is no such file, or it can't be read.
+        Rejected: It is not such a table; the message names line and column.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            first = file.readline()
+            delimiter = max(_DELIMITERS, key=first.count)
+            file.seek(0)
+            return _parse(path, csv.reader(file, delimiter=delimiter), comma=delimiter != ",")
+    except OSError as error:
+        raise Misconfigured(
+            f"{path} can't be read: {error.strerror}", hint="give the path of a CSV file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise Rejected(f"{path} is not UTF-8 text: save it as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise Rejected(f"{path} is not a CSV file: {error}") from error
+
+
+def _parse(path: Path, lines: Iterator[list[str]], *, comma: bool) -> Table:
+    names = _header(path, next(lines, []))
+    labels: list[str] = []
+    rows: list[list[float]] = []
+    for number, line in enumerate(lines, start=2):
+        if not any(cell.strip() for cell in line):
+            continue
+        if len(line) != len(names):
+            raise Rejected(f"{path}, line {number}: {len(line)} columns, the first line names {len(names)}")
+        try:
+            rows.append([float(cell) for cell in line[1:]])
+        except ValueError:
+            rows.append(
+                [_number(path, number, names[at], cell, comma) for at, cell in enumerate(line[1:], 1)]
+            )
+        labels.append(line[0].strip())
+    if not rows:
+        raise Rejected(f"{path} has no rows below its first line")
+    values = np.array(rows, dtype=np.float64).reshape(len(rows), len(names) - 1)
+    values[~np.isfinite(values)] = np.nan
+    times, numeric = _times(path, labels)
+    return Table(path, tuple(labels), times, numeric, tuple(names[1:]), values)
+
+
+def _header(path: Path, line: list[str]) -> list[str]:
+    names = [name.strip() for name in line]
+    if len(names) < 2:  # noqa: PLR2004 - time and one sensor
+        raise Rejected(
+            f"{path}: the first line must name a time column and at least one sensor, separated by , ; or tab"
+        )
+    if all(_is_number(name) for name in names):
+        raise Rejected(f"{path}: the first line holds numbers: put a line with the columns' names above it")
+    for at, name in enumerate(names):
+        if not name and at:
+            raise Rejected(f"{path}: column {at + 1} has no name in the first line")
+        if name in names[:at]:
+            raise Rejected(f"{path}: two columns are named {name!r}")
+    return names
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(path: Path, line: int, column: str, cell: str, comma: bool) -> float:  # noqa: FBT001 - private
+    text = cell.strip()
+    if text.lower() in _MISSING:
+        return math.nan
+    try:
+        return float(text.replace(",", ".") if comma else text)
+    except ValueError:
+        raise Rejected(
+            f"{path}, line {line}, column {column!r}: {text[:40]!r} is not a number; remove columns that are not sensors"
+        ) from None
+
+
+def _times(path: Path, labels: list[str]) -> tuple[tuple[int | float, ...], bool]:
+    try:
+        return tuple(int(label) for label in labels), True
+    except ValueError:
+        pass
+    if _is_number(labels[0]):
+        return tuple(_decimal_time(path, at, label) for at, label in enumerate(labels, 2)), True
+    return tuple(_iso_time(path, at, label) for at, label in enumerate(labels, 2)), False
+
+
+def _decimal_time(path: Path, line: int, label: str) -> float:
+    try:
+        value = float(label)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise Rejected(f"{path}, line {line}: {label[:40]!r} is not a time; the rows above have numbers")
+    return value
+
+
+def _iso_time(path: Path, line: int, label: str) -> int:
+    try:
+        moment = datetime.fromisoformat(label)
+    except ValueError:
+        raise Rejected(
+            f"{path}, line {line}: {label[:40]!r} is not a time; use ISO 8601 (2024-05-01 06:30:00) or numbers"
+        ) from None
+    # A file without zones is in one zone, whichever: only differences count.
+    since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
