@@ -176,10 +176,10 @@ class Session:
     def deny(self, subject: str) -> None:
         """The server refused `subject`: fail what waits on it now instead of at its time-out."""
         for asked, _, future in list(self._waiting.values()):
-            if asked == subject and not future.done():
+            if asked.lower() == subject.lower() and not future.done():  # the driver reports in lower case
                 future.set_exception(
                     Misconfigured(
-                        f"user {self._user!r} may not publish to {subject!r}",
+                        f"user {self._user!r} may not publish to {asked!r}",
                         hint="use an account with that right (permissions in nats.conf)",
                     )
                 )
