@@ -35,23 +35,26 @@ def decay(tau_s: float, dt_s: float) -> float:
 def lag(signal: Array, tau_s: float, dt_s: float) -> Array:
     """First-order lag of `signal` (n,), starting settled at its first value.
 
-    y[k] = a y[k-1] + (1 - a) u[k] with a = exp(-dt / tau). The recursion runs over chunks, the inside
-    of a chunk is one matrix product, because a loop over samples would take a second a machine-hour.
+    y[k] = a y[k-1] + (1 - a) u[k] with a = exp(-dt / tau). The inside of a chunk is a prefix scan by doubling,
+    and only the chunks' ends are a loop, because one over samples takes a second a machine-hour. (A matrix
+    product would do too, but its threads spin on every core.)
     """
     rows = len(signal)
     a = decay(tau_s, dt_s)
-    steps = np.arange(_CHUNK)
-    kernel = np.tril((1.0 - a) * a ** np.maximum(steps[:, None] - steps[None, :], 0))
     chunks = -(-rows // _CHUNK)
     padded = np.full(chunks * _CHUNK, signal[-1])
     padded[:rows] = signal
-    inside = padded.reshape(chunks, _CHUNK) @ kernel.T
+    inside = (1.0 - a) * padded.reshape(chunks, _CHUNK)
+    reach = 1
+    while reach < _CHUNK:
+        inside[:, reach:] += a**reach * inside[:, :-reach]
+        reach *= 2
     carried = np.empty(chunks)
     last, across = float(signal[0]), a**_CHUNK
     for index, end in enumerate(inside[:, -1].tolist()):
         carried[index] = last
         last = end + across * last
-    settled: Array = inside + carried[:, None] * a ** (steps + 1)
+    settled: Array = inside + carried[:, None] * a ** np.arange(1, _CHUNK + 1)
     return settled.reshape(-1)[:rows]
 
 

@@ -50,7 +50,7 @@ COMPRESSOR = MachineType(
     faults={
         Fault.LEAKAGE: Signature(
             gains={"air-flow": 1.3, "discharge-pressure": -1.4},
-            first=("air-flow", "discharge-pressure", "motor-current"),
+            first=("air-flow", "discharge-pressure"),
         ),
         Fault.OVERHEATING: Signature(
             gains={"oil-temp": 1.5, "motor-current": 0.4}, first=("oil-temp",), load_power=0.5
