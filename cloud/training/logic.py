@@ -5,16 +5,16 @@ In time order the first 60 % of the full windows are fitted on, a gap of W is le
 
 import hashlib
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
 from cloud.training import limits, onnx, pca
-from shared.artifact import Probe, pack, sha256
+from cloud.training.probe import make_probe
+from cloud.training.recording import Recording, choose_step
+from shared.artifact import pack, sha256
 from shared.errors import Rejected
 from shared.manifest import (
     Calibration,
@@ -36,12 +36,12 @@ from shared.windows import (
     preparation_hash,
 )
 
+__all__ = ["Config", "Recording", "choose_step", "fit", "forward_ratio"]
+
 TRAIN_SHARE: Final = 0.6
 FORWARD_PARTS: Final = 4
 WINDOWS_MIN: Final = 8  # in windows' lengths: fewer training windows say nothing about a machine
 OPERATING_NOISE: Final = 3.0  # widths of noise beyond the range seen
-PROBE_WINDOWS: Final = 3
-PROBE_SPREADS: Final = 12.0  # how far the probe's last rows push one sensor, in widths of its noise
 
 
 @dataclass(frozen=True)
@@ -67,65 +67,6 @@ class Config:
         constants = [pca.CLIP, pca.REST, pca.BLOCKS, pca.OUTLIVES, pca.COMPONENT, pca.WINSOR, pca.NOISE_SHARE]
         fixed = [TRAIN_SHARE, FORWARD_PARTS, limits.MARGIN_MIN, limits.TAIL, *constants]
         return sha256(orjson.dumps([asdict(self), fixed], option=orjson.OPT_SORT_KEYS))
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Rows of one machine.
-
-    Attributes:
-        times_us: int64[n], event times in µs.
-        sensors: Names of the S columns.
-        units: Their units, "" = unknown.
-        values: float64[n, S], NaN = that sensor has no row then.
-    """
-
-    times_us: Ints
-    sensors: tuple[str, ...]
-    units: tuple[str, ...]
-    values: Floats
-
-    def __post_init__(self) -> None:
-        if self.values.shape != (len(self.times_us), len(self.sensors)) or len(self.units) != len(
-            self.sensors
-        ):
-            raise Rejected(
-                f"{len(self.times_us)} times, {len(self.sensors)} sensors, {len(self.units)} units and values of "
-                f"shape {self.values.shape} don't fit together"
-            )
-
-    @classmethod
-    def from_rows(
-        cls,
-        sensors: Sequence[str],
-        units: Sequence[str],
-        sensor: npt.ArrayLike,
-        time_us: npt.ArrayLike,
-        value: npt.ArrayLike,
-    ) -> "Recording":
-        """From single readings, as a store has them: sensor int[n] (index), time_us int64[n], value float64[n]."""
-        times, place = np.unique(np.asarray(time_us, dtype=np.int64), return_inverse=True)
-        values = np.full((len(times), len(sensors)), np.nan)
-        values[place, np.asarray(sensor, dtype=np.int64)] = np.asarray(value, dtype=np.float64)
-        return cls(times, tuple(sensors), tuple(units), values)
-
-
-def choose_step(recording: Recording, mask_limit: float) -> int:
-    """The grid's step in µs: the usual interval that all but the `mask_limit` slowest sensors keep.
-
-    Raises:
-        Rejected: No sensor has two rows at different times.
-    """
-    intervals = []
-    for column in recording.values.T:
-        steps = np.diff(np.unique(recording.times_us[np.isfinite(column)]))
-        if len(steps):
-            intervals.append(float(np.median(steps)))
-    if not intervals:
-        raise Rejected("no sensor has two rows at different times: there is nothing to learn from")
-    # Clocks jitter: the step is the interval to three digits.
-    usual = float(np.quantile(intervals, 1 - mask_limit, method="higher"))
-    return max(int(float(f"{usual:.3g}")), 1)
 
 
 @dataclass(frozen=True)
@@ -180,7 +121,7 @@ def fit(
     fitted = _fit(grid_frame(spec, recording.times_us, recording.values), config)
     operating = None if operating_sensor is None else _operating(fitted, operating_sensor)
     graph = onnx.to_onnx(fitted.model, spec.window, fitted.limit.value)
-    probe = _probe(fitted, operating)
+    probe = make_probe(fitted.model, fitted.cells, int(fitted.ends[-1]), fitted.limit.value, operating)
     manifest = Manifest(
         onnx_sha256=sha256(graph),
         probe_sha256=sha256(probe.to_json()),
@@ -319,36 +260,3 @@ def _operating(fitted: _Fitted, sensor: str) -> Operating:
     noise = OPERATING_NOISE / scale.inverse[index] if scale.inverse[index] > 0 else 0.0
     low, high = float(np.nanmin(column)) - noise, float(np.nanmax(column)) + noise
     return Operating(sensor, low, high, settle=fitted.cells.spec.window)
-
-
-def _probe(fitted: _Fitted, operating: Operating | None) -> Probe:
-    """The last healthy cells as rows, then the same with one sensor pushed off, and what must come of them."""
-    model, spec = fitted.model, replace(fitted.cells.spec, operating=operating)
-    tail = fitted.cells.gather(fitted.ends[-1:]).values[0]
-    ready = model.scale.inverse > 0
-    if operating is not None and ready.sum() > 1:
-        ready[spec.sensors.index(operating.sensor)] = False  # pushed off, it would end the scoring
-    judged = int(np.flatnonzero(ready)[0])
-    pushed = tail.copy()
-    pushed[:, judged] += PROBE_SPREADS / model.scale.inverse[judged]
-    rows = np.concatenate([tail, pushed])
-    times = (1 + np.arange(len(rows))) * spec.step_us
-    cells = grid_frame(spec, times, rows)
-    every = cells.gather(np.arange(len(cells)))
-    full = np.flatnonzero(every.scorable)
-    table = pca.features(model.scale, every.values)
-    scores = pca.score_features(model, table)
-    limit = fitted.limit.value
-    # A window whose score lies on the limit may fall either way on another processor: it proves nothing.
-    clear = full[np.abs(scores[full] - limit) > 1e-3 * limit]
-    chosen = np.unique(np.concatenate([clear[:PROBE_WINDOWS], clear[-PROBE_WINDOWS:]]))
-    if not len(chosen):
-        raise Rejected("the last training rows have no full window to prove the model on")
-    return Probe(
-        times_us=tuple(times.tolist()),
-        rows=tuple(tuple(None if np.isnan(v) else v for v in row) for row in rows.tolist()),
-        edges_us=tuple(every.times_us[chosen].tolist()),
-        scores=tuple(scores[chosen].tolist()),
-        alarms=tuple((scores[chosen] > limit).tolist()),
-        contributions=tuple(map(tuple, pca.contributions(model, table[chosen]).tolist())),
-    )

@@ -88,21 +88,23 @@ def fit_scale(cells: Floats) -> Scale:
     total = np.maximum(
         np.nanstd(np.clip(filled, low, high), axis=0), _NORMAL * np.nanmedian(np.abs(filled - centre), axis=0)
     )
-    total = np.where(total > 0, total, np.nanstd(filled, axis=0))
+    # What is far below the largest excursion is rounding, not movement.
+    reach = np.nanmax(np.abs(filled - centre), axis=0)
+    total = np.where(total > TINY * reach, total, np.nanstd(filled, axis=0))
     moves = np.greater(total, TINY * np.nanmax(np.abs(filled), axis=0))
     steps = _without_silent(np.abs(np.diff(filled, axis=0)))
     noise = _NORMAL * np.nanmedian(steps, axis=0) / np.sqrt(2)
-    noise = np.where(noise > 0, noise, np.sqrt(_winsorised_mean(steps**2) / 2))
+    noise = np.where(noise > TINY * reach, noise, np.sqrt(_winsorised_mean(steps**2, reach) / 2))
     spread = np.clip(noise, NOISE_SHARE * total, total)
     inverse = np.divide(1.0, spread, out=np.zeros_like(spread), where=moves)
-    usual = _winsorised_mean((steps * inverse) ** 2)
+    usual = _winsorised_mean((steps * inverse) ** 2, reach * inverse)
     return Scale(centre, inverse, np.divide(1.0, usual, out=np.zeros_like(usual), where=usual > TINY))
 
 
-def _winsorised_mean(squares: Floats) -> Floats:
-    """Mean of each column without the weight of its largest half per cent; the plain one if only those are not 0."""
+def _winsorised_mean(squares: Floats, reach: Floats) -> Floats:
+    """Mean of each column without the weight of its largest half per cent; the plain one if only those count."""
     capped: Floats = np.nanmean(np.minimum(squares, np.nanquantile(squares, 1 - WINSOR, axis=0)), axis=0)
-    return np.where(capped > TINY**2, capped, np.nanmean(squares, axis=0))
+    return np.where(capped > (TINY * reach) ** 2, capped, np.nanmean(squares, axis=0))
 
 
 def _without_silent(table: Floats) -> Floats:
