@@ -86,6 +86,8 @@ async def test_a_failure_while_draining_comes_out() -> None:
 
     async def fails_late() -> None:
         await stop.wait()
+        for _ in range(10):  # so that the drain has begun
+            await asyncio.sleep(0)
         raise Unavailable("the log is away")
 
     asyncio.get_running_loop().call_soon(stop.set)
