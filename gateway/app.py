@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -22,6 +23,8 @@ from shared.paho import open_mqtt
 from shared.service import Loop, run_loops
 
 log = structlog.get_logger()
+
+DIRECT: Final = "direct"
 
 
 async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
@@ -66,7 +69,7 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 metrics=metrics,
                 clock=clock,
                 batch_messages=settings.batch_messages,
-                batches_in_flight=settings.batches_in_flight,
+                batches_in_flight=1 if name == DIRECT else settings.batches_in_flight,
                 retry_cap_seconds=settings.retry_cap_seconds,
             )
             health.add_check(name, lane.problem)
@@ -90,7 +93,7 @@ def subscriptions(settings: GatewaySettings, clock: Clock) -> list[tuple[str, st
     telemetry, urgent = UPLINK_FILTERS
     made: list[tuple[str, str, Make]] = [("urgent", urgent, frames), ("frames", telemetry, frames)]
     if settings.direct:
-        made.append(("direct", DEVICE_FILTER, direct))
+        made.append((DIRECT, DEVICE_FILTER, direct))
     return made
 
 

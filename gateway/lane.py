@@ -111,7 +111,7 @@ class Lane:
 
     def problem(self) -> str:
         """What keeps the lane from working, for readiness; empty when nothing does."""
-        if not self._client.connected.is_set():
+        if not self._client.connected.is_set() or self._client.last_error:
             return self._client.last_error or "not connected to the broker yet"
         return self.waiting_for or ("" if self._subscribed else "not subscribed yet")
 

@@ -30,7 +30,7 @@ from shared.uplink import Ack
 Assignments = Mapping[str, tuple[str, str]]
 """Machine to the (site, edge) that alone may speak for it."""
 
-MAX_SITES: Final = 100
+MAX_MACHINES: Final = 10_000
 _AS_FRAMES: Final = {
     Kind.READINGS: names.SENSOR_READINGS,
     Kind.AGGREGATE: names.SENSOR_READINGS,
@@ -84,7 +84,7 @@ class Planner:
     def __init__(self, gateway: str, epoch: bytes) -> None:
         self.gateway = gateway
         self._epoch = epoch
-        self._next_row: dict[str, int] = {}
+        self._next_row: dict[tuple[str, str], int] = {}
 
     def frames(self, batch: Sequence[Incoming], assignments: Assignments, *, now_us: int) -> Plan:
         """Route edges' frames. A refused one goes to `dead-letter`; its rows are freed only if they are its sender's."""
@@ -111,7 +111,10 @@ class Planner:
         return plan
 
     def direct(self, batch: Sequence[Incoming], assignments: Assignments, *, now_us: int) -> Plan:
-        """Frame the JSON of machines with no edge. Machines that have one are left to it."""
+        """Frame the JSON of machines with no edge. Machines that have one are left to it.
+
+        Rows are numbered here: carry out one plan before the next, so that those in the log have no gap.
+        """
         plan = Plan()
         collected = _Collected()
         readings: dict[tuple[str, str], list[Readings]] = {}
@@ -123,7 +126,7 @@ class Planner:
                 if topic.machine in assignments:
                     continue
                 key = topic.machine
-                self._check_site(topic.site)
+                self._check_room(topic)
                 parsed = parse_device(topic, message.payload, now_us=now_us)
             except Rejected as error:
                 letters = [self._letter(error.reason, message, message.payload, now_us)]
@@ -146,25 +149,28 @@ class Planner:
 
     def _framed(self, site: str, machine: str, readings: Readings) -> list[Record]:
         records = []
+        epoch = self._epoch_of(site, machine)
         for start in range(0, len(readings), MAX_ROWS):
             part = slice_readings(readings, start, min(start + MAX_ROWS, len(readings)))
-            first = self._next_row[site]
-            header = Header(
-                site, self.gateway, machine, Kind.READINGS, self._epoch_of(site), first, len(part)
-            )
+            first = self._next_row[site, machine]
+            header = Header(site, self.gateway, machine, Kind.READINGS, epoch, first, len(part))
             records.append(Record(encode(header, part), id=_id(header, first)))
-            self._next_row[site] = first + len(part)
+            self._next_row[site, machine] = first + len(part)
         return records
 
-    def _check_site(self, site: str) -> None:
-        if site not in self._next_row:
-            if len(self._next_row) >= MAX_SITES:
-                raise Rejected(f"site {site} is one more than the {MAX_SITES} that one gateway frames for")
-            self._next_row[site] = 1
+    def _check_room(self, topic: DeviceTopic) -> None:
+        key = (topic.site, topic.machine)
+        if key not in self._next_row:
+            if len(self._next_row) >= MAX_MACHINES:
+                raise Rejected(
+                    f"machine {topic.machine} is one more than the {MAX_MACHINES} that fit a gateway"
+                )
+            self._next_row[key] = 1
 
-    def _epoch_of(self, site: str) -> bytes:
-        """One epoch a site, since rows are gapless within a site's epoch."""
-        return hashlib.blake2b(site.encode(), key=self._epoch, digest_size=EPOCH_BYTES).digest()
+    def _epoch_of(self, site: str, machine: str) -> bytes:
+        """One epoch a machine and start: a gateway that dies leaves no gap before rows that the log already has."""
+        name = f"{site}/{machine}".encode()
+        return hashlib.blake2b(name, key=self._epoch, digest_size=EPOCH_BYTES).digest()
 
     def _letter(self, reason: str, message: Incoming, payload: bytes, now_us: int) -> Record:
         """A dead letter of the gateway's own. The same bytes on the same topic, sent again soon, are one letter."""

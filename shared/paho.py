@@ -386,7 +386,15 @@ async def open_mqtt(
     client = MqttClient(
         paho, f"{parts.hostname}:{port}", keeps_session=not clean, receive_maximum=receive_maximum
     )
+    owner = asyncio.current_task()
+
+    def ended(task: "asyncio.Task[None]") -> None:
+        # A bug in the connection's loop ends its owner, who then sees it; nobody waits for ever.
+        if not task.cancelled() and task.exception() is not None and owner is not None:
+            owner.cancel()
+
     running = asyncio.create_task(client.run(), name=f"mqtt {client_id}")
+    running.add_done_callback(ended)
     try:
         yield client
     finally:

@@ -20,8 +20,9 @@ from shared.jetstream import TopicBudget, default_budgets, ensure_topics, open_j
 from shared.nats import ControlPlane, open_control
 from shared.paho import MqttClient, open_mqtt
 from shared.ranges import RangeSet
+from shared.supervise import free_ports
 from shared.uplink import Ack
-from tests.servers import NatsServer, free_ports
+from tests.servers import NatsServer
 
 EPOCH = bytes(range(16))
 

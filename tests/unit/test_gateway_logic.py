@@ -184,10 +184,12 @@ def test_machines_with_no_edge_are_framed_by_machine_with_gapless_rows() -> None
     assert isinstance(body, Readings)
     assert body.value.tolist() == [1.0, 2.0, 4.0]
     assert np.array(body.sensor_names)[body.sensor].tolist() == ["temp", "temp", "flow"]
-    assert decode(second.records[0].value)[0].first == 4
+    other, _ = decode(second.records[0].value)
+    assert other.first == 1
+    assert other.epoch != header.epoch
     again = made.direct([device("x1", 5.0)], ASSIGNED, now_us=NOW_US)
     later, _ = decode(again.groups[0].records[0].value)
-    assert (later.first, later.epoch) == (5, header.epoch)
+    assert (later.first, later.epoch) == (4, header.epoch)
     assert plan.headers == {}
 
 
@@ -219,10 +221,10 @@ def test_bad_direct_readings_become_dead_letters_beside_the_good() -> None:
     assert [refusal.reason for refusal in plan.refusals] == ["reading", "payload", "payload", "payload"]
 
 
-def test_the_number_of_sites_is_bounded() -> None:
+def test_the_number_of_machines_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.logic.MAX_MACHINES", 100)
     made = planner()
-    reading = device("x1", 1.0).payload
-    batch = [Incoming(f"plant/site-{i}/x1/temp", reading) for i in range(101)]
+    batch = [device(f"x{i}", 1.0) for i in range(101)]
     plan = made.direct(batch, {}, now_us=NOW_US)
     assert [refusal.reason for refusal in plan.refusals] == ["payload"]
     records = [r for group in plan.groups if group.topic == names.SENSOR_READINGS for r in group.records]

@@ -242,3 +242,13 @@ async def test_another_url_is_misconfigured(url: str) -> None:
     with pytest.raises(Misconfigured, match="not an MQTT broker's URL"):
         async with open_mqtt(url, client_id="c"):
             pass
+
+
+async def test_a_bug_in_the_connection_ends_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_: MqttClient) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(MqttClient, "_connect", broken)
+    with pytest.raises(ZeroDivisionError):
+        async with open_mqtt("mqtt://127.0.0.1:1", client_id="c") as client:
+            await client.receive(1)
