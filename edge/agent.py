@@ -100,6 +100,7 @@ async def build(
         edge=edge,
         version=version("industrialmind"),
         seconds=settings.report_seconds,
+        listening=lambda: intake.listening,
     )
     flight = Flight(clock, random.Random())  # noqa: S311 - jitter
     uplink = Uplink(uplink_client, outbox, flight, clock, registry, site=settings.site, edge=edge)
@@ -156,6 +157,12 @@ async def build(
     )
     loops["birth"] = lambda: _birth(settings, outbox, clock)
     return loops
+
+
+def _trouble(devices: MqttClient, intake: Intake) -> str:
+    if not devices.connected.is_set():
+        return devices.last_error or "not connected yet"
+    return "" if intake.listening else "not subscribed yet"
 
 
 async def _resume(

@@ -22,7 +22,11 @@ Committed = Callable[[str, Readings], None]
 
 
 class Intake:
-    """One connection to the devices' broker. A message is acknowledged after its rows are on disk."""
+    """One connection to the devices' broker. A message is acknowledged after its rows are on disk.
+
+    `listening` says that the broker granted the subscription once: from then on its session keeps messages while
+    this agent is away. `blocked` says why commits wait, empty if they don't.
+    """
 
     def __init__(
         self,
@@ -42,6 +46,7 @@ class Intake:
         self._site, self._edge, self._batch = site, edge, batch
         self._committed, self._rows_waiting = committed, rows_waiting
         self.blocked = ""
+        self.listening = False
         self._rows = Counter("im_edge_rows_committed", "Readings durable in the outbox", registry=registry)
         self._rejects = Counter(
             "im_edge_rejects", "Device inputs that became dead letters", registry=registry
@@ -60,6 +65,7 @@ class Intake:
     async def run(self) -> None:
         """Take messages for ever."""
         await self._client.subscribe(*self.filters())
+        self.listening = True
         while True:
             await self._take(await self._client.receive(self._batch))
 

@@ -239,7 +239,7 @@ class OutboxFile:
         """What the ledger is told: epoch, rows produced, waiting and buffered, and the tally a machine-hour.
 
         `tally` is {machine: {hour since 1970: [count, sum of fingerprints]}} of READINGS rows, counted at the cut,
-        for the newest hours: 31 days of them, fewer where an edge has more than five machines.
+        for at most the newest `tally_hours` of each machine (31 days; fewer where an edge has many machines).
         """
         tally: dict[str, dict[str, list[int]]] = {}
         machines = self._db.execute("SELECT count(DISTINCT machine) FROM tally").fetchone()[0]
@@ -257,6 +257,7 @@ class OutboxFile:
             "waiting": self.waiting_rows,
             "buffered": [list(pair) for pair in buffered],
             "tally": tally,
+            "tally_hours": most,
             "set_aside": "" if self.set_aside is None else self.set_aside.name,
         }
 

@@ -1,7 +1,7 @@
 """What an edge says of itself in the control plane: its machines' state, and its part of the ledger."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -37,9 +37,11 @@ class Reporter:
         edge: str,
         version: str,
         seconds: float,
+        listening: Callable[[], bool],
     ) -> None:
         self._outbox, self._views, self._scoring, self._refusals = outbox, views, scoring, refusals
         self._clock, self._edge, self._version, self._seconds = clock, edge, version, seconds
+        self._listening = listening
         self._changed = asyncio.Event()
         self._rows = Gauge(
             "im_edge_outbox_rows", "Rows that the event log did not confirm yet", registry=registry
@@ -76,6 +78,7 @@ class Reporter:
         return {
             "edge": self._edge,
             "version": self._version,
+            "listening": self._listening(),
             "outbox": {"rows": rows, "bytes": size},
             "machines": {machine: self._machine(machine) for machine in self._views},
         }

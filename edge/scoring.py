@@ -172,8 +172,10 @@ class MachineScoring:
         if scored is None or place is None:
             self.score = None
             self.leading = () if persistence.active is None else self.leading
-            if not windows.scorable[row]:
+            if windows.masked[row] > model.manifest.grid.mask_limit:
                 self.reason = f"{windows.masked[row]:.0%} of the window has no reading"
+            elif not windows.scorable[row]:
+                self.reason = "the operating point is not one that the model learnt, or has not settled"
             return
         alarm = bool(scored.alarm[place])
         value = float(scored.score[place])
