@@ -14,7 +14,7 @@ from cloud.ledger.logic import TOPICS, Fold, Held, judge
 from cloud.ledger.report import EdgeReport, LedgerReport
 from cloud.telemetry.port import TelemetryReader
 from shared.clock import Clock
-from shared.errors import NotFound, Rejected, Unavailable
+from shared.errors import Rejected, Unavailable
 from shared.eventlog import EventLog, Position
 from shared.names import WAVEFORMS
 from shared.nats import ControlPlane
@@ -34,8 +34,6 @@ async def edge_reports(control: ControlPlane) -> dict[str, EdgeReport]:
             told = (await control.reported(edge)).get(REPORT_KEY)
             if told is not None:
                 reports[edge] = EdgeReport.parse(told)
-        except NotFound:
-            continue  # the edge has not been there yet
         except Rejected as error:
             log.warning("an edge's ledger report can't be read", edge=edge, why=error.reason)
     return reports
@@ -156,7 +154,11 @@ class Ledger:
     async def _save(self) -> None:
         data = self.fold.to_json()
         if self._path is not None and data != self._saved:
-            await asyncio.to_thread(_replace, self._path, data)
+            try:
+                await asyncio.to_thread(_replace, self._path, data)
+            except OSError as error:  # it only saves time at the next start
+                log.warning("the ledger's snapshot can't be saved", path=str(self._path), why=error.strerror)
+                return
             self._saved = data
 
 

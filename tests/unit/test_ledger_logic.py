@@ -1,0 +1,215 @@
+"""The ledger's fold and judgement, and what it reads and writes."""
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud.ledger.logic import SETTLE_US, Fold, Held, is_direct, judge
+from cloud.ledger.report import AuditReport, EdgeReport, Finding, LedgerReport, within, without
+from cloud.telemetry.port import ConflictFact, Counters, Source, StoredRanges
+from shared import names
+from shared.errors import Rejected
+from shared.eventlog import Stored
+from shared.frames import Body, Header, Kind, Readings, Records, encode
+from shared.ranges import Range, RangeSet
+
+EPOCH = b"e" * 16
+NOW = 1_750_000_000_000_000
+SOURCE = Source("edge-1", EPOCH)
+
+
+def frame(first: int, last: int, *, offset: int, edge: str = "edge-1", kind: Kind = Kind.READINGS) -> Stored:
+    count = last - first + 1
+    zeros = np.zeros(count, np.int64)
+    body: Body = Records((b"x",) * count)
+    if kind is Kind.READINGS:
+        body = Readings(
+            ("t1",), ("m",), zeros, zeros, zeros, zeros.astype(np.float64), zeros.astype(np.uint8)
+        )
+    value = encode(Header("s1", edge, "pump-1", kind, EPOCH, first, count), body)
+    topic = names.WAVEFORMS if kind is Kind.WAVE else names.SENSOR_READINGS
+    return Stored(topic, "pump-1", value, {}, "0", offset, NOW - SETTLE_US)
+
+
+def folded(*records: Stored) -> Fold:
+    fold = Fold()
+    for record in records:
+        fold.add(record)
+    return fold
+
+
+def report(produced: int, buffered: tuple[Range, ...] = (), **more: object) -> dict[str, EdgeReport]:
+    raw = {"epoch": EPOCH.hex(), "produced": produced, "buffered": buffered, **more}
+    return {"edge-1": EdgeReport.model_validate(raw)}
+
+
+def held(*stored: Range, rejected: tuple[Range, ...] = (), source: Source = SOURCE) -> Held:
+    return Held({source: StoredRanges(RangeSet(stored), RangeSet(rejected))}, {}, [], caught_up=True)
+
+
+def found(made: LedgerReport) -> list[tuple[str, str, int, tuple[str, ...]]]:
+    return [(f.stage, f.what, f.rows, f.identities) for f in made.findings]
+
+
+def test_nothing_is_wrong_when_all_rows_are_somewhere() -> None:
+    fold = folded(frame(1, 5, offset=1), frame(8, 9, offset=2))
+    made = judge(fold, report(10, ((6, 7), (10, 10)), waiting=4), held((1, 5), (8, 9)), NOW)
+    assert made.findings == ()
+    assert made.exit_code == 0
+    [source] = made.sources
+    assert (source.produced, source.buffered, source.logged, source.stored, source.waiting) == (
+        10,
+        3,
+        7,
+        7,
+        4,
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "store", "stage"),
+    [
+        ({}, ((1, 5),), "edge"),
+        ({"acked": [[1, 10]]}, ((1, 5),), "uplink"),
+        ({}, ((1, 10),), "log"),
+    ],
+)
+def test_a_gap_is_named_with_the_stage_that_lost_it(
+    more: dict[str, object], store: tuple[Range, ...], stage: str
+) -> None:
+    made = judge(folded(frame(1, 5, offset=1)), report(10, ((8, 10),), **more), held(*store), NOW)
+    assert found(made) == [(stage, "missing", 2, ("rows 6-7",))]
+    assert made.exit_code == 1
+
+
+def test_degraded_rows_are_told_and_no_loss() -> None:
+    made = judge(folded(frame(1, 5, offset=1)), report(10, degraded=[[6, 10]]), held((1, 5)), NOW)
+    assert made.findings == ()
+    assert made.sources[0].degraded == 5
+
+
+def test_rows_that_the_store_lacks_are_pending_until_it_has_caught_up() -> None:
+    fold = folded(frame(1, 5, offset=1))
+    store = held((1, 2), rejected=((3, 3),))
+    assert found(judge(fold, report(5), store, NOW)) == [("store", "missing", 2, ("rows 4-5",))]
+    behind = judge(fold, report(5), store._replace(caught_up=False), NOW)
+    assert behind.findings == ()
+    assert behind.sources[0].pending == 2
+
+
+def test_waveforms_are_not_asked_of_the_store() -> None:
+    fold = folded(frame(1, 2, offset=1), frame(3, 4, offset=1, kind=Kind.WAVE))
+    assert judge(fold, report(4), held((1, 2)), NOW).findings == ()
+
+
+def test_a_gap_of_an_epoch_without_report_counts_once_it_has_settled() -> None:
+    fold = folded(frame(1, 2, offset=1), frame(5, 6, offset=2))
+    store = held((1, 2), (5, 6))
+    other = {"edge-1": EdgeReport(epoch="00" * 16, produced=0)}
+    assert found(judge(fold, other, store, NOW)) == [("edge", "missing", 2, ("rows 3-4",))]
+    assert judge(fold, {}, store, NOW - 1).findings == ()
+
+
+def test_numbers_that_a_gateway_never_logged_are_no_loss() -> None:
+    edge = names.direct_edge(0)
+    assert is_direct(edge)
+    fold = folded(frame(1, 2, offset=1, edge=edge), frame(5, 6, offset=2, edge=edge))
+    assert judge(fold, {}, held((1, 2), (5, 6), source=Source(edge, EPOCH)), NOW).findings == ()
+
+
+def test_rows_that_aged_out_of_the_log_are_a_note() -> None:
+    fold = folded(frame(5, 6, offset=9))
+    assert not fold.whole
+    made = judge(fold, report(6), held((1, 6)), NOW)
+    assert made.findings == ()
+    assert made.notes == ("edge-1: 4 rows are in the store and have aged out of the log",)
+
+
+def test_what_a_rule_resolved_is_named_apart() -> None:
+    conflict = ConflictFact("pump-1", "t1", NOW, (SOURCE, 2), 1.5, (SOURCE, 1), 1.0)
+    fold = folded(frame(1, 2, offset=1), frame(1, 2, offset=2))
+    store = held((1, 2))._replace(
+        counters={"edge-1": Counters(3, 1, 2), "edge-2": Counters()}, conflicts=[conflict]
+    )
+    made = judge(fold, report(2), store, NOW)
+    assert made.exit_code == 0
+    assert [(f.stage, f.what, f.rows) for f in made.resolved] == [
+        ("uplink", "doubled", 2),
+        ("edge", "doubled", 3),
+        ("edge", "conflict", 1),
+    ]
+    assert made.resolved[2].identities == ("pump-1/t1 at 2025-06-15T15:06:40+00:00: kept 1.5, not 1",)
+
+
+def test_unreadable_and_foreign_records_are_no_rows() -> None:
+    fold = folded(
+        Stored(names.SCORES, "m", b"garbage", {}, "0", 1, NOW),
+        Stored(names.MACHINE_EVENTS, "m", b"{}", {}, "0", 1, NOW),
+        Stored(names.DEAD_LETTER, "m", b"{}", {}, "0", 1, NOW),
+    )
+    assert (fold.sources, fold.unreadable) == ({}, 1)
+    assert "can't be read" in judge(fold, {}, Held({}, {}, [], caught_up=True), NOW).notes[0]
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 5)), max_size=12), st.integers(0, 12))
+def test_the_fold_is_unchanged_by_duplication_and_by_its_snapshot(
+    spans: list[tuple[int, int]], cut: int
+) -> None:
+    records = [frame(first, first + more, offset=n) for n, (first, more) in enumerate(spans, 1)]
+    whole = folded(*records)
+    twice = folded(*records, *records)
+    resumed = Fold.from_json(folded(*records[:cut]).to_json())
+    for record in records[cut:]:
+        resumed.add(record)
+    for other in (twice, resumed):
+        assert {s: f.logged for s, f in other.sources.items()} == {
+            s: f.logged for s, f in whole.sources.items()
+        }
+        assert other.positions == whole.positions
+    assert resumed.to_json() == whole.to_json()
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"sources":[[1]],"positions":{},"unreadable":0}'])
+def test_a_damaged_snapshot_is_rejected(data: bytes) -> None:
+    with pytest.raises(Rejected):
+        Fold.from_json(data)
+
+
+def test_an_edges_report_is_read_as_it_is_written() -> None:
+    raw = {
+        "epoch": EPOCH.hex(),
+        "produced": 3,
+        "waiting": 1,
+        "buffered": [[2, 3]],
+        "tally": {"pump-1": {"486111": [3, 2**64 - 1]}},
+        "set_aside": "",
+    }
+    made = EdgeReport.parse(orjson.dumps(raw))
+    assert made.buffered == ((2, 3),)
+    assert made.tally["pump-1"][486111] == (3, 2**64 - 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"epoch": "xyz"}, {"produced": -1}, {"buffered": [[3, 2]]}, {"buffered": [[0, 2]]}, {"tally": 7}],
+)
+def test_a_crooked_report_is_rejected(change: dict[str, object]) -> None:
+    with pytest.raises(Rejected):
+        EdgeReport.parse(orjson.dumps({"epoch": EPOCH.hex(), "produced": 3} | change))
+
+
+def test_reports_are_json_and_back() -> None:
+    finding = Finding(stage="log", what="missing", edge="e", rows=1, identities=("row 1",), advice="mend it")
+    made = AuditReport(findings=(finding,), rows_in_log=5)
+    assert AuditReport.model_validate_json(made.model_dump_json()) == made
+    assert made.audited
+    assert not LedgerReport().audited
+
+
+def test_ranges_are_cut_by_sets() -> None:
+    ranges = [(1, 10), (20, 22)]
+    other = RangeSet([(3, 4), (9, 20)])
+    assert without(ranges, other) == [(1, 2), (5, 8), (21, 22)]
+    assert within(ranges, other) == [(3, 4), (9, 10), (20, 20)]
