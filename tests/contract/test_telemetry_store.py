@@ -293,6 +293,14 @@ async def test_it_is_all_there_after_reopening(url: str) -> None:
         assert (await store.write([frame(1, [("t1", T0, 1.0)])])).redelivered == 1
 
 
+async def test_conflicts_are_settled_across_a_restart(url: str) -> None:
+    async with open_store(url) as store:
+        await store.write([frame(1, [("t1", T0, 1.0)], epoch=E2)])
+    async with open_store(url) as store:
+        assert (await store.write([frame(1, [("t1", T0, 2.0)], epoch=E1)])).conflicts == 1
+        assert await values(store) == [(T0, 1.0)]
+
+
 async def test_a_cancelled_write_is_whole_or_absent_and_may_come_again(url: str) -> None:
     entries = [frame(1 + 500 * n, [("t1", T0 + 500 * n + i, 1.0) for i in range(500)]) for n in range(20)]
     async with open_store(url) as store:

@@ -130,6 +130,11 @@ class Plant:
         async with open_link(self.server.url, credentials=self.server.credentials) as link:
             await link.session().api(f"STREAM.MSG.DELETE.log-{topic}", {"seq": offset})
 
+    async def purge_before(self, offset: int, topic: str = names.SENSOR_READINGS) -> None:
+        """Remove the log's first records, as age does."""
+        async with open_link(self.server.url, credentials=self.server.credentials) as link:
+            await link.session().api(f"STREAM.PURGE.log-{topic}", {"seq": offset})
+
     def tamper(self, path: Path, statement: str, values: tuple[object, ...] = ()) -> None:
         """Change a file from outside."""
         db = sqlite3.connect(path)

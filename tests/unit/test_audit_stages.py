@@ -8,9 +8,10 @@ import pytest
 
 from cloud.ledger.audit import audit
 from cloud.ledger.report import AuditReport, Finding
+from edge.packing import Item, pieces
 from shared import names
 from shared.eventlog import Record
-from shared.frames import Kind, Readings, concat_readings, slice_readings
+from shared.frames import Kind, Readings, Records, concat_readings, decode, encode, slice_readings
 from tests.servers import NatsServer
 from tests.unit.ledger_plant import EDGE, HOUR, MACHINE, T0, Plant, altered, open_plant, reframed, rows
 
@@ -269,6 +270,57 @@ async def test_records_that_the_store_passed_over_are_missing_there(plant: Plant
     await plant.ingest()
     finding = only(await plant.audit())
     assert (finding.stage, finding.what, finding.identities) == ("store", "missing", ("rows 11-20",))
+
+
+# What the log no longer holds, or never could
+
+
+@pytest.mark.parametrize("local", [True, False])
+async def test_rows_that_aged_out_of_the_log_are_a_note(plant: Plant, local: bool) -> None:  # noqa: FBT001 - a case
+    await plant.move(rows(10), rows(10, 10), rows(10, 20))
+    await plant.purge_before(3)
+    report = await plant.audit(local=local)
+    assert report.findings == ()
+    assert any("20 rows are in the store and have aged out of the log" in note for note in report.notes)
+    assert (report.rows_in_log, report.rows_in_store) == (10, 10)
+    plant.tamper(plant.telemetry, f"UPDATE readings SET value = 0.5 {READING}", (T0 + 20_000_000,))  # noqa: S608 - own text
+    finding = only(await plant.audit(local=local))
+    assert (finding.stage, finding.what, finding.rows) == ("store", "altered", 1)
+
+
+async def test_an_unreadable_record_is_a_note_and_other_kinds_are_read_by_their_numbers(plant: Plant) -> None:
+    await plant.move(rows(10))
+    await plant.log.append(names.SENSOR_READINGS, MACHINE, [Record(b"garbage")])
+    with plant.file.transaction():
+        plant.file.append(pieces([Item(MACHINE, Kind.WAVE, Records((b"wave", b"form")))]))
+        [ref] = plant.file.cut(partial=True)
+    wave = plant.file.data(ref.first)
+    assert wave is not None
+    await plant.log.append(names.WAVEFORMS, MACHINE, [Record(wave)])
+    await plant.ingest()
+    report = await plant.audit()
+    assert report.findings == ()
+    assert any("1 records of the log can't be read" in note for note in report.notes)
+    [source] = report.sources
+    assert (source.logged, source.stored, source.pending) == (12, 10, 0)
+    header, body = decode(wave)
+    assert isinstance(body, Records)
+    forged = encode(header, Records((b"wave", b"FORM")))
+    await plant.log.append(names.WAVEFORMS, MACHINE, [Record(forged)])
+    finding = only(await plant.audit())
+    assert (finding.stage, finding.what, finding.identities) == ("log", "altered", ("rows 11-12",))
+
+
+async def test_rows_younger_than_an_edges_report_are_compared_with_the_store_only(plant: Plant) -> None:
+    await plant.move(rows(10))
+    before = plant.report()
+    await plant.move(rows(10, 10), rows(7, 20))
+    report = await audit(plant.log, plant.store, before)
+    assert report.findings == ()
+    assert "17 rows of edge-1 are newer than its report and were compared with the store only" in report.notes
+    plant.tamper(plant.telemetry, f"DELETE FROM readings {READING}", (T0 + 20_000_000,))  # noqa: S608 - own text
+    finding = only(await audit(plant.log, plant.store, before))
+    assert (finding.stage, finding.what) == ("store", "missing")
 
 
 # Live
