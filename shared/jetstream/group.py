@@ -37,7 +37,7 @@ _IDLE_POLL_S: Final = 0.25
 class GroupOptions:
     """A member's waits, in seconds, and bounds."""
 
-    lease: float = 5.0
+    lease: float = 3.0
     """A killed member is replaced this long, and up to a fifth more, after its last renewal."""
     ack_wait: float = 60.0
     """What the active member leaves unacknowledged comes to it again after this."""

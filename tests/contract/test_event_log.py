@@ -1,6 +1,7 @@
 """The event log's promises, one suite for every backend. To add a backend: a class like `Backend` in BACKENDS."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -35,6 +36,9 @@ class Backend(Protocol):
     def restart(self) -> None: ...
     async def make_room(self) -> None: ...
     def open(self, *, ack_wait: float = 30.0) -> AbstractAsyncContextManager[EventLog]: ...
+    def open_elsewhere(self) -> str:
+        """Code that defines `open_log()` for another process."""
+        ...
 
 
 class JetStreamBackend:
@@ -76,6 +80,15 @@ class JetStreamBackend:
             group=GroupOptions(lease=LEASE_S, ack_wait=ack_wait),
         )
         return open_jetstream(self.url, credentials=self.credentials, options=options)
+
+    def open_elsewhere(self) -> str:
+        return f"""
+from shared.jetstream import LogOptions, open_jetstream
+from shared.jetstream.group import GroupOptions
+def open_log():
+    options = LogOptions(group=GroupOptions(lease={LEASE_S}))
+    return open_jetstream({self.url!r}, credentials={self.credentials!r}, options=options)
+"""
 
 
 BACKENDS = {"jetstream": JetStreamBackend}
@@ -335,6 +348,36 @@ async def test_one_member_is_active_and_another_takes_over(backend: Backend) -> 
             await first.aclose()
             async with asyncio.timeout(5):
                 assert numbers(await fetch_count(standby, 10)) == list(range(10, 20))
+
+
+async def test_a_member_killed_in_its_process_is_replaced_in_seconds(backend: Backend) -> None:
+    code = f"""
+import asyncio
+{backend.open_elsewhere()}
+async def main():
+    async with open_log() as log, log.consume([{TOPIC!r}], "store") as member:
+        while not (batch := await member.fetch(3, 1.0)).records: pass
+        print(len(batch.records), flush=True)
+        await asyncio.sleep(60)
+asyncio.run(main())
+"""
+    async with backend.open() as log:
+        await log.append(TOPIC, "m1", numbered(0, 10))
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE
+        )
+        try:
+            assert child.stdout is not None
+            assert int(await asyncio.wait_for(child.stdout.readline(), 15)) > 0
+            async with log.consume([TOPIC], "store") as standby:
+                assert not (await standby.fetch(10, LEASE_S)).records
+                child.kill()
+                async with asyncio.timeout(5):
+                    assert numbers(await fetch_count(standby, 10)) == list(range(10))
+        finally:
+            if child.returncode is None:
+                child.kill()
+            await child.wait()
 
 
 async def test_a_fence_lets_in_only_who_saw_the_end(log: EventLog) -> None:

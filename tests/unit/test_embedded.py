@@ -374,6 +374,8 @@ def test_without_a_plant_there_is_no_account(tmp_path: Path) -> None:
 def test_the_binary_is_named_or_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Path(server_binary()).is_file()
     monkeypatch.setenv("PATH", "")
+    assert Path(server_binary()).is_file()  # an environment need not be activated
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
     with pytest.raises(Misconfigured, match="nats-server"):
         server_binary()
 
