@@ -31,6 +31,7 @@ MARKS = {
 }
 _SHOWN_ANOMALIES = 8
 _SHOWN_SENSORS = 3
+_A_LINE = 2  # last values beside each other
 _REFRESH_SECONDS = 1.0
 
 
@@ -193,11 +194,13 @@ def _number(value: float | None) -> str:
 
 
 def _last(values: Sequence[dict[str, Any]]) -> str:
-    return "\n".join(f"{v['sensor']} {v['value']:.4g} {v['unit']}" for v in values)
+    texts = [f"{v['sensor']} {v['value']:.4g} {v['unit']}" for v in values]
+    return "\n".join(" · ".join(texts[at : at + _A_LINE]) for at in range(0, len(texts), _A_LINE))
 
 
 def _model(model: dict[str, Any] | None) -> str:
     if model is None:
         return "learning"
     mark = " (provisional)" if model["provisional"] else ""
-    return f"{model['name']} v{model['version']}{mark}\n{model['version_hash'][:12]}"
+    method = model["name"].rpartition("/")[2]
+    return f"{method} v{model['version']}{mark}\n{model['version_hash'][:12]}"

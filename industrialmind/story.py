@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -85,6 +86,10 @@ class Story:
             await wait_or_stop(self.stop, POLL_SECONDS)
         return False
 
+    async def listening(self) -> bool:
+        """Wait until every edge hears its devices: what a device sends before is acknowledged by no edge."""
+        return await self.until(lambda states: all(s["listening"] for s in states))
+
     async def live(self) -> bool:
         """Wait for readings of every machine."""
         return await self.until(lambda states: all(s["last"] and s["state"] != "stale" for s in states))
@@ -140,20 +145,24 @@ class Story:
 
 
 async def tell_demo(
-    story: Story, lines: SimulatorLines, *, backfill: bool, fault_after: float | None
+    story: Story, lines: SimulatorLines, *, history: Path | None, fault_after: float | None
 ) -> None:
-    """Live, history, first models, and a fault `fault_after` seconds later (None: no fault)."""
+    """Live, history, first models, and a fault `fault_after` seconds later (None: no fault).
+
+    `history` is the file to make once the history is stored; None: there is none to wait for.
+    """
     began = story.clock.monotonic()
     if not await story.live():
         return
     story.say(
         f"live: {len(story.machines)} machines, {story.clock.monotonic() - began:.1f} s after their start"
     )
-    if backfill:
+    if history is not None:
         story.say("backfilling simulated history through the real path ...")
         done = await lines.wait("backfilled", story.stop)
         if done is None or not await story.stored():
             return
+        history.touch()
         story.say(f"history stored: {done['rows']} readings, {story.clock.monotonic() - began:.0f} s")
     if not await ensure_models(story):
         return

@@ -79,24 +79,22 @@ async def _run(
     urls = {"api": api, "nats": nats.nats_url, "mqtt": nats.mqtt_url}
     write_private(data.run_file, orjson.dumps({"pid": os.getpid(), **urls}).decode())
     backfill = options.backfill_hours if not has_history(data) else 0.0
-    if options.replay is None:
-        source = processes.simulator(backfill, lines.on_line)
-    else:
-        source = processes.replay(active[0], options.replay, lines.on_line)
-    await supervisor.start(source)
     async with AsyncExitStack() as stack:
         client = stack.enter_context(Client(api, data.token("cli")))
         story = Story(client, supervisor, processes, active, SystemClock(), stop, say)
+        if not await story.listening():
+            return
+        if options.replay is None:
+            await supervisor.start(processes.simulator(backfill, lines.on_line))
+        else:
+            await supervisor.start(processes.replay(active[0], options.replay, lines.on_line))
+        say(f"data API at {api}; the plant's files are in {data.root}")
         if options.json:
-            if not await story.live():
-                return
             sys.stdout.write(orjson.dumps({"event": "ready", "pid": os.getpid(), **urls}).decode() + "\n")
             sys.stdout.flush()
-        say(f"data API at {api}; the plant's files are in {data.root}")
         if options.replay is None:
-            await tell_demo(story, lines, backfill=backfill > 0, fault_after=options.fault_after)
-            if backfill > 0 and not stop.is_set():
-                history_marker(data).touch()
+            marker = history_marker(data) if backfill > 0 else None
+            await tell_demo(story, lines, history=marker, fault_after=options.fault_after)
         else:
             await tell_replay(story, lines)
         await stop.wait()

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from shared.errors import Misconfigured, Unavailable
+from shared.errors import Misconfigured, Rejected, Unavailable
 
 log = structlog.get_logger()
 
@@ -68,7 +68,8 @@ async def run_loops(stop: asyncio.Event, *, grace: float = 10.0, **loops: Loop) 
 async def wait_or_stop(stop: asyncio.Event, seconds: float) -> bool:
     """Wait `seconds`, or less if `stop` is set meanwhile; returns whether it is."""
     try:
-        await asyncio.wait_for(stop.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stop.wait()
     except TimeoutError:
         return stop.is_set()  # a wait of 0 times out even when it is
     return True
@@ -86,7 +87,7 @@ def run_main(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
 
     try:
         asyncio.run(with_signals())
-    except Misconfigured as error:
+    except (Misconfigured, Rejected) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USAGE
     except Unavailable as error:

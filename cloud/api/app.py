@@ -10,7 +10,6 @@ import structlog
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry, generate_latest
-from shared.nats import ControlPlane
 
 from cloud.api.access import Access
 from cloud.api.logic import Anomaly, MachineStatus, anomalies, machine_status
@@ -20,6 +19,7 @@ from shared.clock import Clock
 from shared.errors import NotFound, Rejected, Unavailable
 from shared.events import AnomalyEnded, AnomalyStarted, parse_event
 from shared.health import Health
+from shared.nats import ControlPlane
 
 log = structlog.get_logger()
 

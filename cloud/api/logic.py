@@ -35,7 +35,7 @@ class RunningModel(_View):
 
 
 class MachineStatus(_View):
-    """One line of `industrialmind status`."""
+    """One line of `industrialmind status`. `listening`: the edge's subscription to its devices stands."""
 
     machine: str
     site: str
@@ -50,6 +50,7 @@ class MachineStatus(_View):
     data_age_seconds: float | None
     clock_skew_seconds: float | None
     outbox_rows: int | None
+    listening: bool
 
 
 class Anomaly(_View):
@@ -103,6 +104,7 @@ def machine_status(
         data_age_seconds=age,
         clock_skew_seconds=None if skew is None else skew / MICROSECONDS,
         outbox_rows=report.get("outbox", {}).get("rows"),
+        listening=bool(report.get("listening", False)),
     )
 
 

@@ -184,9 +184,7 @@ def unaccounted(source: Source, report: EdgeReport | None, logged: SourceFold, n
     return logged.logged.gaps(1, top)
 
 
-REBUILD: Final = (
-    "the log has them and the store does not: `industrialmind rebuild telemetry` brings them back"
-)
+REBUILD: Final = "the log has them and the store does not: keep telemetry.db for examination; nothing is lost, the log holds the rows"
 _RESTORE: Final = "the store has them and the log does not: the log lost them; restore it from backup"
 _GATEWAY: Final = (
     "the gateway acknowledged them and the log does not have them: look at the gateway's and broker's logs"

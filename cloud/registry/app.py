@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import orjson
 import structlog
-from shared.nats import ControlPlane
 
 from cloud.registry.logic import Model, Registry, decide_promotion, decide_registration, evolve
 from shared.artifact import unpack
@@ -16,6 +15,7 @@ from shared.errors import Conflict, NotFound
 from shared.eventlog import EventLog, Position, Record
 from shared.events import Event, at, parse_event
 from shared.names import MODELS
+from shared.nats import ControlPlane
 
 log = structlog.get_logger()
 

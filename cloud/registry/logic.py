@@ -107,8 +107,8 @@ def decide_promotion(model: Model, edge: str, now: datetime) -> ModelPromoted:
 
 
 def model_name(machine: str, method: str) -> str:
-    """A model's name: the machine and the method."""
-    return f"{machine}/{method}"
+    """A model's name: the machine and the method, whose configuration's hash the manifest keeps."""
+    return f"{machine}/{method.partition('/')[0]}"
 
 
 def _promoted(model: Model, event: ModelPromoted) -> Model:

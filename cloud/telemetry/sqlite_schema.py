@@ -72,7 +72,7 @@ def mapped(path: Path) -> Iterator[None]:
         if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
             raise Misconfigured(
                 f"telemetry store {path}: {error}",
-                hint="move the file away; `industrialmind rebuild telemetry` makes it again from the log",
+                hint="move the file away, or give another path; the log still holds its rows",
             ) from error
         raise
 

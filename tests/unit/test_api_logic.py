@@ -25,7 +25,7 @@ def report(**part: Any) -> dict[str, Any]:  # noqa: ANN401 - a report's fields
         "skew_us": 2_000_000,
         **part,
     }
-    return {"machines": {"pump-01": machine}, "outbox": {"rows": 3, "bytes": 10}}
+    return {"machines": {"pump-01": machine}, "outbox": {"rows": 3, "bytes": 10}, "listening": True}
 
 
 def status(found: dict[str, Any]) -> Any:  # noqa: ANN401 - a view
@@ -42,6 +42,7 @@ def test_a_reporting_machine_is_shown_as_it_says() -> None:
     assert shown.leading[0].sensor == "flow"
     assert shown.last[0].value == 1.0
     assert shown.outbox_rows == 3
+    assert shown.listening
 
 
 def test_old_data_is_stale_whatever_the_last_word_was() -> None:
