@@ -56,7 +56,6 @@ class Gateway:
         self.copies = 0
 
     async def run(self) -> None:
-        await self._client.subscribe("im/v1/s1/e1/frames", "im/v1/s1/e1/urgent")
         while True:
             messages = await self._client.receive(100)
             for message in messages:
@@ -113,6 +112,7 @@ async def agent(chosen: EdgeSettings) -> AsyncIterator[asyncio.Task[None]]:
 async def gateway(server: NatsServer) -> AsyncIterator[Gateway]:
     url = f"mqtt://127.0.0.1:{server.mqtt_port}"
     async with open_mqtt(url, client_id="gateway", username="admin", password="secret") as client:
+        await client.subscribe("im/v1/s1/e1/frames", "im/v1/s1/e1/urgent")
         far = Gateway(client)
         task = asyncio.create_task(far.run())
         try:

@@ -1,0 +1,183 @@
+"""Models that the machine can't feed are refused with both sides named; what runs keeps running."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from edge.delivery import SETTLE_SECONDS, Delivery
+from edge.machine import MachineView
+from edge.models import LoadedModel, ModelFolder
+from edge.outbox import Outbox, open_outbox
+from shared.clock import ManualClock
+from shared.errors import NotFound, Unavailable
+from shared.events import ModelRefused, parse_event
+from shared.frames import Readings, Records, decode
+from tests.unit.edge_models import SECOND, SENSORS, START, UNITS, artifact, desired, plant, rows
+
+Change = tuple[str, bytes | None]
+
+
+class MemorySource:
+    """A control plane with nothing behind it."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.away = 0
+        self._changes: asyncio.Queue[Change | None] = asyncio.Queue()
+
+    def desire(self, machine: str, value: bytes | None) -> None:
+        self._changes.put_nowait((machine, value))
+
+    async def watch_desired(self, edge: str) -> AsyncIterator[Change | None]:
+        assert edge == "e1"
+        yield None
+        while True:
+            yield await self._changes.get()
+
+    async def get_model(self, name: str) -> bytes:
+        if self.away:
+            self.away -= 1
+            raise Unavailable("the server is away")
+        if name not in self.objects:
+            raise NotFound(name)
+        return self.objects[name]
+
+
+class Bench:
+    """A delivery with its surroundings."""
+
+    def __init__(self, outbox: Outbox, folder: Path) -> None:
+        self.source, self.clock, self.view, self.outbox = MemorySource(), ManualClock(), MachineView(), outbox
+        self.installed: list[LoadedModel] = []
+        self.refusals: dict[str, str] = {}
+        self.delivery = Delivery(
+            self.source,
+            ModelFolder(folder),
+            outbox,
+            {"pump": self.view},
+            self.clock,
+            edge="e1",
+            running={},
+            refusals=self.refusals,
+            install=lambda _, model: self.installed.append(model),
+            on_change=lambda: None,
+        )
+
+    def want(self, data: bytes, version: int = 1) -> None:
+        wanted = desired(data, version)
+        self.source.objects[wanted.object_name] = data
+        self.source.desire("pump", orjson.dumps(wanted.to_dict()))
+
+    async def settle(self, seconds: float = 1.0) -> None:
+        """Let time pass and threads finish."""
+        await self.clock.advance(seconds)
+        for _ in range(30):
+            await asyncio.sleep(0.005)
+
+    async def refused(self) -> list[ModelRefused]:
+        events = []
+        for ref in await self.outbox.frames():
+            _, body = decode(await self.outbox.data(ref.first) or b"")
+            assert isinstance(body, Records)
+            events += [parse_event(record) for record in body.record]
+        return [event for event in events if isinstance(event, ModelRefused)]
+
+
+@asynccontextmanager
+async def bench(folder: Path) -> AsyncIterator[Bench]:
+    async with open_outbox(folder / "o.db", site="s1", edge="e1", clock=ManualClock()) as outbox:
+        made = Bench(outbox, folder / "models")
+        tasks = [asyncio.create_task(made.delivery.watch()), asyncio.create_task(made.delivery.run())]
+        try:
+            yield made
+        finally:
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+
+def slowly(seconds: int) -> Readings:
+    """All sensors, one row every so many seconds."""
+    count = 20
+    times = START + np.repeat(np.arange(count) * seconds, len(SENSORS)) * SECOND
+    sensor = np.tile(np.arange(len(SENSORS)), count)
+    return Readings(SENSORS, UNITS, sensor, times, times, np.zeros(len(times)), (times * 0).astype(np.uint8))
+
+
+async def test_a_machine_that_was_not_seen_yet_is_waited_for(tmp_path: Path) -> None:
+    async with bench(tmp_path) as made:
+        made.want(artifact())
+        await made.settle(60)
+        assert (made.installed, made.refusals) == ([], {})
+        made.view.take(rows(plant(10, 1)))
+        await made.settle()
+        assert len(made.installed) == 1
+        assert ModelFolder(tmp_path / "models").load("pump")[0] is not None
+
+
+async def test_missing_sensors_are_named_and_looked_at_again_when_they_appear(tmp_path: Path) -> None:
+    async with bench(tmp_path) as made:
+        table = rows(plant(10, 1))
+        flow = table.sensor == 0
+        made.view.take(
+            Readings(
+                SENSORS[:1],
+                UNITS[:1],
+                table.sensor[flow],
+                table.time_us[flow],
+                table.arrival_us[flow],
+                table.value[flow],
+                table.quality[flow],
+            )
+        )
+        made.want(artifact())
+        await made.settle()
+        assert made.refusals == {}
+        await made.settle(SETTLE_SECONDS)
+        await made.settle()
+        (event,) = await made.refused()
+        assert "power, temperature" in event.reason
+        assert "the machine has flow" in event.reason
+        made.view.take(rows(plant(10, 2), 20))
+        await made.settle()
+        await made.settle()
+        assert len(made.installed) == 1
+        assert made.refusals == {}
+
+
+async def test_a_machine_too_slow_or_in_other_units_is_refused_with_both_named(tmp_path: Path) -> None:
+    async with bench(tmp_path) as made:
+        made.view.take(slowly(2))
+        made.want(artifact())
+        await made.settle()
+        (event,) = await made.refused()
+        assert "every 1 s" in event.reason
+        assert "every 2 s" in event.reason
+        made.view.take(rows(plant(60, 2), 100, units=("l/s", "kW", "degC")))
+        await made.settle()
+        await made.settle()
+        assert "l/min" in made.refusals["pump"]
+        assert "l/s" in made.refusals["pump"]
+        assert made.installed == []
+
+
+async def test_a_server_away_is_asked_again_and_odd_wishes_change_nothing(tmp_path: Path) -> None:
+    async with bench(tmp_path) as made:
+        made.view.take(rows(plant(10, 1)))
+        made.source.away = 2
+        made.source.desire("press", b"{}")
+        made.source.desire("pump", None)
+        made.want(artifact())
+        await made.settle()
+        assert made.installed == []
+        await made.settle(5)
+        await made.settle(5)
+        assert len(made.installed) == 1
+        made.want(artifact(), version=1)
+        await made.settle(5)
+        assert len(made.installed) == 1

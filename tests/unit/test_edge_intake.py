@@ -1,0 +1,153 @@
+"""The intake when the disk is full: nothing is acknowledged until it is durable; acks for others free nothing."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+from prometheus_client import CollectorRegistry
+
+from edge.flight import Flight
+from edge.intake import Intake
+from edge.machine import MachineView
+from edge.outbox import open_outbox
+from edge.uplink import Uplink
+from shared.clock import ManualClock
+from shared.paho import MqttClient, MqttMessage
+from shared.uplink import Ack
+
+NOW_MS = 1_700_000_000_000
+
+
+class Inbox:
+    """The receiving half of a client, fed by hand."""
+
+    def __init__(self, *messages: tuple[str, bytes]) -> None:
+        self._messages = [
+            MqttMessage(topic, payload, retain=False, dup=False, qos=1, mid=mid, connection=1)
+            for mid, (topic, payload) in enumerate(messages)
+        ]
+        self.acked: list[int] = []
+        self.connected = asyncio.Event()
+
+    async def subscribe(self, *filters: str) -> None:
+        assert filters
+
+    async def receive(self, limit: int) -> Sequence[MqttMessage]:
+        if not self._messages:
+            await asyncio.Event().wait()
+        taken, self._messages = self._messages[:limit], self._messages[limit:]
+        return taken
+
+    def ack(self, messages: Sequence[MqttMessage]) -> None:
+        self.acked += [message.mid for message in messages]
+
+
+def as_client(inbox: Inbox) -> MqttClient:
+    return cast("MqttClient", inbox)
+
+
+async def turns(count: int = 40) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0.002)
+
+
+async def test_no_ack_before_the_rows_are_durable(tmp_path: Path) -> None:
+    clock = ManualClock()
+    payload = b'{"ts": %d, "value": 1, "unit": "bar"}' % NOW_MS
+    inbox = Inbox(("plant/s1/pump/pressure", payload), ("plant/s2/pump/pressure", payload))
+    async with open_outbox(tmp_path / "o.db", site="s1", edge="e1", clock=clock) as outbox:
+        database = outbox._file._db
+        pages = database.execute("PRAGMA page_count").fetchone()[0]
+        database.execute(f"PRAGMA max_page_count = {pages}")
+        big = b"[%s]" % b",".join([payload] * 1000)
+        inbox._messages.append(
+            MqttMessage("plant/s1/pump/flow", big, retain=False, dup=False, qos=1, mid=2, connection=1)
+        )
+        intake = Intake(
+            as_client(inbox),
+            outbox,
+            {"pump": MachineView()},
+            clock,
+            CollectorRegistry(),
+            site="s1",
+            edge="e1",
+            batch=10,
+            committed=lambda *_: None,
+            rows_waiting=lambda: None,
+        )
+        task = asyncio.create_task(intake.run())
+        await turns()
+        assert inbox.acked == []
+        assert "disk is full" in intake.blocked
+        assert (await outbox.report())["waiting"] == 0
+        database.execute("PRAGMA max_page_count = 100000")
+        await clock.advance(5)
+        await turns()
+        assert inbox.acked == [0, 1, 2]
+        assert intake.blocked == ""
+        assert (await outbox.report())["waiting"] == 1002  # two messages' rows and one dead letter
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_acks_for_another_edge_or_epoch_free_nothing(tmp_path: Path) -> None:
+    clock = ManualClock()
+    payload = b'{"ts": %d, "value": 1, "unit": "bar"}' % NOW_MS
+    async with open_outbox(tmp_path / "o.db", site="s1", edge="e1", clock=clock) as outbox:
+        source = Inbox(("plant/s1/pump/pressure", payload))
+        intake = Intake(
+            as_client(source),
+            outbox,
+            {"pump": MachineView()},
+            clock,
+            CollectorRegistry(),
+            site="s1",
+            edge="e1",
+            batch=10,
+            committed=lambda *_: None,
+            rows_waiting=lambda: None,
+        )
+        task = asyncio.create_task(intake.run())
+        await turns()
+        await outbox.cut(partial=True)
+        acks = Inbox(
+            ("a", Ack("e2", outbox.epoch, ((1, 1),)).encode()),
+            ("a", Ack("e1", b"x" * 16, ((1, 1),)).encode()),
+            ("a", b"nonsense"),
+        )
+        uplink = Uplink(
+            as_client(acks),
+            outbox,
+            Flight(clock, random.Random(1)),
+            clock,
+            CollectorRegistry(),
+            site="s1",
+            edge="e1",
+        )
+        hearing = asyncio.create_task(uplink.take_acks())
+        await turns()
+        assert acks.acked == [0, 1, 2]
+        assert (await outbox.report())["buffered"] == [[1, 1]]
+        acks._messages = [
+            MqttMessage(
+                "a",
+                Ack("e1", outbox.epoch, ((1, 1),)).encode(),
+                retain=False,
+                dup=False,
+                qos=1,
+                mid=3,
+                connection=1,
+            )
+        ]
+        hearing.cancel()
+        hearing = asyncio.create_task(uplink.take_acks())
+        await turns()
+        assert (await outbox.report())["buffered"] == []
+        for each in (task, hearing):
+            each.cancel()
+            with suppress(asyncio.CancelledError):
+                await each
