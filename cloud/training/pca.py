@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 CLIP: Final = 1e5  # cells further than so many noise widths are as bad as these; keeps every score finite
-REST: Final = 0.05  # of the usual mean squared step: below that a sensor is as good as stuck
+REST: Final = 0.01  # of the usual mean squared step: below that a sensor is as good as stuck
 BLOCKS: Final = 8
 OUTLIVES: Final = 4.0  # weight of the wander between blocks: variance of a random walk grows with its length
 COMPONENT: Final = 3.0  # T² has the components whose variance is above so many times the median one

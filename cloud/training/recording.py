@@ -65,5 +65,5 @@ def choose_step(recording: Recording, mask_limit: float) -> int:
     if not intervals:
         raise Rejected("no sensor has two rows at different times: there is nothing to learn from")
     # Clocks jitter: the step is the interval to three digits.
-    usual = float(np.quantile(intervals, 1 - mask_limit, method="higher"))
+    usual = sorted(intervals)[len(intervals) - 1 - int(mask_limit * len(intervals))]
     return max(int(float(f"{usual:.3g}")), 1)

@@ -1,0 +1,54 @@
+import pytest
+
+from shared.errors import Misconfigured, Rejected
+from shared.persistence import Clear, Onset, Persistence, episodes
+
+
+def test_m_of_n_alarms_begin_an_anomaly_and_n_quiet_windows_end_it() -> None:
+    state = Persistence(2, 3)
+    answers = [state.update(at, bool(alarm)) for at, alarm in enumerate([1, 0, 1, 0, 0, 1, 0, 0, 0, 0])]
+    assert answers == [None, None, Onset(2, 0), None, None, None, None, None, Clear(8, 2), None]
+    assert state.active is None
+
+
+def test_unscored_and_repeated_windows_are_no_evidence() -> None:
+    state = Persistence(2, 2)
+    assert state.update(1, True) is None
+    assert state.update(2, None) is None
+    assert state.update(1, True) is None
+    assert state.update(0, True) is None
+    assert state.update(3, True) == Onset(3, 1)
+    assert state.active == Onset(3, 1)
+
+
+def test_the_state_survives_a_restart() -> None:
+    alarms = [False, True, True, None, True, False, False, True, False, False, False, False, False]
+    whole = Persistence(3, 4)
+    expected = [whole.update(at, alarm) for at, alarm in enumerate(alarms)]
+    parts = Persistence(3, 4)
+    seen = []
+    for at, alarm in enumerate(alarms):
+        parts = Persistence.from_json(parts.to_json())
+        seen.append(parts.update(at, alarm))
+    assert seen == expected
+    assert Onset(4, 1) in seen
+    assert any(isinstance(answer, Clear) for answer in seen)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"version": 9}', '{"version": 1, "m": 5, "n": 2, "recent": [], "onset": null}']
+)
+def test_a_foreign_state_is_rejected(text: str) -> None:
+    with pytest.raises(Rejected):
+        Persistence.from_json(text)
+
+
+@pytest.mark.parametrize(("m", "n"), [(0, 3), (4, 3)])
+def test_impossible_persistence_is_refused(m: int, n: int) -> None:
+    with pytest.raises(Misconfigured):
+        Persistence(m, n)
+
+
+def test_episodes_of_a_recorded_run() -> None:
+    alarms = [True, True, False, False, True, True]
+    assert episodes(range(6), alarms, 2, 2) == [(1, 3), (5, None)]

@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+
+from shared.errors import Misconfigured
+from shared.windows import (
+    PREPARATION_VERSION,
+    Grid,
+    GridSpec,
+    Operating,
+    cell_numbers,
+    grid_frame,
+    preparation_hash,
+)
+
+SPEC = GridSpec(("a", "b"), step_us=10, window=3, max_age=2, lateness=2)
+
+
+def add(grid: Grid, *rows: tuple[int, int, float], quality: int = 0) -> None:
+    sensor, time_us, value = zip(*rows, strict=True)
+    grid.add(sensor, time_us, value, [quality] * len(rows))
+
+
+def test_a_cell_takes_the_rows_after_the_last_edge_up_to_its_own() -> None:
+    assert cell_numbers([0, 1, 10, 11, -1, -10], 10).tolist() == [0, 1, 1, 2, 0, -1]
+
+
+def test_a_cell_is_the_mean_of_its_rows_that_are_not_bad() -> None:
+    grid = Grid(SPEC)
+    add(grid, (0, 1, 2.0), (0, 10, 4.0), (1, 5, 7.0))
+    add(grid, (0, 9, 900.0), quality=2)
+    add(grid, (0, 8, 6.0), quality=1)
+    add(grid, (0, 30, 1.0))
+    windows = grid.close()
+    assert windows.times_us.tolist() == [10]
+    assert windows.values[0, -1].tolist() == [4.0, 7.0]
+
+
+def test_rows_of_foreign_sensors_and_not_finite_ones_change_nothing() -> None:
+    foreign = Grid(SPEC)
+    add(foreign, (-1, 500, 3.0))
+    assert foreign.watermark_us is None
+    assert len(foreign.close(10_000)) == 0
+    grid = Grid(SPEC)
+    add(grid, (0, 5, float("nan")), (1, 5, float("inf")))
+    assert grid.watermark_us == 5
+    assert len(grid.close(10_000)) == 0
+
+
+def test_an_empty_cell_holds_the_last_one_for_max_age_steps() -> None:
+    cells = grid_frame(
+        SPEC, [10, 20, 30, 40, 50], np.column_stack([[1, np.nan, np.nan, np.nan, 2], np.full(5, 5.0)])
+    )
+    np.testing.assert_array_equal(cells.cells[:, 0], [1, 1, 1, np.nan, 2])
+
+
+def test_a_window_closes_two_steps_after_event_time_and_never_again() -> None:
+    grid = Grid(SPEC)
+    add(grid, (0, 10, 1.0), (1, 10, 1.0), (0, 29, 1.0))
+    assert len(grid.close()) == 0
+    add(grid, (0, 30, 1.0))
+    assert grid.close().times_us.tolist() == [10]
+    assert len(grid.close()) == 0
+    add(grid, (0, 10, 5.0), (1, 10, 5.0), (1, 11, 5.0))
+    assert grid.late == 2
+    assert grid.close(40).times_us.tolist() == [20]
+
+
+def test_the_clock_closes_what_is_left_of_a_silent_machine_and_then_stops() -> None:
+    grid = Grid(SPEC)
+    add(grid, (0, 10, 1.0), (1, 10, 1.0))
+    windows = grid.close(10**12)
+    assert len(windows) == 1 + SPEC.reach
+    assert np.isnan(windows.values[-1]).all()
+    assert not windows.scorable[-1]
+    assert len(grid.close(10**13)) == 0
+
+
+def test_a_gap_of_a_year_costs_a_window_length_and_restarts_with_empty_cells() -> None:
+    year = 365 * 86_400_000_000
+    cells = grid_frame(SPEC, [10, 20, 30, year + 10, year + 20, year + 30], np.ones((6, 2)))
+    assert len(cells) == 3 + SPEC.reach + 3
+    after = cells.gather(np.array([len(cells) - 3]))
+    assert np.isnan(after.values[0, :2]).all()
+
+
+def test_a_window_with_more_than_a_fifth_masked_is_not_scorable() -> None:
+    spec = GridSpec(("a",), step_us=10, window=5, max_age=0)
+    table = [[1.0], [1.0], [1.0], [1.0], [np.nan], [np.nan]]
+    table += [[1.0]]
+    (windows,) = grid_frame(spec, range(10, 80, 10), table).windows()
+    assert windows.masked.tolist() == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.2, 0.4, 0.4])
+    assert windows.scorable.tolist() == [False, False, False, True, True, False, False]
+
+
+def test_windows_out_of_the_learnt_operating_range_or_unsettled_are_not_scorable() -> None:
+    spec = GridSpec(("a", "b"), 10, window=2, operating=Operating("b", 1.0, 2.0, settle=1))
+    point = [1.5, 1.5, 9.0, 1.5, 1.5, 1.5, np.nan, 1.5]
+    table = np.column_stack([np.ones(8), point])
+    (batch,) = grid_frame(spec, np.arange(10, 90, 10), table).windows()
+    assert batch.scorable.tolist() == [False, True, False, False, False, True, True, True]
+    grid = Grid(spec)
+    seen = []
+    for time_us, row in zip(range(10, 90, 10), table, strict=True):
+        present = np.flatnonzero(~np.isnan(row))
+        grid.add(present, [time_us] * len(present), row[present], [0] * len(present))
+        seen += grid.close().scorable.tolist()
+    assert seen == batch.scorable.tolist()[: len(seen)]
+
+
+def test_chunks_and_gathering_give_the_same_windows() -> None:
+    table = np.random.default_rng(1).normal(size=(50, 2))
+    cells = grid_frame(SPEC, np.arange(50) * 10, table)
+    parts = list(cells.windows(5, 40, chunk=7))
+    np.testing.assert_array_equal(
+        np.concatenate([part.values for part in parts]), cells.gather(np.arange(5, 40)).values
+    )
+    assert len(grid_frame(SPEC, [], np.zeros((0, 2)))) == 0
+
+
+def test_a_grid_that_can_t_be_is_refused_with_a_hint() -> None:
+    with pytest.raises(Misconfigured, match="hint: give at least one sensor"):
+        GridSpec((), 10, 3)
+    with pytest.raises(Misconfigured, match="operating sensor"):
+        GridSpec(("a",), 10, 3, operating=Operating("speed", 0, 1, 3))
+
+
+def test_the_rules_have_a_hash_that_stays() -> None:
+    # A change of the rules must raise PREPARATION_VERSION: models in the field were made for the old ones.
+    assert PREPARATION_VERSION == 1
+    assert preparation_hash() == "0ffedd5eecb6c318f6c23cbda765e99019a9e106a530082e575a47b316a92065"
