@@ -4,6 +4,7 @@ In time order the first 60 % of the full windows are fitted on, a gap of W is le
 """
 
 import hashlib
+import math
 import platform
 from dataclasses import asdict, dataclass, field
 from typing import Final
@@ -15,6 +16,7 @@ from cloud.training import limits, onnx, pca
 from cloud.training.probe import make_probe
 from cloud.training.recording import Recording, choose_step
 from shared.artifact import pack, sha256
+from shared.clock import MICROSECONDS
 from shared.errors import Rejected
 from shared.manifest import (
     Calibration,
@@ -53,6 +55,8 @@ class Config:
         max_age: See `shared.windows`.
         lateness: The same.
         mask_limit: The same.
+        settle_s: Seconds after a return to a known operating point before windows are scored again: machines warm
+            up over minutes, whatever the step.
         budget: What the limit must keep.
     """
 
@@ -60,6 +64,7 @@ class Config:
     max_age: int = 3
     lateness: int = 2
     mask_limit: float = 0.2
+    settle_s: float = 600.0
     budget: limits.Budget = field(default_factory=limits.Budget)
 
     def sha256(self) -> str:
@@ -119,7 +124,7 @@ def fit(
         recording.sensors, step, config.window, config.max_age, config.lateness, config.mask_limit
     )
     fitted = _fit(grid_frame(spec, recording.times_us, recording.values), config)
-    operating = None if operating_sensor is None else _operating(fitted, operating_sensor)
+    operating = None if operating_sensor is None else _operating(fitted, operating_sensor, config)
     graph = onnx.to_onnx(fitted.model, spec.window, fitted.limit.value)
     probe = make_probe(fitted.model, fitted.cells, int(fitted.ends[-1]), fitted.limit.value, operating)
     manifest = Manifest(
@@ -249,7 +254,7 @@ def _sensors(recording: Recording, model: pca.WindowPca) -> tuple[SensorSpec, ..
     return tuple(made)
 
 
-def _operating(fitted: _Fitted, sensor: str) -> Operating:
+def _operating(fitted: _Fitted, sensor: str, config: Config) -> Operating:
     """The range of the operating sensor over all rows, widened by its noise."""
     names = fitted.cells.spec.sensors
     if sensor not in names:
@@ -259,4 +264,6 @@ def _operating(fitted: _Fitted, sensor: str) -> Operating:
     column = fitted.cells.cells[:, index]
     noise = OPERATING_NOISE / scale.inverse[index] if scale.inverse[index] > 0 else 0.0
     low, high = float(np.nanmin(column)) - noise, float(np.nanmax(column)) + noise
-    return Operating(sensor, low, high, settle=fitted.cells.spec.window)
+    return Operating(
+        sensor, low, high, settle=math.ceil(config.settle_s * MICROSECONDS / fitted.cells.spec.step_us)
+    )
