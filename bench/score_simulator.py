@@ -176,11 +176,9 @@ def pooled(tallies: dict[tuple[str, str], Tally], method: str) -> Tally:
 
 def _line(method: str, kind: str, tally: Tally) -> str:
     causes = ", ".join(f"{name} {count}" for name, count in tally.false.most_common()) or "-"
-    right = (
-        f"{tally.right / tally.found:4.2f} ({tally.chance / tally.found:4.2f})"
-        if tally.found
-        else "   -       "
-    )
+    right = "   -       "
+    if tally.right:
+        right = f"{tally.right / tally.found:4.2f} ({tally.chance / tally.found:4.2f})"
     return (
         f"{method:10} {kind:18} {tally.weeks:5.1f} {tally.found:3}/{tally.strong:<3} {tally.detection:5.2f} "
         f"{tally.weak_found:3}/{tally.weak:<3} {right} {tally.false_week:7.2f}  {causes}"
