@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from edge.delivery import Delivery, keep_event
 from edge.flight import Flight
-from edge.intake import Intake
+from edge.intake import Intake, view_key
 from edge.machine import MachineView
 from edge.models import ModelFolder
 from edge.outbox import Outbox, open_outbox
@@ -84,7 +84,9 @@ async def build(
 ) -> dict[str, Loop]:
     """The agent's loops, wired, with what the disk remembers already at work."""
     edge = settings.edge
-    views = {machine: MachineView() for machine in settings.machines}
+    views = {
+        machine: MachineView.from_json(await outbox.state(view_key(machine))) for machine in settings.machines
+    }
     scoring = {
         machine: MachineScoring(edge, machine, settings.limits.get(machine, {}), await outbox.state(machine))
         for machine in settings.machines

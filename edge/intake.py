@@ -21,6 +21,11 @@ log = structlog.get_logger()
 Committed = Callable[[str, Readings], None]
 
 
+def view_key(machine: str) -> str:
+    """Where the outbox keeps what the agent knows of a machine."""
+    return f"view/{machine}"
+
+
 class Intake:
     """One connection to the devices' broker. A message is acknowledged after its rows are on disk.
 
@@ -81,21 +86,31 @@ class Intake:
             Item(self._machine_of(letter.topic), Kind.REJECT, Records((letter.encode(),)))
             for letter in letters
         ]
-        await self._commit(items)
+        await self._commit(items, self._seen(joined))
         self._client.ack(messages)
         self._seconds.observe(self._clock.monotonic() - started)
         self._rejects.inc(len(letters))
         self._rows_waiting()
         for machine, rows in joined.items():
             self._rows.inc(len(rows))
-            self._views[machine].take(rows)
             self._committed(machine, rows)
 
-    async def _commit(self, items: list[Item]) -> None:
+    def _seen(self, joined: Mapping[str, Readings]) -> dict[str, bytes]:
+        """Show the rows to their machines' views; those whose shape changed, to be kept with the rows."""
+        kept = {}
+        for machine, rows in joined.items():
+            view = self._views[machine]
+            before = view.shape
+            view.take(rows)
+            if view.shape != before:
+                kept[view_key(machine)] = view.to_json()
+        return kept
+
+    async def _commit(self, items: list[Item], state: Mapping[str, bytes]) -> None:
         """Commit, however long the disk is full or away: meanwhile nothing is acknowledged, so devices wait."""
         while True:
             try:
-                await self._outbox.append(items)
+                await self._outbox.append(items, state)
             except Unavailable as error:
                 if not self.blocked:
                     log.error("device messages wait", reason=str(error))  # noqa: TRY400 - no bug to trace

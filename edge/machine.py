@@ -3,9 +3,10 @@
 import statistics
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
+import orjson
 
 from shared.frames import Readings
 
@@ -75,6 +76,34 @@ class MachineView:
     def units(self) -> dict[str, str]:
         """Unit of each sensor."""
         return {name: seen.unit for name, seen in self.sensors.items()}
+
+    @property
+    def shape(self) -> frozenset[tuple[str, str, bool]]:
+        """Which sensors there are, their units, and whether their rate is known: what a model is checked against."""
+        return frozenset(
+            (name, seen.unit, seen.interval_us is not None) for name, seen in self.sensors.items()
+        )
+
+    def to_json(self) -> bytes:
+        """All but the clock's skew, for the outbox to keep over a restart."""
+        sensors = {
+            name: [seen.unit, seen.value, seen.time_us, list(seen.intervals)]
+            for name, seen in self.sensors.items()
+        }
+        return orjson.dumps({"arrival_us": self.arrival_us, "sensors": sensors})
+
+    @classmethod
+    def from_json(cls, data: bytes | None) -> Self:
+        """A view as kept; an empty one for None or what can't be read, which costs only a wait for new readings."""
+        view = cls()
+        try:
+            kept = orjson.loads(data or b"{}")
+            for name, (unit, value, time_us, intervals) in kept.get("sensors", {}).items():
+                view.sensors[name] = Seen(unit, value, time_us, deque(intervals, maxlen=_INTERVALS))
+            view.arrival_us = kept.get("arrival_us")
+        except (orjson.JSONDecodeError, ValueError, TypeError, AttributeError):
+            return cls()
+        return view
 
     def last(self) -> dict[str, dict[str, Any]]:
         """The newest value of each sensor, for the report."""

@@ -99,3 +99,18 @@ def test_settings_say_what_is_wrong(tmp_path: Path) -> None:
         EdgeSettings.load(
             flags=flags(tmp_path, limits={"tank": {"level": {"low": 2, "high": 1}}}), environ={}
         )
+
+
+def test_a_view_is_kept_over_a_restart_with_its_rates() -> None:
+    view = MachineView()
+    view.take(readings([10, 20, 30, 40, 50], [1, 2, 3, 4, 5]))
+    again = MachineView.from_json(view.to_json())
+    assert again.shape == view.shape == {("level", "m", True)}
+    assert again.last() == view.last()
+    assert again.arrival_us == view.arrival_us
+    assert again.sensors["level"].interval_us == 10
+
+
+@pytest.mark.parametrize("kept", [None, b"", b"half writ", b"[]", b'{"sensors": {"flow": [1]}}'])
+def test_a_view_that_can_not_be_read_starts_empty(kept: bytes | None) -> None:
+    assert MachineView.from_json(kept).shape == frozenset()
