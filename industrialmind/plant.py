@@ -21,10 +21,14 @@ DEMO_SITE: Final = "demo"
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine, what kind it is, and the edge that looks after it."""
+    """A machine, what kind it is, and the edge that looks after it.
+
+    `operating_sensor` tells its operating point: outside the range that training saw of it nothing is judged.
+    """
 
     id: str
     type: str
+    operating_sensor: str = ""
 
     @property
     def edge(self) -> str:
@@ -45,7 +49,9 @@ class Plant:
 
     def to_json(self) -> bytes:
         """As kept in DATA/plant.json."""
-        machines = [{"id": m.id, "type": m.type} for m in self.machines]
+        machines = [
+            {"id": m.id, "type": m.type, "operating_sensor": m.operating_sensor} for m in self.machines
+        ]
         return orjson.dumps({"site": self.site, "machines": machines}, option=orjson.OPT_INDENT_2)
 
     @classmethod
@@ -53,7 +59,10 @@ class Plant:
         """Read back. Raises Misconfigured."""
         try:
             raw = orjson.loads(data)
-            machines = tuple(Machine(check_id(m["id"]), check_id(m["type"])) for m in raw["machines"])
+            machines = tuple(
+                Machine(check_id(m["id"]), check_id(m["type"]), str(m.get("operating_sensor", "")))
+                for m in raw["machines"]
+            )
             return cls(check_id(raw["site"]), machines)
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise Misconfigured(
@@ -64,11 +73,11 @@ class Plant:
 DEMO_PLANT: Final = Plant(
     DEMO_SITE,
     (
-        Machine("pump-01", "centrifugal-pump"),
-        Machine("compressor-01", "screw-compressor"),
-        Machine("spindle-01", "machining-spindle"),
-        Machine("gearbox-01", "conveyor-gearbox"),
-        Machine("fan-01", "extraction-fan"),
+        Machine("pump-01", "centrifugal-pump", "speed"),
+        Machine("compressor-01", "screw-compressor", "capacity"),
+        Machine("spindle-01", "machining-spindle", "speed"),
+        Machine("gearbox-01", "conveyor-gearbox", "speed"),
+        Machine("fan-01", "extraction-fan", "speed"),
     ),
 )
 

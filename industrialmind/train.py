@@ -31,7 +31,9 @@ async def train_machines(root: Path, wanted: Sequence[str]) -> list[dict[str, An
         open_control(run["nats"], credentials=credentials) as control,
     ):
         for machine in machines:
-            artifact = await fit_machine(store, machine.id, machine.type, clock)
+            artifact = await fit_machine(
+                store, machine.id, machine.type, clock, operating_sensor=machine.operating_sensor or None
+            )
             model = await register(log, control, artifact, clock)
             await promote(log, control, model.version_hash, machine.edge, clock)
             delivered.append(

@@ -44,12 +44,22 @@ async def fit_machine(
     machine_type: str,
     clock: Clock,
     *,
+    operating_sensor: str | None = None,
     from_us: int = BEGIN_US,
     to_us: int = END_US,
 ) -> bytes:
-    """Fit a machine's model on what the store has of it. Raises Rejected, Unavailable."""
+    """Fit a machine's model on what the store has of it (`logic.fit` explains `operating_sensor`).
+
+    Raises Rejected, Unavailable.
+    """
     recording = await read_recording(store, machine, from_us=from_us, to_us=to_us)
-    artifact = fit(recording, machine=machine, machine_type=machine_type, now_us=clock.now_us())
+    artifact = fit(
+        recording,
+        machine=machine,
+        machine_type=machine_type,
+        now_us=clock.now_us(),
+        operating_sensor=operating_sensor,
+    )
     log.info("model fitted", machine=machine, rows=len(recording.times_us), bytes=len(artifact))
     return artifact
 

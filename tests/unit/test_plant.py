@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from firmware_sim.machines import machine_type
 from industrialmind.plant import DEMO_PLANT, DataDir, Machine, Plant, write_private
 from shared.errors import Misconfigured, NotFound
 
@@ -64,3 +65,8 @@ def test_data_has_one_holder(tmp_path: Path) -> None:
 def test_an_empty_folder_holds_no_plant(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="industrialmind up"):
         DataDir(tmp_path).plant()
+
+
+def test_the_demonstration_knows_each_machine_s_operating_point() -> None:
+    for machine in DEMO_PLANT.machines:
+        assert machine.operating_sensor == machine_type(machine.type).operating_sensor
