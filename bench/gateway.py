@@ -16,7 +16,8 @@ import numpy as np
 from gateway.logic import Incoming, Planner
 from shared.clock import SystemClock
 from shared.device_json import parse_device
-from shared.frames import Header, Kind, Readings, encode
+from shared.frame_codec import encode
+from shared.frames import Header, Kind, Readings
 from shared.jetstream import ensure_topics, open_jetstream
 from shared.names import DeviceTopic
 from tests.servers import NatsServer

@@ -21,7 +21,8 @@ from cloud.telemetry.port import open_store
 from cloud.telemetry.sqlite_schema import connect_writer
 from cloud.telemetry.sqlite_write import INSERT_READING, transaction
 from shared.eventlog import Stored
-from shared.frames import Header, Kind, Readings, encode
+from shared.frame_codec import encode
+from shared.frames import Header, Kind, Readings
 from shared.names import SENSOR_READINGS
 
 T0 = 1_750_000_000_000_000

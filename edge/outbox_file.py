@@ -18,7 +18,8 @@ from edge.packing import ROOM, Piece, join, pack
 from shared import checksum
 from shared.clock import Clock
 from shared.errors import Unavailable
-from shared.frames import MAX_ROWS, Body, Header, Kind, Readings, decode_body, encode
+from shared.frame_codec import decode_body, encode
+from shared.frames import MAX_ROWS, Body, Header, Kind, Readings
 from shared.ranges import Range, RangeSet
 
 REPORTED_HOURS: Final = 31 * 24  # the log keeps readings 30 days: older hours can't be audited

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from shared.errors import Rejected
+from shared.frame_codec import encode_body
 from shared.frames import (
     MAX_BYTES,
     MAX_ROWS,
@@ -18,7 +19,6 @@ from shared.frames import (
     Records,
     Scores,
     concat_readings,
-    encode_body,
     slice_readings,
 )
 

@@ -10,6 +10,7 @@ from shared.dead_letter import DeadLetter
 from shared.device_json import parse_device
 from shared.errors import Rejected
 from shared.eventlog import Record
+from shared.frame_codec import decode_body, decode_header, encode
 from shared.frames import (
     EPOCH_BYTES,
     MAX_ROWS,
@@ -18,9 +19,6 @@ from shared.frames import (
     Readings,
     Records,
     concat_readings,
-    decode_body,
-    decode_header,
-    encode,
     slice_readings,
 )
 from shared.names import DeviceTopic, UplinkTopic

@@ -14,7 +14,8 @@ from shared.dead_letter import DeadLetter
 from shared.errors import Rejected
 from shared.eventlog import Record, Stored
 from shared.events import to_us
-from shared.frames import Aggregates, Header, Kind, Readings, Scores, decode, decode_header
+from shared.frame_codec import decode, decode_header
+from shared.frames import Aggregates, Header, Kind, Readings, Scores
 from shared.origin import origin
 
 TOPICS: Final = (names.SENSOR_READINGS, names.SCORES, names.MACHINE_EVENTS, names.DEAD_LETTER)

@@ -15,7 +15,8 @@ from shared import names
 from shared.checksum import HOUR_US, readings_hashes, tally
 from shared.errors import Rejected
 from shared.eventlog import Stored
-from shared.frames import Header, Readings, decode
+from shared.frame_codec import decode
+from shared.frames import Header, Readings
 from shared.ranges import RangeSet
 
 SETTLE_US: Final = 60_000_000

@@ -25,7 +25,8 @@ from shared import names
 from shared.errors import Rejected
 from shared.eventlog import Stored
 from shared.events import at
-from shared.frames import Header, Kind, decode_header
+from shared.frame_codec import decode_header
+from shared.frames import Header, Kind
 from shared.origin import origin
 from shared.ranges import Range, RangeSet
 

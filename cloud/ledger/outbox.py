@@ -14,7 +14,8 @@ from cloud.ledger.workspace import Tally, Workspace
 from cloud.telemetry.port import Source
 from shared.checksum import readings_hashes, tally
 from shared.errors import Rejected, Unavailable
-from shared.frames import Readings, decode
+from shared.frame_codec import decode
+from shared.frames import Readings
 from shared.ranges import RangeSet
 
 _ADVICE: Final = "the edge's file was changed from outside: keep a copy of it and find out by whom"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from edge.outbox_file import OutboxFile
 from shared.clock import ManualClock
-from shared.frames import Readings, decode, decode_body
+from shared.frame_codec import decode, decode_body
+from shared.frames import Readings
 from shared.settings import child_environment
 
 ROOT = Path(__file__).parents[2]

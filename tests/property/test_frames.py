@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from shared import frame_pb2 as pb
 from shared.errors import Rejected
+from shared.frame_codec import decode, decode_body, encode
 from shared.frames import (
     EPOCH_BYTES,
     Aggregates,
@@ -21,9 +22,6 @@ from shared.frames import (
     Records,
     Scores,
     concat_readings,
-    decode,
-    decode_body,
-    encode,
     slice_readings,
 )
 from tests.golden.frame_samples import SAMPLES

@@ -13,7 +13,8 @@ from edge.outbox_file import OutboxFile
 from edge.packing import Item, pieces
 from shared import checksum
 from shared.clock import ManualClock
-from shared.frames import MAX_BYTES, MAX_ROWS, Kind, Readings, Records, Scores, decode
+from shared.frame_codec import decode
+from shared.frames import MAX_BYTES, MAX_ROWS, Kind, Readings, Records, Scores
 from shared.ranges import RangeSet
 
 machines = st.sampled_from(["pump", "fan", "mill"])

@@ -17,7 +17,8 @@ from edge.packing import Item, pieces
 from shared import names
 from shared.clock import SystemClock
 from shared.eventlog import EventLog, Record, open_event_log
-from shared.frames import Kind, Readings, decode, encode
+from shared.frame_codec import decode, encode
+from shared.frames import Kind, Readings
 from shared.jetstream import default_budgets, ensure_topics
 from shared.nats.link import open_link
 from tests.servers import NatsServer

@@ -11,7 +11,8 @@ from cloud.ledger.report import AuditReport, Finding
 from edge.packing import Item, pieces
 from shared import names
 from shared.eventlog import Record
-from shared.frames import Kind, Readings, Records, concat_readings, decode, encode, slice_readings
+from shared.frame_codec import decode, encode
+from shared.frames import Kind, Readings, Records, concat_readings, slice_readings
 from tests.servers import NatsServer
 from tests.unit.ledger_plant import EDGE, HOUR, MACHINE, T0, Plant, altered, open_plant, reframed, rows
 

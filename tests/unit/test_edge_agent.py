@@ -28,7 +28,8 @@ from shared.events import (
     ModelRefused,
     parse_event,
 )
-from shared.frames import Kind, Scores, decode
+from shared.frame_codec import decode
+from shared.frames import Kind, Scores
 from shared.nats import ControlPlane, open_control
 from shared.paho import MqttClient, open_mqtt
 from shared.uplink import Ack

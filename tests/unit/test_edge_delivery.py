@@ -15,7 +15,8 @@ from edge.outbox import Outbox, open_outbox
 from shared.clock import ManualClock
 from shared.errors import NotFound, Unavailable
 from shared.events import ModelRefused, parse_event
-from shared.frames import Readings, Records, decode
+from shared.frame_codec import decode
+from shared.frames import Readings, Records
 from tests.unit.edge_models import SECOND, SENSORS, START, UNITS, artifact, desired, plant, rows
 
 Change = tuple[str, bytes | None]

@@ -8,10 +8,10 @@ import pytest
 
 from shared import frame_pb2 as pb
 from shared.errors import Rejected
+from shared.frame_codec import VERSION, decode, decode_body, decode_header, encode, encode_body
 from shared.frames import (
     MAX_BYTES,
     MAX_ROWS,
-    VERSION,
     Body,
     Header,
     Kind,
@@ -19,11 +19,6 @@ from shared.frames import (
     Records,
     Scores,
     concat_readings,
-    decode,
-    decode_body,
-    decode_header,
-    encode,
-    encode_body,
     slice_readings,
 )
 from tests.golden.frame_samples import EPOCH, SAMPLES, header, read

@@ -15,7 +15,8 @@ from shared import names
 from shared.dead_letter import DeadLetter
 from shared.errors import Unavailable
 from shared.eventlog import EventLog, Stored
-from shared.frames import Body, Header, Kind, Readings, Records, decode, encode
+from shared.frame_codec import decode, encode
+from shared.frames import Body, Header, Kind, Readings, Records
 from shared.jetstream import TopicBudget, default_budgets, ensure_topics, open_jetstream
 from shared.nats import ControlPlane, open_control
 from shared.paho import MqttClient, open_mqtt

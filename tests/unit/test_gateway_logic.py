@@ -7,7 +7,8 @@ import pytest
 from gateway.logic import Incoming, Plan, Planner, acknowledgements
 from shared import names
 from shared.dead_letter import DeadLetter
-from shared.frames import MAX_ROWS, Body, Header, Kind, Readings, Records, decode, encode
+from shared.frame_codec import decode, encode
+from shared.frames import MAX_ROWS, Body, Header, Kind, Readings, Records
 
 EPOCH = bytes(range(16))
 NOW_US = 1_800_000_000_000_000

@@ -12,7 +12,8 @@ from shared import names
 from shared.dead_letter import DeadLetter
 from shared.errors import Rejected
 from shared.eventlog import Stored
-from shared.frames import Aggregates, Body, Header, Kind, Readings, Records, Scores, encode
+from shared.frame_codec import encode
+from shared.frames import Aggregates, Body, Header, Kind, Readings, Records, Scores
 from shared.origin import origin
 
 EPOCH = b"e" * 16

@@ -12,7 +12,8 @@ from cloud.telemetry.port import ConflictFact, Counters, Source, StoredRanges
 from shared import names
 from shared.errors import Rejected
 from shared.eventlog import Stored
-from shared.frames import Body, Header, Kind, Readings, Records, encode
+from shared.frame_codec import encode
+from shared.frames import Body, Header, Kind, Readings, Records
 from shared.ranges import Range, RangeSet
 
 EPOCH = b"e" * 16

@@ -15,7 +15,8 @@ from edge.packing import Item, join, joins, pack, pieces
 from shared import checksum
 from shared.clock import ManualClock
 from shared.errors import Misconfigured, Rejected, Unavailable
-from shared.frames import Aggregates, Kind, Readings, Records, decode
+from shared.frame_codec import decode
+from shared.frames import Aggregates, Kind, Readings, Records
 
 
 def readings(first: int, count: int = 1, unit: str = "bar") -> Readings:
