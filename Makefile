@@ -11,6 +11,7 @@ PACKAGES := industrialmind shared edge gateway cloud firmware_sim
 NEEDED_MB := 2000
 COVERAGE_FLOOR := 85
 ARGS ?=
+export PYTHONPATH := $(CURDIR)
 
 .PHONY: help setup up test check test-real nightly bench fmt lock proto edge-size clean
 

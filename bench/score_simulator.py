@@ -19,9 +19,9 @@ from firmware_sim.machines import MACHINE_TYPES
 from firmware_sim.readings import Label
 from firmware_sim.readings import Recording as Simulated
 from shared.artifact import unpack
+from shared.grid import grid_frame
 from shared.onnxruntime import Scorer
 from shared.persistence import episodes
-from shared.windows import grid_frame
 
 WEEK_HOURS = 168.0
 FIT_HOURS = 24.0

@@ -21,9 +21,10 @@ from edge.settings import Limits
 from shared.errors import Rejected
 from shared.events import AnomalyEnded, AnomalyStarted, Event, ModelActivated, Sensor, at
 from shared.frames import Kind, Readings, Records, Scores, ScoreState, concat_readings
+from shared.grid import Grid
 from shared.onnxruntime import Scores as Scored
 from shared.persistence import Clear, Onset
-from shared.windows import Grid, Windows
+from shared.windows import Windows
 
 log = structlog.get_logger()
 

@@ -16,10 +16,11 @@ from industrialmind.table import Table, read_table
 from shared.artifact import unpack
 from shared.clock import MICROSECONDS, Clock, SystemClock
 from shared.errors import Misconfigured, Rejected
+from shared.grid import grid_frame
 from shared.manifest import Manifest
 from shared.names import slug
 from shared.onnxruntime import Scorer, check_machine
-from shared.windows import Floats, Ints, grid_frame
+from shared.windows import Floats, Ints
 
 _SPAN_MAX: Final = 2**53  # µs; larger spans would lose µs in float64
 

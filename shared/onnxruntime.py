@@ -11,8 +11,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from shared.artifact import Artifact
 from shared.errors import Rejected
+from shared.grid import Grid
 from shared.manifest import Manifest
-from shared.windows import Grid
 
 INPUT: Final = "window"
 OUTPUTS: Final = ("score", "limit", "alarm", "contributions", "expected", "seen")

@@ -18,6 +18,7 @@ from cloud.training.recording import Recording, choose_step
 from shared.artifact import pack, sha256
 from shared.clock import MICROSECONDS
 from shared.errors import Rejected
+from shared.grid import grid_frame
 from shared.manifest import (
     Calibration,
     GridFields,
@@ -27,16 +28,7 @@ from shared.manifest import (
     SensorSpec,
     TrainingData,
 )
-from shared.windows import (
-    PREPARATION_VERSION,
-    Cells,
-    Floats,
-    GridSpec,
-    Ints,
-    Operating,
-    grid_frame,
-    preparation_hash,
-)
+from shared.windows import PREPARATION_VERSION, Cells, Floats, GridSpec, Ints, Operating, preparation_hash
 
 __all__ = ["Config", "Recording", "choose_step", "fit", "forward_ratio"]
 

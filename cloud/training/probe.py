@@ -8,7 +8,8 @@ import numpy as np
 from cloud.training.pca import WindowPca, contributions, features, score_features
 from shared.artifact import Probe
 from shared.errors import Rejected
-from shared.windows import Cells, Operating, grid_frame
+from shared.grid import grid_frame
+from shared.windows import Cells, Operating
 
 PROBE_WINDOWS: Final = 3
 PROBE_SPREADS: Final = 12.0  # how far the last rows push one sensor, in widths of its noise

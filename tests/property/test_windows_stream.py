@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.windows import Grid, GridSpec, grid_frame
+from shared.grid import Grid, grid_frame
+from shared.windows import GridSpec
 
 SENSORS = ("a", "b", "c")
 Rows = list[tuple[int, list[float | None], bool]]

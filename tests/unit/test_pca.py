@@ -6,7 +6,8 @@ from cloud.training.logic import Config, Recording, choose_step, fit, forward_ra
 from industrialmind.score import RowScores, score_rows
 from shared.artifact import unpack
 from shared.errors import Rejected
-from shared.windows import GridSpec, grid_frame
+from shared.grid import grid_frame
+from shared.windows import GridSpec
 from tests.models import SENSORS, STEP_US, UNITS, healthy, recording
 
 FIT_ROWS = 900

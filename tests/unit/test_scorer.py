@@ -8,8 +8,8 @@ from cloud.training import pca
 from cloud.training.logic import Config, _fit
 from shared.artifact import Artifact, unpack
 from shared.errors import Rejected
+from shared.grid import grid_frame
 from shared.onnxruntime import Scorer, check_machine
-from shared.windows import grid_frame
 from tests.models import STEP_US, artifact, healthy, packed, recording
 
 

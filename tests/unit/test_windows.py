@@ -2,15 +2,8 @@ import numpy as np
 import pytest
 
 from shared.errors import Misconfigured
-from shared.windows import (
-    PREPARATION_VERSION,
-    Grid,
-    GridSpec,
-    Operating,
-    cell_numbers,
-    grid_frame,
-    preparation_hash,
-)
+from shared.grid import Grid, cell_numbers, grid_frame
+from shared.windows import PREPARATION_VERSION, GridSpec, Operating, preparation_hash
 
 SPEC = GridSpec(("a", "b"), step_us=10, window=3, max_age=2, lateness=2)
 
