@@ -11,7 +11,6 @@ PACKAGES := industrialmind shared edge gateway cloud firmware_sim
 NEEDED_MB := 2000
 COVERAGE_FLOOR := 85
 ARGS ?=
-export PYTHONPATH := $(CURDIR)
 
 .PHONY: help setup up test check test-real nightly bench fmt lock proto edge-size clean
 
@@ -54,7 +53,7 @@ nightly: $(STAMP) ## Long seeded suites: kills, simulated machine-weeks
 	$(BIN)/python -m pytest -m nightly -s --timeout 3600 $(ARGS)
 
 bench: $(STAMP) ## Benchmarks beside their floors, measured in the same run
-	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+	@for file in bench/*.py; do echo "== $$file"; PYTHONPATH=. $(BIN)/python $$file; done
 
 fmt: $(STAMP) ## Format and mend what can be mended
 	$(BIN)/ruff format .
@@ -68,7 +67,7 @@ proto: $(STAMP) ## Write shared/frame_pb2.py anew from shared/frame.proto
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. shared/frame.proto
 
 edge-size: $(STAMP) ## Print what the edge extra takes on disk and what an idle agent takes in memory
-	$(BIN)/python bench/edge_size.py
+	PYTHONPATH=. $(BIN)/python bench/edge_size.py
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
