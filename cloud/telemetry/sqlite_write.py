@@ -12,10 +12,10 @@ import orjson
 
 from cloud.telemetry.port import Content, Entry, EventFact, Ints, WriteResult
 from cloud.telemetry.sqlite_ranges import RowRanges
+from cloud.telemetry.sqlite_rows import Interned, Table
 from cloud.telemetry.sqlite_schema import CONFLICTS_KEPT, REJECTED, STORED
 from shared.frames import Aggregates, Header, Readings, Scores
 
-_CACHED_IDS: Final = 100_000
 _POOL_ROWS: Final = 2_000
 INSERT_READING: Final = (
     "INSERT INTO readings (series, time_us, value, quality, unit, arrival_us, source, row)"
@@ -40,21 +40,6 @@ class Fresh:
     source: int
     rows: Ints
     at: Ints
-
-
-class Table:
-    """The statements of a table that is written a row at a time."""
-
-    def __init__(self, name: str, key: tuple[str, ...], columns: tuple[str, ...]) -> None:
-        kept = (*columns, "source", "row")
-        everything = (*key, *kept)
-        where = " AND ".join(f"{column} = ?" for column in key)
-        self.insert = (
-            f"INSERT INTO {name} ({', '.join(everything)})"  # noqa: S608 - own names
-            f" VALUES ({', '.join('?' * len(everything))}) ON CONFLICT DO NOTHING"
-        )
-        self.select = f"SELECT {', '.join(kept)} FROM {name} WHERE {where}"  # noqa: S608 - own names
-        self.update = f"UPDATE {name} SET {', '.join(f'{column} = ?' for column in kept)} WHERE {where}"  # noqa: S608 - own names
 
 
 _SCORES: Final = Table(
@@ -83,8 +68,7 @@ class Writer:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
-        self._ids: dict[tuple[str, tuple[object, ...]], int] = {}
-        self._epochs: dict[int, bytes] = {}
+        self._ids = Interned(connection)
         self._ranges = RowRanges(connection)
         self._pool: list[tuple[list[Reading], WriteResult]] = []
 
@@ -96,13 +80,12 @@ class Writer:
         except BaseException:
             self._forget()  # ids and ranges of a transaction that did not commit are not there
             raise
-        if len(self._ids) > _CACHED_IDS:
+        if self._ids.full:
             self._forget()
         return _total(results.values())
 
     def _forget(self) -> None:
-        self._ids.clear()
-        self._epochs.clear()
+        self._ids.forget()
         self._ranges.forget()
         self._pool.clear()
 
@@ -134,8 +117,7 @@ class Writer:
         return results
 
     def _edge_entry(self, header: Header, content: Content | None, result: WriteResult) -> None:
-        source = self._id("sources", ("edge", "epoch"), (header.edge, header.epoch))
-        self._epochs[source] = header.epoch
+        source = self._ids.source(header.edge, header.epoch)
         ranges = self._ranges.fresh(source, header.first, header.last)
         count = sum(last - first + 1 for first, last in ranges)
         result.redelivered += header.count - count
@@ -164,8 +146,8 @@ class Writer:
         fresh: Fresh,
         result: WriteResult,
     ) -> None:
-        series = np.array([self._series(machine, name) for name in body.sensor_names], np.int64)
-        units = np.array([self._id("units", ("unit",), (unit,)) for unit in body.units], np.int64)
+        series = np.array([self._ids.series(machine, name) for name in body.sensor_names], np.int64)
+        units = np.array([self._ids.of("units", ("unit",), (unit,)) for unit in body.units], np.int64)
         sensor = body.sensor[fresh.at]
         rows: Iterable[Reading] = zip(
             series[sensor].tolist(),
@@ -203,7 +185,11 @@ class Writer:
             result.rows += 1  # this very row is the one in the table
             return
         same = (old_value, old_quality, old_unit) == (value, quality, unit)
-        wins = (arrival_us, self._epoch(source), row) > (old_arrival, self._epoch(old_source), old_row)
+        wins = (arrival_us, self._ids.epoch(source), row) > (
+            old_arrival,
+            self._ids.epoch(old_source),
+            old_row,
+        )
         # A winning duplicate is written too: only then does the outcome not depend on the order of three rows.
         if wins:
             self._db.execute(
@@ -228,9 +214,9 @@ class Writer:
         fresh: Fresh,
         result: WriteResult,
     ) -> None:
-        series = self._id("score_series", ("machine", "version_hash"), (machine, body.version_hash))
+        series = self._ids.of("score_series", ("machine", "version_hash"), (machine, body.version_hash))
         sensors = orjson.dumps(body.sensor_names).decode()
-        layout = self._id(
+        layout = self._ids.of(
             "score_layouts", ("model", "alarm_limit", "sensors"), (body.model, body.limit, sensors)
         )
         for row, at in zip(fresh.rows.tolist(), fresh.at.tolist(), strict=True):
@@ -254,12 +240,12 @@ class Writer:
         for row, at in zip(fresh.rows.tolist(), fresh.at.tolist(), strict=True):
             sensor = int(body.sensor[at])
             key = (
-                self._series(machine, body.sensor_names[sensor]),
+                self._ids.series(machine, body.sensor_names[sensor]),
                 body.width_us,
                 int(body.start_us[at]),
             )
             values = (
-                self._id("units", ("unit",), (body.units[sensor],)),
+                self._ids.of("units", ("unit",), (body.units[sensor],)),
                 int(body.rows[at]),
                 float(body.minimum[at]),
                 float(body.maximum[at]),
@@ -280,7 +266,7 @@ class Writer:
             result.rows += 1
             return
         *old_values, old_source, old_row = self._db.execute(table.select, key).fetchone()
-        if (self._epoch(origin[0]), origin[1]) > (self._epoch(old_source), old_row):
+        if (self._ids.epoch(origin[0]), origin[1]) > (self._ids.epoch(old_source), old_row):
             self._db.execute(table.update, (*values, *origin, *key))
         # NaN is stored as NULL, and an unscored window told twice is a duplicate.
         same = [None if value != value else value for value in values] == old_values  # noqa: PLR0124 - finds NaN
@@ -294,28 +280,6 @@ class Writer:
         ).rowcount
         result.rows += new
         result.duplicates += 1 - new
-
-    def _series(self, machine: str, sensor: str) -> int:
-        return self._id("series", ("machine", "sensor"), (machine, sensor))
-
-    def _id(self, table: str, columns: tuple[str, ...], values: tuple[object, ...]) -> int:
-        """The id of an interned row, made when missing."""
-        found = self._ids.get((table, values))
-        if found is not None:
-            return found
-        names = ", ".join(columns)
-        marks = ", ".join("?" * len(columns))
-        where = " AND ".join(f"{name} = ?" for name in columns)
-        self._db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING", values)  # noqa: S608 - own names
-        row = self._db.execute(f"SELECT id FROM {table} WHERE {where}", values).fetchone()  # noqa: S608 - own names
-        self._ids[(table, values)] = int(row[0])
-        return int(row[0])
-
-    def _epoch(self, source: int) -> bytes:
-        if source not in self._epochs:
-            row = self._db.execute("SELECT epoch FROM sources WHERE id = ?", (source,)).fetchone()
-            self._epochs[source] = bytes(row[0])
-        return self._epochs[source]
 
     def _save_positions(self, entries: Sequence[Entry]) -> None:
         ends: dict[tuple[str, str], int] = {}
