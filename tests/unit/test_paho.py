@@ -228,11 +228,10 @@ async def test_closing_fails_publishes_that_still_wait(broker: Broker) -> None:
 
 
 async def test_a_silent_server_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.paho.CONNECT_SECONDS", 0.05)
-    monkeypatch.setattr("shared.paho._TICK_SECONDS", 0.05)
+    monkeypatch.setattr("shared.paho.client._TICK_SECONDS", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"mqtt://127.0.0.1:{silent.getsockname()[1]}"
-        async with open_mqtt(url, client_id="c") as waiting:
+        async with open_mqtt(url, client_id="c", connect_seconds=0.05) as waiting:
             with pytest.raises(Unavailable, match="does not answer"):
                 await waiting.wait_connected(0.3)
 
