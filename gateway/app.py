@@ -17,7 +17,7 @@ from shared.clock import Clock, SystemClock
 from shared.eventlog import open_event_log
 from shared.frames import EPOCH_BYTES
 from shared.health import Health, serve_health
-from shared.names import DEVICE_FILTER, UPLINK_FILTERS, direct_edge
+from shared.names import DEVICE_FILTERS, UPLINK_FILTERS, direct_edge
 from shared.nats import ControlPlane, open_control
 from shared.paho import open_mqtt
 from shared.service import Loop, run_loops
@@ -49,7 +49,7 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
             open_control(settings.nats_url, credentials=credentials)
         )
         loops: dict[str, Loop] = {"assignments": partial(watch, control, known, stop)}
-        for name, topic_filter, make in subscriptions(settings, clock):
+        for name, filters, make in subscriptions(settings, clock):
             client = await resources.enter_async_context(
                 open_mqtt(
                     settings.mqtt_url,
@@ -73,15 +73,15 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 retry_cap_seconds=settings.retry_cap_seconds,
             )
             health.add_check(name, lane.problem)
-            loops[name] = partial(lane.run, topic_filter, stop)
+            loops[name] = partial(lane.run, filters, stop)
         health.add_check("assignments", known.problem)
         health.started = True
         log.info("gateway started", broker=settings.mqtt_url, direct=settings.direct)
         await run_loops(stop, grace=settings.grace_seconds, **loops)
 
 
-def subscriptions(settings: GatewaySettings, clock: Clock) -> list[tuple[str, str, Make]]:
-    """Name, filter and plan of each lane: urgent events, telemetry and (if wanted) machines with no edge."""
+def subscriptions(settings: GatewaySettings, clock: Clock) -> list[tuple[str, tuple[str, ...], Make]]:
+    """Name, filters and plan of each lane: urgent events, telemetry and (if wanted) machines with no edge."""
     planner = Planner(direct_edge(settings.number), os.urandom(EPOCH_BYTES))
 
     def frames(batch: Sequence[Incoming], assignments: Assignments) -> Plan:
@@ -91,9 +91,12 @@ def subscriptions(settings: GatewaySettings, clock: Clock) -> list[tuple[str, st
         return planner.direct(batch, assignments, now_us=clock.now_us())
 
     telemetry, urgent = UPLINK_FILTERS
-    made: list[tuple[str, str, Make]] = [("urgent", urgent, frames), ("frames", telemetry, frames)]
+    made: list[tuple[str, tuple[str, ...], Make]] = [
+        ("urgent", (urgent,), frames),
+        ("frames", (telemetry,), frames),
+    ]
     if settings.direct:
-        made.append((DIRECT, DEVICE_FILTER, direct))
+        made.append((DIRECT, DEVICE_FILTERS, direct))
     return made
 
 

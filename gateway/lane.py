@@ -115,10 +115,10 @@ class Lane:
             return self._client.last_error or "not connected to the broker yet"
         return self.waiting_for or ("" if self._subscribed else "not subscribed yet")
 
-    async def run(self, topic_filter: str, stop: asyncio.Event) -> None:
+    async def run(self, filters: Sequence[str], stop: asyncio.Event) -> None:
         """Subscribe and store until `stop`; batches in flight then finish or are left unacknowledged."""
         await until(stop, self._known.loaded.wait())
-        await until(stop, self._client.subscribe(topic_filter))
+        await until(stop, self._client.subscribe(*filters))
         self._subscribed = True
         async with asyncio.TaskGroup() as batches:
             while not stop.is_set():

@@ -119,10 +119,10 @@ class Planner:
         senders: dict[tuple[str, str], set[int]] = {}
         for index, message in enumerate(batch):
             key = self.gateway
+            if _left_to_its_edge(message.topic, assignments):
+                continue
             try:
                 topic = DeviceTopic.parse(message.topic)
-                if topic.machine in assignments:
-                    continue
                 key = topic.machine
                 self._check_room(topic)
                 parsed = parse_device(topic, message.payload, now_us=now_us)
@@ -266,3 +266,9 @@ def acknowledgements(headers: Sequence[Header]) -> list[tuple[UplinkTopic, Ack]]
         (UplinkTopic(site, edge, "acks"), Ack(edge, epoch, tuple(ranges)))
         for (site, edge, epoch), ranges in merged.items()
     ]
+
+
+def _left_to_its_edge(topic: str, assignments: Assignments) -> bool:
+    """Whether an edge hears this topic too, good or bad: `plant/SITE/MACHINE/…` of four parts, of its machine."""
+    parts = topic.split("/")
+    return len(parts) == 4 and parts[2] in assignments  # noqa: PLR2004 - the grammar of device topics

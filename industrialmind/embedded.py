@@ -25,8 +25,10 @@ from shared.names import MQTT_PORT, NATS_PORT
 
 MAX_PAYLOAD: Final = 1 << 20
 """Bytes of one message: a frame of 256 KiB and its headers fit with room."""
-MAX_ACK_PENDING: Final = 20_000
-"""Unacknowledged QoS 1 messages a subscriber may hold; nats-server refuses a `#` at 65,535."""
+MAX_ACK_PENDING: Final = 2_000
+"""Unacknowledged QoS 1 messages a subscription may hold. A session's subscriptions may together hold 65,535 (and `#`
+counts twice), so this leaves room for 32 of them; our clients take at most 1,000 at a time.
+"""
 ACK_WAIT_S: Final = 10
 """How soon a QoS 1 message that a dead subscriber left unacknowledged comes again."""
 

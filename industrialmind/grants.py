@@ -41,7 +41,7 @@ def all_grants(edges: Sequence[EdgeScope]) -> dict[str, Grants]:
         "cloud": cloud_grants(edges),
         "ingest": ingest_grants(),
         "gateway": gateway_grants(),
-        "devices": Grants(tuple(f"plant.{site}.>" for site in sites), protocols=("MQTT",)),
+        "devices": Grants(tuple(s for site in sites for s in _device_subjects(site)), protocols=("MQTT",)),
         "cli": Grants((*_log_read(), "$JS.API.DIRECT.GET.>"), ("stored.>", "changed.>", _inbox("cli"))),
     }
     for edge in edges:
@@ -69,7 +69,7 @@ def ingest_grants() -> Grants:
 def gateway_grants() -> Grants:
     """Take what edges and devices send, append it, answer the edges."""
     publish = [*_log_write(), *_log_read(), *_bucket_read("KV_assignments"), "im.v1.*.*.acks"]
-    subscribe = ["im.v1.*.*.frames", "im.v1.*.*.urgent", "plant.*.*.*"]
+    subscribe = [_subject(topic) for topic in (*names.UPLINK_FILTERS, *names.DEVICE_FILTERS)]
     return Grants(
         tuple(publish),
         (*subscribe, "stored.>", "changed.assignments.>", _inbox("gateway")),
@@ -91,6 +91,16 @@ def edge_grants(scope: EdgeScope) -> Grants:
     subscribe = [f"{uplink}.acks", f"changed.{desired}.>", _inbox(scope.edge)]
     subscribe += [f"plant.{scope.site}.{machine}.*" for machine in scope.machines]
     return Grants(tuple(publish), tuple(subscribe), ("STANDARD", "MQTT"))
+
+
+def _subject(topic: str) -> str:
+    """nats-server's subject of an MQTT filter."""
+    return topic.replace("/", ".").replace("+", "*")
+
+
+def _device_subjects(site: str) -> list[str]:
+    """What a site's devices may publish on: exactly what the gateway hears, so that nothing vanishes unheard."""
+    return [_subject(topic).replace("*", site, 1) for topic in names.DEVICE_FILTERS]
 
 
 def _inbox(name: str) -> str:

@@ -33,6 +33,7 @@ _SHOWN_ANOMALIES = 8
 _SHOWN_SENSORS = 3
 _A_LINE = 2  # last values beside each other
 _REFRESH_SECONDS = 1.0
+_WHOLE = 1000  # from here on digits after the point say nothing
 
 
 def show(root: Path, *, as_json: bool) -> None:
@@ -190,11 +191,13 @@ def _sensor(sensor: dict[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"  # noqa: RUF001 - a dash for no value
+    if value is None:
+        return "–"  # noqa: RUF001 - a dash for no value
+    return f"{value:.0f}" if abs(value) >= _WHOLE else f"{value:.4g}"
 
 
 def _last(values: Sequence[dict[str, Any]]) -> str:
-    texts = [f"{v['sensor']} {v['value']:.4g} {v['unit']}" for v in values]
+    texts = [f"{v['sensor']} {_number(v['value'])} {v['unit']}" for v in values]
     return "\n".join(" · ".join(texts[at : at + _A_LINE]) for at in range(0, len(texts), _A_LINE))
 
 

@@ -43,7 +43,8 @@ NATS_PORT: Final = 4222
 
 # MQTT subscriptions of the gateway.
 UPLINK_FILTERS: Final = ("im/v1/+/+/frames", "im/v1/+/+/urgent")
-DEVICE_FILTER: Final = "plant/+/+/+"
+# Devices publish on four levels; what comes on fewer or one more is dead-lettered rather than lost.
+DEVICE_FILTERS: Final = ("plant/+/+", "plant/+/+/+", "plant/+/+/+/+")
 
 UplinkChannel = Literal["frames", "urgent", "acks"]
 

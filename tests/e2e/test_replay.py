@@ -11,6 +11,7 @@ import pytest
 
 from cloud.telemetry.port import Columns, open_store
 from firmware_sim.recording import Recording, read_recording
+from industrialmind.up import replay_machine
 from shared.settings import datasets_dir
 from tests.e2e.plant_process import PlantProcess, command, running_plant
 
@@ -103,7 +104,7 @@ def recording_file(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[P
 
 def test_a_recording_runs_through_every_tier(tmp_path: Path, recording_file: Path) -> None:
     recording = read_recording(recording_file)
-    machine = f"replay-{recording_file.parent.name}-{recording_file.stem}"
+    machine = replay_machine(recording_file).id
     with running_plant(tmp_path / "data", "--replay", str(recording_file), "--speed", "60") as plant:
         plant.wait_ready()
         plant.wait_said("rows are in the store", 120)
@@ -121,8 +122,8 @@ def test_a_recording_runs_through_every_tier(tmp_path: Path, recording_file: Pat
 def kill_run(root: Path, recording_file: Path, kills: int, seed: int) -> None:
     """Replay while processes are killed; every row is there once and the audit agrees."""
     recording = read_recording(recording_file)
-    machine = f"replay-{recording_file.parent.name}-{recording_file.stem}"
-    victims = [f"edge-{machine}" if name == "edge" else name for name in VICTIMS]
+    machine = replay_machine(recording_file).id
+    victims = [replay_machine(recording_file).edge if name == "edge" else name for name in VICTIMS]
     with running_plant(root / "data", "--replay", str(recording_file), "--speed", "30") as plant:
         plant.wait_ready()
         killed = plant.kill_at_random(victims, kills, seed, spread=2.0)

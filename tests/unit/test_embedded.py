@@ -151,7 +151,7 @@ async def test_devices_do_not_speak_nats(server: Running) -> None:
 
 def test_an_edges_own_topics_work(clients: Clients) -> None:
     gateway, edge, device = clients.ready("gateway"), clients.ready("e1"), clients.ready("devices")
-    for topic in (*names.UPLINK_FILTERS, names.DEVICE_FILTER):
+    for topic in (*names.UPLINK_FILTERS, *names.DEVICE_FILTERS):
         assert gateway.subscribe(topic) == 1
     for topic in ("im/v1/s1/e1/acks", "plant/s1/m1/+", "plant/s1/m2/+"):
         assert edge.subscribe(topic) == 1

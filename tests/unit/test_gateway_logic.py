@@ -232,3 +232,15 @@ def test_the_number_of_machines_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     headers = [decode(record.value)[0] for record in records]
     assert {header.first for header in headers} == {1}
     assert len({header.epoch for header in headers}) == 100
+
+
+def test_what_an_edge_hears_too_is_left_to_it_good_or_bad() -> None:
+    machine = next(iter(ASSIGNED))
+    batch = [
+        Incoming(f"plant/s1/{machine}/temp", b"rubbish"),
+        Incoming(f"plant/s1/{machine}/TEMP!", b"{}"),
+        Incoming(f"plant/s1/{machine}/a/b", b"{}"),
+    ]
+    plan = planner().direct(batch, ASSIGNED, now_us=NOW_US)
+    assert [group.messages for group in plan.groups] == [{2}]
+    assert "not plant/SITE/MACHINE/SENSOR" in DeadLetter.decode(plan.groups[0].records[0].value).reason
