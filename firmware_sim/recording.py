@@ -178,7 +178,7 @@ def _choose(
         elif name in keep or name in rules:
             yield column
         elif slug(name) in LABEL_COLUMNS:
-            notes.append(f"column {name!r} left out: it looks like a label (keep it with --keep-columns)")
+            notes.append(f"column {name!r} left out: it looks like a label (keep it with --keep-column)")
         elif not any(_is_number(cells[column]) for cells in rows.cells):
             notes.append(f"column {name!r} left out: it holds no number")
         else:

@@ -30,6 +30,8 @@ class ReplayOptions:
     mapping: Path | None = None
     fit_rows: int = 400
     speed: float = 20.0
+    interval_s: float | None = None
+    keep_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,11 @@ class Processes:
     def replay(self, machine: Machine, options: ReplayOptions, on_line: Callable[[str], None]) -> Child:
         """A recording as a live machine; it ends by itself."""
         account = self.nats.credentials("devices")
-        mapping = {"mapping": str(options.mapping.resolve())} if options.mapping else {}
+        optional = {
+            "mapping": str(options.mapping.resolve()) if options.mapping else None,
+            "interval_s": options.interval_s,
+            "keep_columns": list(options.keep_columns) or None,
+        }
         settings = {
             **self._mqtt(account, "sim", "mqtt_"),
             "site": self.plant.site,
@@ -148,7 +154,7 @@ class Processes:
             "machine": machine.id,
             "fit_rows": options.fit_rows,
             "speed": options.speed,
-            **mapping,
+            **{key: value for key, value in optional.items() if value is not None},
         }
         return self._service("sim", ("sim", "replay"), {"replay": settings}, on_line, restart="on-failure")
 
@@ -205,5 +211,9 @@ def _toml_value(value: Any) -> str:  # noqa: ANN401 - any TOML value
             return repr(value)
         case list() | tuple():
             return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    return '"' + "".join(_escaped(letter) for letter in str(value)) + '"'
+
+
+def _escaped(letter: str) -> str:
+    """A character of a basic string: quotes, backslashes and control characters by their code (TOML 1.0)."""
+    return letter if letter >= " " and letter not in '"\\\x7f' else f"\\u{ord(letter):04x}"

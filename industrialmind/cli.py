@@ -20,6 +20,7 @@ app = typer.Typer(
     help="Condition monitoring and predictive maintenance, from the sensor to the store, with nothing lost.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # markup would swallow what stands in brackets, such as [replay]
     add_completion=False,
 )
 commands_plant.add_to(app)

@@ -8,6 +8,7 @@ import orjson
 import typer
 
 from industrialmind.options import DATA, ConfigOption, DataOption, JsonOption
+from industrialmind.sections import given_sections
 from shared.names import API_PORT, MQTT_PORT, NATS_PORT
 
 config_app = typer.Typer(help="Settings: where each value comes from.", no_args_is_help=True)
@@ -28,6 +29,13 @@ def up(
         typer.Option(help="Replay this CSV recording as a live machine, instead of the demonstration."),
     ] = None,
     mapping: Annotated[Path | None, typer.Option(help="YAML that maps the recording's columns.")] = None,
+    interval: Annotated[
+        float | None, typer.Option(help="Seconds from row to row, for a recording whose rows only count.")
+    ] = None,
+    keep_column: Annotated[
+        list[str] | None,
+        typer.Option(help="Replay this column although it looks like a label; again for more."),
+    ] = None,
     fit_rows: Annotated[
         int, typer.Option(help="Rows of the recording that the model is fitted on.", min=50)
     ] = 400,
@@ -49,10 +57,13 @@ def up(
     from shared.service import run_main
 
     configure("up")
+    given_sections(None)
     options = UpOptions(
         data=data,
         ports=Ports(nats_port, mqtt_port, api_port),
-        replay=ReplayOptions(replay, mapping, fit_rows, speed) if replay else None,
+        replay=ReplayOptions(replay, mapping, fit_rows, speed, interval, tuple(keep_column or ()))
+        if replay
+        else None,
         backfill_hours=backfill_hours,
         fault_after=None if no_demo_fault else fault_after,
         json=json,

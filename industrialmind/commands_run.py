@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from industrialmind.options import ConfigOption
+from industrialmind.sections import given_sections
 
 edge_app = typer.Typer(help="The agent on the plant device.", no_args_is_help=True)
 gateway_app = typer.Typer(help="MQTT in, event log out.", no_args_is_help=True)
@@ -29,10 +30,10 @@ def edge_run(config: ConfigOption = None) -> None:
     """Run an edge agent until SIGTERM."""
     from edge.agent import run
     from edge.settings import EdgeSettings
-
     from shared.log import configure
     from shared.service import run_main
 
+    given_sections(config)
     settings = EdgeSettings.load(toml=config)
     configure(settings.edge)
     raise typer.Exit(run_main(lambda stop: run(settings, stop)))
@@ -43,10 +44,10 @@ def gateway_run(config: ConfigOption = None) -> None:
     """Run a gateway until SIGTERM."""
     from gateway.app import run
     from gateway.settings import GatewaySettings
-
     from shared.log import configure
     from shared.service import run_main
 
+    given_sections(config)
     settings = GatewaySettings.load(toml=config)
     configure("gateway")
     raise typer.Exit(run_main(lambda stop: run(settings, stop)))
@@ -62,6 +63,7 @@ def cloud_run(
     from shared.service import run_main
 
     configure(service)
+    given_sections(config)
     match service:
         case "ingest":
             from cloud.ingest.app import run as run_ingest
@@ -86,6 +88,7 @@ def sim_run(config: ConfigOption = None) -> None:
     from shared.log import configure
     from shared.service import run_main
 
+    given_sections(config)
     settings = SimSettings.load(toml=config)
     configure("sim")
     raise typer.Exit(run_main(lambda stop: run(settings, stop, stdin_lines())))
@@ -97,6 +100,22 @@ def sim_replay(
     machine: Annotated[str | None, typer.Option(help="Machine id after 'replay-'.")] = None,
     speed: Annotated[float | None, typer.Option(help="Times its own pace; 0: as fast as confirmed.")] = None,
     mapping: Annotated[Path | None, typer.Option(help="YAML that maps its columns.")] = None,
+    interval: Annotated[
+        float | None, typer.Option(help="Seconds from row to row, for a first column that only counts.")
+    ] = None,
+    keep_column: Annotated[
+        list[str] | None,
+        typer.Option(help="Send this column although it looks like a label; again for more."),
+    ] = None,
+    fit_rows: Annotated[
+        int | None,
+        typer.Option(help='Rows sent at once; the rest waits for {"continue": true} on standard input.'),
+    ] = None,
+    site: Annotated[str | None, typer.Option(help="Site in the topics.")] = None,
+    mqtt_url: Annotated[str | None, typer.Option(help="The devices' broker, mqtt://HOST:PORT.")] = None,
+    username: Annotated[
+        str | None, typer.Option(help="User there; the password: IM_REPLAY__MQTT_PASSWORD or TOML.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Replay a CSV recording as a live machine over MQTT, to its end."""
@@ -106,7 +125,19 @@ def sim_replay(
     from shared.log import configure
     from shared.service import run_main
 
-    flags = {"file": file, "machine": machine, "speed": speed, "mapping": mapping}
+    flags = {
+        "file": file,
+        "machine": machine,
+        "speed": speed,
+        "mapping": mapping,
+        "interval_s": interval,
+        "keep_columns": keep_column or None,
+        "fit_rows": fit_rows,
+        "site": site,
+        "mqtt_url": mqtt_url,
+        "mqtt_username": username,
+    }
+    given_sections(config)
     settings = ReplaySettings.load(flags=flags, toml=config)
     configure("replay")
     raise typer.Exit(run_main(lambda stop: run_replay(settings, stop, stdin_lines())))

@@ -1,41 +1,20 @@
 """`industrialmind config show|validate`: every section's settings, their values and their origins."""
 
 import sys
-import tomllib
-from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
-from typing import Final
 
 import orjson
 from rich.console import Console
 from rich.table import Table
 
+from industrialmind.sections import SECTIONS, given_sections, settings_class
 from shared.errors import Misconfigured
-from shared.settings import Loaded, ServiceSettings, load
-
-SECTIONS: Final[Mapping[str, tuple[str, str]]] = {
-    "edge": ("edge.settings", "EdgeSettings"),
-    "gateway": ("gateway.settings", "GatewaySettings"),
-    "ingest": ("cloud.ingest.settings", "IngestSettings"),
-    "api": ("cloud.api.settings", "ApiSettings"),
-    "replay": ("firmware_sim.settings", "ReplaySettings"),
-    "ledger": ("cloud.ledger.settings", "LedgerSettings"),
-    "sim": ("firmware_sim.settings", "SimSettings"),
-}
-
-
-def settings_class(section: str) -> type[ServiceSettings]:
-    """The settings class of a section. Raises Misconfigured."""
-    if section not in SECTIONS:
-        raise Misconfigured(f"no section {section!r}", hint=f"sections are {', '.join(SECTIONS)}")
-    module, name = SECTIONS[section]
-    found: type[ServiceSettings] = getattr(import_module(module), name)
-    return found
+from shared.settings import Loaded, ServiceSettings, load, named_file, no_color
 
 
 def show_config(section: str | None, config: Path | None, *, with_origin: bool, as_json: bool) -> None:
     """Print one section or all that can be loaded; a section with a required setting missing says which."""
+    given_sections(config)
     rows: list[dict[str, str]] = []
     problems: list[str] = []
     for name in [section] if section else SECTIONS:
@@ -58,16 +37,22 @@ def show_config(section: str | None, config: Path | None, *, with_origin: bool, 
             table.add_row(
                 *(row[column] for column in ("setting", "value", "origin")[: 3 if with_origin else 2])
             )
-        Console().print(table)
+        Console(no_color=no_color(), markup=False).print(table)
     for problem in problems:
         sys.stderr.write(f"{problem}\n")
 
 
 def validate_config(config: Path | None) -> None:
-    """Raises Misconfigured at the first thing wrong; sections that the file does not have are not judged."""
-    if config is None:
-        raise Misconfigured("nothing to validate", hint="give --config FILE")
-    document = tomllib.loads(config.read_text(encoding="utf-8"))
-    for name in document:
+    """Check the file (else that of IM_CONFIG) with the environment on top, or the environment alone.
+
+    Raises Misconfigured at the first thing wrong. Sections that the file does not have are not judged.
+    """
+    given = given_sections(config)
+    if config is None and not given:
+        raise Misconfigured(
+            "nothing to validate", hint="give --config FILE, or set IM_CONFIG or IM_SECTION__KEY"
+        )
+    for name in given:
         load(settings_class(name), toml=config)
-    sys.stdout.write(f"{config}: {', '.join(document) or 'empty'}: valid\n")
+    where = config or named_file() or "environment"
+    sys.stdout.write(f"{where}: {', '.join(given) or 'empty'}: valid\n")

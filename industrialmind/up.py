@@ -2,20 +2,24 @@
 
 import asyncio
 import os
+import platform
 import socket
 import sys
+import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+import psutil
 
+from firmware_sim.recording import read_recording
 from industrialmind.children import Ports, Processes, ReplayOptions
 from industrialmind.client import Client
 from industrialmind.embedded import EmbeddedNats
 from industrialmind.plant import DEMO_PLANT, DEMO_SITE, DataDir, Machine, Plant, write_private
 from industrialmind.story import SimulatorLines, Story, tell_demo, tell_replay
-from shared.clock import SystemClock
+from shared.clock import Clock, SystemClock
 from shared.errors import Misconfigured, NotFound
 from shared.jetstream import ensure_topics
 from shared.names import slug
@@ -43,6 +47,8 @@ async def run_up(options: UpOptions, stop: asyncio.Event) -> None:
     with data.locked():
         check_ports(options.ports)
         plant, active = choose_plant(data, options.replay.file if options.replay else None)
+        if options.replay:
+            await check_recording(options.replay)
         write_private(data.plant_file, plant.to_json().decode())
         supervisor = Supervisor()
         try:
@@ -81,7 +87,8 @@ async def _run(
     backfill = options.backfill_hours if not has_history(data) else 0.0
     async with AsyncExitStack() as stack:
         client = stack.enter_context(Client(api, data.token("cli")))
-        story = Story(client, supervisor, processes, active, SystemClock(), stop, say)
+        clock = SystemClock()
+        story = Story(client, supervisor, processes, active, clock, stop, say, command_given(clock))
         if not await story.listening():
             return
         if options.replay is None:
@@ -127,6 +134,30 @@ def replay_machine(path: Path) -> Machine:
         raise Misconfigured(f"no recording at {path}", hint="give --replay the path of a CSV file")
     name = slug(f"{path.resolve().parent.name}-{path.stem}")
     return Machine(f"replay-{name}"[:35].rstrip("-"), REPLAY_TYPE)
+
+
+async def check_recording(options: ReplayOptions) -> None:
+    """Say what a replay will leave out. Raises Misconfigured, Rejected for what it would end on."""
+    recording = await asyncio.to_thread(
+        read_recording,
+        options.file,
+        interval_s=options.interval_s,
+        mapping=options.mapping,
+        keep_columns=options.keep_columns,
+    )
+    for note in recording.notes:
+        say(f"{options.file.name}: {note}")
+
+
+def command_given(clock: Clock) -> float:
+    """When this process started, on `clock`'s monotonic time: what a user waited includes the interpreter's start."""
+    process = psutil.Process()
+    if (
+        platform.system() == "Linux"
+    ):  # the boot's wall time is known to a second only, the time since it to a tick
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return clock.monotonic() - (since_boot - (process.create_time() - psutil.boot_time()))
+    return clock.monotonic() - (time.time() - process.create_time())
 
 
 def check_ports(ports: Ports) -> None:

@@ -8,7 +8,7 @@ is an error. This is the only module that reads the environment.
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
@@ -89,8 +89,7 @@ def load(
 ) -> Loaded[S]:
     """Merge the layers for one service. Raises Misconfigured."""
     environ = os.environ if environ is None else environ
-    named = environ.get(CONFIG_FILE_VARIABLE)
-    path = toml or (Path(named) if named else None)
+    path = toml or named_file(environ)
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     if path is not None:
@@ -111,6 +110,40 @@ def load(
         ) from error
 
 
+def named_file(environ: Mapping[str, str] | None = None) -> Path | None:
+    """The TOML file that IM_CONFIG names."""
+    named = (os.environ if environ is None else environ).get(CONFIG_FILE_VARIABLE)
+    return Path(named) if named else None
+
+
+def check_sections(
+    known: Collection[str], *, toml: Path | None = None, environ: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """The sections that the file (else that of IM_CONFIG) or, with no file, the environment has settings of.
+
+    Raises Misconfigured for a part of either that belongs to no section in `known`: else a mistyped name would
+    be ignored in silence.
+    """
+    environ = os.environ if environ is None else environ
+    hint = f"sections are {', '.join(known)}; in the environment IM_SECTION__KEY, in a file [section]"
+    named: dict[str, None] = {}
+    for name in environ:
+        if not name.startswith(PREFIX) or name in GLOBAL_VARIABLES:
+            continue
+        section, _, key = name.removeprefix(PREFIX).partition("__")
+        if not key or section.lower() not in known or not section.isupper():
+            raise Misconfigured(f"{name} in the environment sets nothing: it names no section", hint=hint)
+        named[section.lower()] = None
+    path = toml or named_file(environ)
+    if path is None:
+        return tuple(named)
+    document = read_toml(path)
+    for section in document:
+        if section not in known:
+            raise Misconfigured(f"{path} has a section {section!r}, which nothing reads", hint=hint)
+    return tuple(document)
+
+
 def datasets_dir() -> Path:
     """The folder with recordings for tests and benches; it may be absent."""
     return Path(os.environ.get(DATASETS_VARIABLE, "../shared/data"))
@@ -126,16 +159,20 @@ def no_color() -> bool:
     return bool(os.environ.get("NO_COLOR"))
 
 
-def _toml_section(path: Path, section: str) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file. Raises Misconfigured (no such file, not TOML)."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Misconfigured(
             f"can't read {path}: {error.strerror}", hint="check --config or IM_CONFIG"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{path} is not TOML: {error}", hint="mend the line it names") from error
-    found = document.get(section, {})
+
+
+def _toml_section(path: Path, section: str) -> dict[str, Any]:
+    found = read_toml(path).get(section, {})
     if not isinstance(found, dict):
         raise Misconfigured(
             f"{path}: {section!r} is not a table", hint=f"write [{section}] and keys below it"
