@@ -27,6 +27,15 @@ T = TypeVar("T")
 NewFrames = Callable[[list[FrameRef]], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Rows kept (waiting and framed), bytes used, and rows that were set aside because they were damaged."""
+
+    rows: int
+    bytes: int
+    damaged: int
+
+
 @dataclass(slots=True)
 class _Command:
     work: Callable[[OutboxFile], Any]
@@ -71,7 +80,7 @@ class Outbox:
         return await self._do(lambda file: file.free(acked))
 
     async def data(self, first: int) -> bytes | None:
-        """The bytes of a frame, None if it was freed."""
+        """The bytes of a frame, None if it was freed, or damaged and set aside."""
         return await self._do(lambda file: file.data(first))
 
     async def state(self, key: str) -> bytes | None:
@@ -96,9 +105,9 @@ class Outbox:
         """Where a damaged file was moved when this one was opened."""
         return self._file.set_aside
 
-    async def usage(self) -> tuple[int, int]:
-        """Rows kept (waiting and framed) and bytes used."""
-        return await self._do(lambda file: (file.kept_rows, file.used()))
+    async def usage(self) -> Usage:
+        """What it holds now."""
+        return await self._do(lambda file: Usage(file.kept_rows, file.used(), file.damaged_rows))
 
     async def close(self) -> None:
         """Write what is queued, then close the file."""

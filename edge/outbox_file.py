@@ -1,8 +1,8 @@
 """The outbox's file: SQLite, WAL, `synchronous=FULL`. What is committed here is not lost (promise 1).
 
 Tables: `waiting` holds what was committed and has no row number yet; `frames` holds encoded frames until the event
-log confirmed them; `tally` counts readings a machine-hour for the audit; `meta` holds the epoch, the next row and
-the states of scoring. Everything here is synchronous and belongs to one thread; `edge.outbox` owns that thread.
+log confirmed them; `tally` counts readings a machine-hour for the audit; `damaged` keeps what bit rot made unfit to
+send; `meta` holds the epoch, the next row, the rows that were freed and the states of scoring. Everything here is synchronous and belongs to one thread; `edge.outbox` owns that thread.
 """
 
 import sqlite3
@@ -13,18 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
+
+from edge.outbox_damage import Damaged, Waiting, check_frame, counted, kind_of, piece_sum, read_waiting
 from edge.outbox_open import AWAY, code, open_database
+from edge.outbox_tally import count_readings, told_tally
 from edge.packing import ROOM, Piece, join, pack
-from shared import checksum
 from shared.clock import Clock
-from shared.errors import Unavailable
-from shared.frame_codec import decode_body, encode
+from shared.errors import Rejected, Unavailable
+from shared.frame_codec import encode
 from shared.frames import MAX_ROWS, Body, Header, Kind, Readings
 from shared.ranges import Range, RangeSet
 
-REPORTED_HOURS: Final = 31 * 24  # the log keeps readings 30 days: older hours can't be audited
-REPORTED_ENTRIES: Final = 4000  # a value of the control plane holds 256 KiB
-
+_SELECT_WAITING: Final = "SELECT machine, kind, urgent, rows, CAST(body AS BLOB), crc, arrival FROM waiting"
 Group = tuple[str, int, bool]
 
 
@@ -44,13 +45,22 @@ class OutboxFile:
     def __init__(self, path: Path, *, site: str, edge: str, max_bytes: int, clock: Clock) -> None:
         self._site, self._edge, self._max_bytes = site, edge, max_bytes
         self._acked = RangeSet()
+        self._clock = clock
         self._db, self.set_aside = open_database(path, clock)
+        self._damaged = Damaged(self._db, clock)
+        self._load()
+        with self.transaction():
+            self._sweep()
         self._load()
 
     def _load(self) -> None:
-        meta = dict(self._db.execute("SELECT key, value FROM meta WHERE key IN ('epoch', 'next_row')"))
+        meta = dict(
+            self._db.execute("SELECT key, value FROM meta WHERE key IN ('epoch', 'next_row', 'freed')")
+        )
         self.epoch: bytes = meta["epoch"]
         self._next_row: int = meta["next_row"]
+        self._freed = RangeSet((first, last) for first, last in orjson.loads(meta.get("freed", "[]")))
+        self._damaged.load()
         self._frames = {
             ref.first: ref
             for ref in (
@@ -67,6 +77,11 @@ class OutboxFile:
         self._groups: dict[Group, list[int]] = {
             (m, k, bool(u)): [rows, size] for m, k, u, rows, size in waiting
         }
+
+    def _sweep(self) -> None:
+        """Set aside what rotted while the file was closed, before anything looks for it by what it holds."""
+        for *row, arrival in self._db.execute(_SELECT_WAITING).fetchall():
+            self._whole(tuple(row), arrival)
 
     def close(self) -> None:
         """Close the file."""
@@ -104,8 +119,8 @@ class OutboxFile:
     def append(self, arriving: Sequence[Piece], state: Mapping[str, bytes] | None = None) -> list[FrameRef]:
         """Inside a transaction: keep pieces in order of arrival and `state`; urgent ones are cut at once."""
         self._db.executemany(
-            "INSERT INTO waiting (machine, kind, urgent, rows, body) VALUES (?, ?, ?, ?, ?)",
-            ((p.machine, int(p.kind), p.urgent, p.rows, p.body) for p in arriving),
+            "INSERT INTO waiting (machine, kind, urgent, rows, body, crc) VALUES (?, ?, ?, ?, ?, ?)",
+            ((p.machine, int(p.kind), p.urgent, p.rows, p.body, piece_sum(p)) for p in arriving),
         )
         for piece in arriving:
             group = self._groups.setdefault((piece.machine, int(piece.kind), piece.urgent), [0, 0])
@@ -121,15 +136,19 @@ class OutboxFile:
         return [ref for group in list(self._groups) for ref in self._cut(group, partial=partial)]
 
     def _cut(self, group: Group, *, partial: bool) -> list[FrameRef]:
-        machine, kind, urgent = group
         if not partial and not self._is_full(group):
             return []
-        where = (machine, kind, urgent)
-        rows = self._db.execute(
-            "SELECT arrival, body FROM waiting WHERE machine = ? AND kind = ? AND urgent = ? ORDER BY arrival",
-            where,
+        found = self._db.execute(
+            f"{_SELECT_WAITING} WHERE machine = ? AND kind = ? AND urgent = ? ORDER BY arrival",
+            group,
         ).fetchall()
-        parts = [(decode_body(Kind(kind), body), len(body)) for _, body in rows]
+        parts: list[tuple[Body, int]] = []
+        arrivals: list[int] = []
+        for *row, arrival in found:
+            body = self._whole(tuple(row), arrival)
+            if body is not None:
+                parts.append((body, len(row[4])))
+                arrivals.append(arrival)
         made, start = [], 0
         for end in pack(parts, partial=partial):
             made.append(self._seal(group, [body for body, _ in parts[start:end]]))
@@ -137,7 +156,7 @@ class OutboxFile:
         if start:
             self._db.execute(
                 "DELETE FROM waiting WHERE machine = ? AND kind = ? AND urgent = ? AND arrival <= ?",
-                (*where, rows[start - 1][0]),
+                (*group, arrivals[start - 1]),
             )
         left = parts[start:]
         if left:
@@ -146,6 +165,25 @@ class OutboxFile:
             del self._groups[group]
         return made
 
+    def _whole(self, row: Waiting, arrival: int) -> Body | None:
+        """The columns of a waiting row; None if it was damaged: then it gets its numbers and is set aside."""
+        try:
+            return read_waiting(row)
+        except Rejected as error:
+            machine, kind, urgent, rows, body, _ = row
+            header = self._header(machine, kind_of(kind), counted(rows))
+            self._damaged.keep(header, body, urgent=bool(urgent), place="waiting", reason=error.reason)
+            self._db.execute("DELETE FROM waiting WHERE arrival = ?", (arrival,))
+            self._number(header.last + 1)
+            return None
+
+    def _header(self, machine: str, kind: Kind, count: int) -> Header:
+        return Header(self._site, self._edge, machine, kind, self.epoch, self._next_row, count)
+
+    def _number(self, next_row: int) -> None:
+        self._next_row = next_row
+        self._db.execute("UPDATE meta SET value = ? WHERE key = 'next_row'", (next_row,))
+
     def _is_full(self, group: Group) -> bool:
         rows, size = self._groups[group]
         return rows >= MAX_ROWS or size >= ROOM
@@ -153,33 +191,19 @@ class OutboxFile:
     def _seal(self, group: Group, bodies: list[Body]) -> FrameRef:
         machine, kind, urgent = group
         body = join(bodies)
-        header = Header(self._site, self._edge, machine, Kind(kind), self.epoch, self._next_row, len(body))
+        header = self._header(machine, Kind(kind), len(body))
         data = encode(header, body)
         ref = FrameRef(header.first, header.last, machine, urgent)
         self._db.execute(
             "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?)",
             (ref.first, ref.last, machine, kind, urgent, data),
         )
-        self._next_row = header.last + 1
-        self._db.execute("UPDATE meta SET value = ? WHERE key = 'next_row'", (self._next_row,))
+        self._number(header.last + 1)
         if isinstance(body, Readings):
-            self._count(machine, body)
+            count_readings(self._db, machine, body)
         self._frames[ref.first] = ref
         self._firsts.append(ref.first)
         return ref
-
-    def _count(self, machine: str, readings: Readings) -> None:
-        hashes = checksum.readings_hashes(machine, readings)
-        for hour, (count, total) in checksum.tally(readings.time_us, hashes).items():
-            key = (machine, hour)
-            old = self._db.execute(
-                "SELECT count, sum FROM tally WHERE machine = ? AND hour = ?", key
-            ).fetchone()
-            before, summed = (0, 0) if old is None else (old[0], int(old[1]))
-            self._db.execute(
-                "INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)",
-                (*key, before + count, str(checksum.add(summed, total))),
-            )
 
     def free(self, ranges: Iterable[Range]) -> list[int]:
         """Inside a transaction: merge acknowledged ranges and drop frames that they cover; returns their first rows.
@@ -197,15 +221,39 @@ class OutboxFile:
             for at in self._firsts[low:high]:
                 if self._acked.covers(at, self._frames[at].last):
                     freed.append(at)
-                    del self._frames[at]
-                    del self._firsts[bisect_left(self._firsts, at)]
-        self._db.executemany("DELETE FROM frames WHERE first = ?", ((first,) for first in freed))
+                    self._freed.add(at, self._frames[at].last)
+                    self._forget(at)
+        if freed:
+            # Normally one range: with it the ledger can tell what the gateway confirmed from what the edge lost.
+            self._db.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('freed', ?)", (orjson.dumps(list(self._freed)),)
+            )
         return freed
 
+    def _forget(self, first: int) -> None:
+        del self._frames[first]
+        del self._firsts[bisect_left(self._firsts, first)]
+        self._db.execute("DELETE FROM frames WHERE first = ?", (first,))
+
     def data(self, first: int) -> bytes | None:
-        """The bytes of the frame that begins at row `first`, None if it was freed."""
-        found = self._db.execute("SELECT data FROM frames WHERE first = ?", (first,)).fetchone()
-        return None if found is None else bytes(found[0])
+        """The bytes of the frame that begins at row `first`, to be sent; None if it was freed or is damaged.
+
+        A damaged frame is set aside here and never offered again.
+        """
+        found = self._db.execute(
+            "SELECT kind, CAST(data AS BLOB) FROM frames WHERE first = ?", (first,)
+        ).fetchone()
+        if found is None:
+            return None
+        ref, kind, data = self._frames[first], kind_of(found[0]), bytes(found[1])
+        wanted = Header(self._site, self._edge, ref.machine, kind, self.epoch, first, ref.last - first + 1)
+        try:
+            check_frame(wanted, data)
+        except Rejected as error:
+            self._damaged.keep(wanted, data, urgent=ref.urgent, place="frames", reason=error.reason)
+            self._forget(first)
+            return None
+        return data
 
     def state(self, key: str) -> bytes | None:
         """A state that was saved by `append`."""
@@ -231,34 +279,37 @@ class OutboxFile:
         """Rows waiting and framed."""
         return self.waiting_rows + sum(ref.last - ref.first + 1 for ref in self._frames.values())
 
+    @property
+    def damaged_rows(self) -> int:
+        """Rows that were set aside because they were damaged."""
+        return len(self._damaged.rows)
+
     def waiting(self) -> list[Piece]:
         """Everything that waits for its cut, in order of arrival."""
         found = self._db.execute("SELECT machine, kind, urgent, rows, body FROM waiting ORDER BY arrival")
         return [Piece(m, Kind(k), bool(u), rows, bytes(body)) for m, k, u, rows, body in found]
 
     def report(self) -> dict[str, Any]:
-        """What the ledger is told: epoch, rows produced, waiting and buffered, and the tally a machine-hour.
+        """What the ledger is told: what became of each row number, and the tally a machine-hour.
 
-        `tally` is {machine: {hour since 1970: [count, sum of fingerprints]}} of READINGS rows, counted at the cut,
-        for at most the newest `tally_hours` of each machine (31 days; fewer where an edge has many machines).
+        Rows 1 to `produced` are cut, `waiting` more have no number yet. `buffered`, `acked` and `damaged` are merged
+        ranges of them: still in a frame, freed because the log confirmed them, and set aside. `tally` covers at most
+        the newest `tally_hours` of each machine (31 days; fewer where an edge has many machines). `taken_us` is read
+        before the rest: whatever was numbered by then is in the report.
         """
-        tally: dict[str, dict[str, list[int]]] = {}
-        machines = self._db.execute("SELECT count(DISTINCT machine) FROM tally").fetchone()[0]
-        most = min(REPORTED_HOURS, REPORTED_ENTRIES // max(1, machines))
-        for machine, hour, count, total in self._db.execute(
-            "SELECT machine, hour, count, sum FROM tally ORDER BY machine, hour DESC"
-        ):
-            hours = tally.setdefault(machine, {})
-            if len(hours) < most:
-                hours[str(hour)] = [count, int(total)]
+        taken_us = self._clock.now_us()
+        tally, hours = told_tally(self._db)
         buffered = RangeSet((ref.first, ref.last) for ref in self.frames())
         return {
             "epoch": self.epoch.hex(),
+            "taken_us": taken_us,
             "produced": self.produced,
             "waiting": self.waiting_rows,
             "buffered": [list(pair) for pair in buffered],
+            "acked": [list(pair) for pair in self._freed],
+            "damaged": [list(pair) for pair in self._damaged.rows],
             "tally": tally,
-            "tally_hours": most,
+            "tally_hours": hours,
             "set_aside": "" if self.set_aside is None else self.set_aside.name,
         }
 

@@ -19,17 +19,22 @@ SCHEMA_VERSION: Final = 1
 AWAY: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _FILES: Final = ("", "-wal", "-journal")
+_DAMAGED_ROWS: Final = """CREATE TABLE damaged (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, first INTEGER NOT NULL, last INTEGER NOT NULL, machine TEXT NOT NULL,
+    kind INTEGER NOT NULL, urgent INTEGER NOT NULL, place TEXT NOT NULL, reason TEXT NOT NULL,
+    found_us INTEGER NOT NULL, data BLOB NOT NULL)"""
 _SCHEMA: Final = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
     """CREATE TABLE waiting (
         arrival INTEGER PRIMARY KEY AUTOINCREMENT, machine TEXT NOT NULL, kind INTEGER NOT NULL,
-        urgent INTEGER NOT NULL, rows INTEGER NOT NULL, body BLOB NOT NULL)""",
+        urgent INTEGER NOT NULL, rows INTEGER NOT NULL, body BLOB NOT NULL, crc INTEGER)""",
     """CREATE TABLE frames (
         first INTEGER PRIMARY KEY, last INTEGER NOT NULL, machine TEXT NOT NULL, kind INTEGER NOT NULL,
         urgent INTEGER NOT NULL, data BLOB NOT NULL)""",
     """CREATE TABLE tally (
         machine TEXT NOT NULL, hour INTEGER NOT NULL, count INTEGER NOT NULL, sum TEXT NOT NULL,
         PRIMARY KEY (machine, hour)) WITHOUT ROWID""",
+    _DAMAGED_ROWS,
 )
 
 
@@ -70,6 +75,9 @@ def open_database(path: Path, clock: Clock) -> tuple[sqlite3.Connection, Path | 
 
 def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
+    db.text_factory = lambda raw: raw.decode(
+        errors="replace"
+    )  # a damaged name is one row's trouble, not the file's
     try:
         # One process a file; with the exclusive lock there is no shared memory that a crash could leave behind.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -118,6 +126,11 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
             f"the outbox {path} has schema {meta['schema']}, this release writes {SCHEMA_VERSION}",
             hint="let the release that wrote it deliver its rows, or upgrade",
         )
+    if "damaged" not in tables:  # made before rows had sums: those that wait stay unchecked
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("ALTER TABLE waiting ADD COLUMN crc INTEGER")
+        db.execute(_DAMAGED_ROWS)
+        db.execute("COMMIT")
 
 
 def _sync_folder(folder: Path) -> None:

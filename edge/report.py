@@ -20,6 +20,8 @@ log = structlog.get_logger()
 
 STATE = "state"
 LEDGER = "ledger"
+RETELL_SECONDS = 30.0
+"""A ledger report that says nothing new is told again this often, so that its age can be judged."""
 
 
 class Reporter:
@@ -47,6 +49,9 @@ class Reporter:
             "im_edge_outbox_rows", "Rows that the event log did not confirm yet", registry=registry
         )
         self._bytes = Gauge("im_edge_outbox_bytes", "Bytes of the outbox in use", registry=registry)
+        self._damaged = Gauge(
+            "im_edge_outbox_damaged_rows", "Rows set aside because the disk changed them", registry=registry
+        )
 
     def change(self) -> None:
         """Report soon."""
@@ -54,16 +59,20 @@ class Reporter:
 
     async def run(self, control: ControlPlane | None) -> None:
         """Report for ever; with no control plane only the gauges move."""
-        told: dict[str, bytes] = {}
+        told: dict[str, object] = {}
+        retell = 0.0
         while True:
+            if self._clock.monotonic() >= retell:
+                told.clear()
+                retell = self._clock.monotonic() + RETELL_SECONDS
             reports = {STATE: await self.state(), LEDGER: await self._outbox.report()}
             if control is not None:
                 for key, report in reports.items():
-                    value = orjson.dumps(report)
-                    if key == STATE or told.get(key) != value:
+                    content = {name: value for name, value in report.items() if name != "taken_us"}
+                    if key == STATE or told.get(key) != content:
                         try:
-                            await control.report(self._edge, key, value)
-                            told[key] = value
+                            await control.report(self._edge, key, orjson.dumps(report))
+                            told[key] = content
                         except Unavailable:
                             told.clear()
                         except Rejected as error:
@@ -72,14 +81,15 @@ class Reporter:
 
     async def state(self) -> dict[str, Any]:
         """The `state` report."""
-        rows, size = await self._outbox.usage()
-        self._rows.set(rows)
-        self._bytes.set(size)
+        usage = await self._outbox.usage()
+        self._rows.set(usage.rows)
+        self._bytes.set(usage.bytes)
+        self._damaged.set(usage.damaged)
         return {
             "edge": self._edge,
             "version": self._version,
             "listening": self._listening(),
-            "outbox": {"rows": rows, "bytes": size},
+            "outbox": {"rows": usage.rows, "bytes": usage.bytes, "damaged": usage.damaged},
             "machines": {machine: self._machine(machine) for machine in self._views},
         }
 

@@ -112,9 +112,12 @@ class Uplink:
     async def _publish(self, ref: FrameRef) -> None:
         try:
             data = await self._outbox.data(ref.first)
-            if data is not None:
-                self._sent.inc()
-                await self._client.publish(self._urgent if ref.urgent else self._ordinary, data)
+            if data is None:  # freed meanwhile, or damaged and set aside: either way not in flight
+                self._flight.free([ref.first])
+                self._room()
+                return
+            self._sent.inc()
+            await self._client.publish(self._urgent if ref.urgent else self._ordinary, data)
         except Unavailable as error:  # the frame stays in flight and is overdue soon
             log.info("a frame was not published", first=ref.first, reason=str(error))
         finally:

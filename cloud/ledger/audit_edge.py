@@ -10,9 +10,6 @@ from cloud.ledger.workspace import LOG, Tally, Workspace, add_tallies, subtract
 from cloud.telemetry.port import Source
 from shared.ranges import Range
 
-FULL_TALLY: Final = 31 * 24
-"""An edge reports at most so many hours a machine; with that many, older ones are not told."""
-
 _ALTERED: Final = (
     "what reached the log is not what the edge counted when it cut these frames:"
     " check the edge's disk and file; the true values are on the device, if anywhere"
@@ -41,7 +38,8 @@ def differences(
     held = work.tallies(LOG, source)
     for key, kept in work.kept_unlogged(source).items():
         held[key] = add_tallies(held.get(key, (0, 0)), kept)
-    oldest = {m: min(hours) for m, hours in report.tally.items() if len(hours) >= FULL_TALLY}
+    most = report.tally_hours  # with so many hours of a machine, its older ones are not told
+    oldest = {m: min(hours) for m, hours in report.tally.items() if most is not None and len(hours) >= most}
     different = []
     compared = 0
     for key in sorted(told.keys() | held.keys()):

@@ -194,6 +194,10 @@ _OUTBOX: Final = (
     "the edge gave out these numbers, holds the rows no more, and they never reached the log:"
     " look for a damaged outbox that was set aside beside the edge's file"
 )
+_BIT_ROT: Final = (
+    "the edge found them changed on its disk and set them aside, unsent, in the table `damaged` of its outbox:"
+    " check that device's disk"
+)
 
 
 def missing_in_log(
@@ -206,10 +210,13 @@ def missing_in_log(
     store = union(stored.stored, stored.rejected)
     rest = without(gone, store)
     acked = RangeSet(report.acked or ()) if report is not None else RangeSet()
+    damaged = RangeSet(report.damaged) if report is not None else RangeSet()
+    lost = without(rest, acked)
     parts: tuple[tuple[Stage, list[Range], str], ...] = (
         ("log", within(gone, store) if whole else [], _RESTORE),
         ("uplink", within(rest, acked), _GATEWAY),
-        ("edge", without(rest, acked), _OUTBOX),
+        ("edge", within(lost, damaged), _BIT_ROT),
+        ("edge", without(lost, damaged), _OUTBOX),
     )
     return [
         rows_finding(stage, "missing", source, ranges, advice) for stage, ranges, advice in parts if ranges

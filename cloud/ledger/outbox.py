@@ -8,6 +8,8 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+import orjson
+
 from cloud.ledger.logic import rows_finding
 from cloud.ledger.report import EdgeReport, Finding
 from cloud.ledger.workspace import Tally, Workspace
@@ -42,12 +44,12 @@ def read_outbox(edge: str, path: Path, work: Workspace, now_us: int) -> tuple[Ed
 def _read(
     edge: str, db: sqlite3.Connection, work: Workspace, now_us: int
 ) -> tuple[EdgeReport, list[Finding]]:
-    meta = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('epoch', 'next_row')"))
+    meta = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('epoch', 'next_row', 'freed')"))
     source = Source(edge, bytes(meta["epoch"]))
     produced = int(meta["next_row"]) - 1
     findings: list[Finding] = []
     buffered = RangeSet()
-    for first, last, data in db.execute("SELECT first, last, data FROM frames ORDER BY first"):
+    for first, last, data in db.execute("SELECT first, last, CAST(data AS BLOB) FROM frames ORDER BY first"):
         rows = [(first, last)]
         sums, why = _content(source, first, last, bytes(data))
         if why:
@@ -62,12 +64,15 @@ def _read(
     tallies: dict[str, dict[int, tuple[int, int]]] = {}
     for machine, hour, count, total in db.execute("SELECT machine, hour, count, sum FROM tally"):
         tallies.setdefault(machine, {})[hour] = (count, int(total) % 2**64)
+    damaged = RangeSet((first, last) for first, last in db.execute("SELECT first, last FROM damaged"))
     waiting = db.execute("SELECT coalesce(sum(rows), 0) FROM waiting").fetchone()[0]
     report = EdgeReport(
         epoch=source.epoch.hex(),
         produced=produced,
         waiting=waiting,
         buffered=tuple(buffered),
+        acked=tuple(orjson.loads(meta.get("freed", "[]"))),
+        damaged=tuple(damaged),
         tally=tallies,
         taken_us=now_us,
     )

@@ -20,8 +20,9 @@ EXIT_FINDING: Final = 1
 class EdgeReport(BaseModel):
     """What an edge says of its outbox: rows 1 to `produced` are cut, `waiting` more have no number yet.
 
-    `tally` is {machine: {hour since 1970: (count, sum of fingerprints)}} of the readings that were cut. `acked` and
-    `degraded` are told by edges that keep them. `taken_us`: when the report was made or received, if known.
+    `tally` is {machine: {hour since 1970: (count, sum of fingerprints)}} of the readings that were cut, of at most the
+    newest `tally_hours` of each machine (None: of all). `acked` were confirmed by the log, `damaged` were set aside as
+    unfit to send. `degraded` is told by edges that thin old rows. `taken_us`: when the report was made, if known.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -31,7 +32,9 @@ class EdgeReport(BaseModel):
     waiting: int = Field(0, ge=0)
     buffered: tuple[Range, ...] = ()
     tally: Mapping[str, Mapping[int, tuple[int, int]]] = Field(default_factory=dict)
+    tally_hours: int | None = Field(None, ge=1)
     acked: tuple[Range, ...] | None = None
+    damaged: tuple[Range, ...] = ()
     degraded: tuple[Range, ...] = ()
     taken_us: int | None = None
 
@@ -42,7 +45,7 @@ class EdgeReport(BaseModel):
             report = cls.model_validate_json(data)
         except ValidationError as error:
             raise Rejected(f"not an edge's ledger report: {error.errors()[0]['msg']}") from error
-        ranges = (*report.buffered, *(report.acked or ()), *report.degraded)
+        ranges = (*report.buffered, *(report.acked or ()), *report.damaged, *report.degraded)
         if any(first < 1 or last < first for first, last in ranges):
             raise Rejected("an edge's ledger report has an empty or negative range")
         return report

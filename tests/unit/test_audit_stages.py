@@ -122,6 +122,50 @@ async def test_a_frame_deleted_from_the_outbox_is_missing_at_the_edge(plant: Pla
     assert finding.identities == ("row 11",)
 
 
+async def test_rows_that_were_confirmed_and_are_nowhere_were_lost_on_the_uplink(plant: Plant) -> None:
+    await plant.move(rows(10))
+    plant.cut(rows(1, 10))
+    with plant.file.transaction():
+        plant.file.free([(11, 11)])  # a gateway said so, and the log has it not
+    for local in (False, True):
+        finding = only(await plant.audit(local=local))
+        assert (finding.stage, finding.what, finding.identities) == ("uplink", "missing", ("row 11",))
+
+
+@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize("place", ["frames", "waiting"])
+async def test_rows_that_bit_rot_took_are_missing_at_the_edge(
+    plant: Plant,
+    place: str,
+    local: bool,  # noqa: FBT001 - a case
+) -> None:
+    await plant.move(rows(10))
+    with plant.file.transaction():
+        plant.file.append(pieces([Item(MACHINE, Kind.READINGS, rows(5, 10))]))
+        if place == "frames":
+            plant.file.cut(partial=True)
+    plant.stop_edge()
+    column = "data" if place == "frames" else "body"
+    plant.tamper(plant.outbox, f"UPDATE {place} SET {column} = substr({column}, 2)")  # noqa: S608 - own text
+    with plant.file.transaction():
+        plant.file.cut(partial=True)
+        assert plant.file.data(11) is None
+    await plant.move(rows(10, 20))
+    found = (await plant.audit(local=local)).findings
+    assert [(f.stage, f.what, f.identities) for f in found] == [("edge", "missing", ("rows 11-15",))]
+    assert "table `damaged`" in found[0].advice
+
+
+async def test_hours_that_an_edge_no_longer_tells_are_not_compared(plant: Plant) -> None:
+    await plant.move(rows(10), rows(10, hour=1), rows(10, hour=2))
+    told = plant.report()[EDGE]
+    newest = dict(sorted(told.tally[MACHINE].items())[1:])
+    bounded = told.model_copy(update={"tally": {MACHINE: newest}, "tally_hours": 2})
+    assert (await audit(plant.log, plant.store, {EDGE: bounded})).findings == ()
+    unbounded = bounded.model_copy(update={"tally_hours": 3})
+    assert only(await audit(plant.log, plant.store, {EDGE: unbounded})).hour == HOUR
+
+
 async def test_a_row_doubled_in_the_outbox_is_named(plant: Plant) -> None:
     await plant.move(rows(10))
     data = plant.cut(rows(10, 10))
@@ -322,6 +366,17 @@ async def test_rows_younger_than_an_edges_report_are_compared_with_the_store_onl
     plant.tamper(plant.telemetry, f"DELETE FROM readings {READING}", (T0 + 20_000_000,))  # noqa: S608 - own text
     finding = only(await audit(plant.log, plant.store, before))
     assert (finding.stage, finding.what) == ("store", "missing")
+
+
+async def test_rows_that_the_edge_had_not_numbered_when_it_reported_later_are_forged(plant: Plant) -> None:
+    [data] = await plant.move(rows(10))
+    await plant.send(reframed(data, lambda body: body, first=11), free=False)
+    await plant.ingest()
+    told = plant.report()[EDGE]
+    assert told.taken_us is not None
+    later = told.model_copy(update={"taken_us": told.taken_us + 61_000_000})
+    finding = only(await audit(plant.log, plant.store, {EDGE: later}))
+    assert (finding.stage, finding.what, finding.identities) == ("log", "doubled", ("rows 11-20",))
 
 
 # Live

@@ -1,6 +1,7 @@
 """The whole agent against a real nats-server: devices in, frames out, models by the control plane, deaths between."""
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 
 from edge.agent import run
 from edge.outbox_file import OutboxFile
+from edge.packing import Item, pieces
 from edge.settings import EdgeSettings
 from shared.clock import ManualClock
 from shared.dead_letter import DeadLetter
@@ -34,7 +36,7 @@ from shared.nats import ControlPlane, open_control
 from shared.paho import MqttClient, open_mqtt
 from shared.uplink import Ack
 from tests.servers import NatsServer
-from tests.unit.edge_models import SENSORS, UNITS, artifact, desired, plant
+from tests.unit.edge_models import SENSORS, UNITS, artifact, desired, plant, rows
 
 WAIT = 10.0
 START_MS = time.time_ns() // 1_000_000 - 600_000
@@ -321,6 +323,38 @@ async def test_no_row_is_lost_when_the_broker_dies_and_acks_fail(
     for first, last in sorted({*numbers, *kept}):
         assert first == at
         at = last + 1
+
+
+async def test_rotten_rows_are_reported_and_neither_sent_nor_in_the_way(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "edge" / "outbox.db"
+    file = OutboxFile(path, site="s1", edge="e1", max_bytes=1 << 30, clock=ManualClock())
+    for first in (0, 10):  # twelve rows in a frame, twelve more waiting
+        with file.transaction():
+            file.append(pieces([Item("pump", Kind.READINGS, rows(plant(4, 1), first))]))
+            if not first:
+                file.cut(partial=True)
+    file.close()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE frames SET data = substr(data, 1, length(data) - 4) || x'00000000'")
+        db.execute("UPDATE waiting SET body = substr(body, 1, length(body) - 4) || x'00000000'")
+    db.close()
+    await register_session(nats_server)
+    async with (
+        control(nats_server) as plane,
+        gateway(nats_server) as far,
+        agent(settings(nats_server, tmp_path)),
+        device(nats_server) as client,
+    ):
+        await publish(client, "pump", "level", *range(50))
+        await until(lambda: len(far.rows()) == 50, "the whole rows are there")
+        ledger = await reported(
+            plane, lambda x: x["buffered"] == [] and x["waiting"] == 0, "all is freed", "ledger"
+        )
+        assert sum(last - first + 1 for first, last in ledger["damaged"]) == 24
+        assert (await state(plane))["outbox"]["damaged"] == 24
+        assert far.bodies(Kind.REJECT) == []
 
 
 async def test_a_full_outbox_leaves_messages_with_the_broker(nats_server: NatsServer, tmp_path: Path) -> None:

@@ -74,10 +74,10 @@ async def test_a_lost_row_is_a_finding_and_the_rest_is_pending(plant: Plant) -> 
     task = asyncio.create_task(ledger.run(stop))
     report = await ledger.report()
     assert [(f.stage, f.what, f.identities) for f in report.findings] == [
-        ("edge", "missing", ("rows 11-20",))
+        ("uplink", "missing", ("rows 11-20",))
     ]
     assert any("pending rows" in note for note in report.notes)
-    assert 'im_ledger_findings{stage="edge"} 1.0' in generate_latest(registry).decode()
+    assert 'im_ledger_findings{stage="uplink"} 1.0' in generate_latest(registry).decode()
     stop.set()
     await task
     assert not (plant.folder / "ledger.json").exists()
@@ -112,8 +112,9 @@ async def test_edges_reports_come_from_the_control_plane(plant: Plant) -> None:
         await control.assign("s1", MACHINE, EDGE)
         await control.assign("s1", "fan-1", "edge-2")
         assert await edge_reports(control) == {}
-        told = plant.report()[EDGE].model_dump_json().encode()
+        made = plant.report()
+        told = made[EDGE].model_dump_json().encode()
         await control.report(EDGE, "ledger", told)
         await control.report("edge-2", "ledger", b"no report")
-        assert await edge_reports(control) == plant.report()
+        assert await edge_reports(control) == made
     assert names.reported_bucket(EDGE) == f"reported-{EDGE}"

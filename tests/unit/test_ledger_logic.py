@@ -74,6 +74,7 @@ def test_nothing_is_wrong_when_all_rows_are_somewhere() -> None:
     [
         ({}, ((1, 5),), "edge"),
         ({"acked": [[1, 10]]}, ((1, 5),), "uplink"),
+        ({"acked": [[1, 5]], "damaged": [[6, 7]]}, ((1, 5),), "edge"),
         ({}, ((1, 10),), "log"),
     ],
 )

@@ -183,6 +183,114 @@ async def test_a_damaged_file_is_set_aside_and_a_new_epoch_begins(tmp_path: Path
         await outbox.append([item(1)])
 
 
+def rot(path: Path, statement: str) -> None:
+    """Change what a row holds behind SQLite's back; its own check passes."""
+    with sqlite3.connect(path) as db:
+        assert db.execute(statement).rowcount == 1
+        assert db.execute("PRAGMA quick_check").fetchone() == ("ok",)
+    db.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "data = CAST(substr(data, 1, length(data) - 4) || x'00000000' AS BLOB)",  # in the columns: the frame's sum
+        "data = substr(data, 1, length(data) - 4) || x'00000000'",  # its type, too
+        "data = x'ff'",
+        "data = CAST(replace(CAST(data AS TEXT), 'pump', 'pumq') AS BLOB)",  # in the header: the outbox's columns
+        "machine = 'pumq'",
+        "last = 12",
+    ],
+)
+async def test_a_damaged_frame_is_set_aside_and_never_offered(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "outbox.db"
+    async with opened(path) as outbox:
+        for first in (1, 11, 21):
+            await outbox.append([item(first, 10)])
+            await outbox.cut(partial=True)
+        before = await outbox.data(1)
+    rot(path, f"UPDATE frames SET {change} WHERE first = 11")  # noqa: S608 - own text
+    for _ in range(2):
+        async with opened(path) as outbox:
+            assert await outbox.data(11) is None
+            assert [ref.first for ref in await outbox.frames()] == [1, 21]
+            assert await outbox.data(1) == before
+            report = await outbox.report()
+            assert report["buffered"] == [[1, 10], [21, 30]]
+            assert report["damaged"][0][0] == 11
+            assert (await outbox.usage()).damaged >= 2
+            assert (await outbox.free([(11, 20)])) == []
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT place, length(data) > 0 FROM damaged").fetchall() == [("frames", 1)]
+    db.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "body = x'ff'",
+        "body = body || x'00'",
+        "machine = 'pumq'",
+        "machine = CAST(x'70ff' AS TEXT)",
+        "kind = 99",
+        "rows = 0",
+    ],
+)
+async def test_a_damaged_waiting_row_is_numbered_and_set_aside_and_the_rest_goes_on(
+    tmp_path: Path, change: str
+) -> None:
+    path = tmp_path / "outbox.db"
+    async with opened(path) as outbox:
+        for first in range(1, 6):
+            await outbox.append([item(first)])
+    rot(path, f"UPDATE waiting SET {change} WHERE arrival = 2")  # noqa: S608 - own text
+    for _ in range(2):
+        async with opened(path) as outbox:
+            await outbox.cut(partial=True)
+            values = [v for data in await frames_of(outbox) for v in decode(data)[1].value.tolist()]  # type: ignore[union-attr]
+            assert values == [1, 3, 4, 5]
+            report = await outbox.report()
+            assert (report["produced"], report["waiting"]) == (5, 0)
+            assert (await outbox.usage()).damaged == 1
+    [[first, last]] = report["damaged"]
+    rows = [number for low, high in report["buffered"] for number in range(low, high + 1)]
+    assert sorted([*rows, first]) == [1, 2, 3, 4, 5]
+    assert first == last
+
+
+async def test_a_file_from_before_rows_had_sums_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    async with opened(path) as outbox:
+        await outbox.append([item(1, 3)])
+        epoch = outbox.epoch
+    with sqlite3.connect(path) as db:
+        db.execute("DROP TABLE damaged")
+        db.execute("ALTER TABLE waiting DROP COLUMN crc")
+    db.close()
+    async with opened(path) as outbox:
+        assert (outbox.epoch, outbox.set_aside) == (epoch, None)
+        assert [ref.last for ref in await outbox.cut(partial=True)] == [3]
+
+
+async def test_what_was_freed_is_told_over_restarts(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    async with opened(path) as outbox:
+        for first in (1, 11, 21):
+            await outbox.append([item(first, 10)])
+            await outbox.cut(partial=True)
+        await outbox.free([(1, 10), (25, 26)])
+    async with opened(path) as outbox:
+        assert (await outbox.report())["acked"] == [[1, 10]]
+        with suppress(ZeroDivisionError), outbox._file.transaction():
+            outbox._file.free([(21, 30)])
+            raise ZeroDivisionError
+        assert (await outbox.report())["acked"] == [[1, 10]]
+        await outbox.free([(11, 20)])
+        report = await outbox.report()
+    assert (report["acked"], report["buffered"]) == ([[1, 20]], [[21, 30]])
+    assert report["taken_us"] == ManualClock().now_us()
+
+
 async def test_a_second_process_or_a_newer_file_is_a_misconfiguration(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     async with opened(path):
@@ -216,9 +324,9 @@ async def test_the_tally_counts_each_reading_once_at_its_cut(tmp_path: Path) -> 
 async def test_usage_counts_rows_waiting_and_framed(tmp_path: Path) -> None:
     async with opened(tmp_path / "outbox.db") as outbox:
         await outbox.append([item(1, 5), event()])
-        rows, size = await outbox.usage()
-    assert rows == 6
-    assert size > 0
+        usage = await outbox.usage()
+    assert (usage.rows, usage.damaged) == (6, 0)
+    assert usage.bytes > 0
 
 
 def test_a_row_too_large_for_a_frame_is_rejected() -> None:

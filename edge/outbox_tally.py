@@ -1,0 +1,37 @@
+"""The edge's own count of the readings it cut, a machine-hour, for the audit (ADR 7)."""
+
+import sqlite3
+from typing import Final
+
+from shared import checksum
+from shared.frames import Readings
+
+REPORTED_HOURS: Final = 31 * 24  # the log keeps readings 30 days: older hours can't be audited
+REPORTED_ENTRIES: Final = 4000  # a value of the control plane holds 256 KiB
+
+
+def count_readings(db: sqlite3.Connection, machine: str, readings: Readings) -> None:
+    """Inside the cut's transaction: add the readings of a frame to the table `tally`."""
+    hashes = checksum.readings_hashes(machine, readings)
+    for hour, (count, total) in checksum.tally(readings.time_us, hashes).items():
+        key = (machine, hour)
+        old = db.execute("SELECT count, sum FROM tally WHERE machine = ? AND hour = ?", key).fetchone()
+        before, summed = (0, 0) if old is None else (old[0], int(old[1]))
+        db.execute(
+            "INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)",
+            (*key, before + count, str(checksum.add(summed, total))),
+        )
+
+
+def told_tally(db: sqlite3.Connection) -> tuple[dict[str, dict[str, list[int]]], int]:
+    """{machine: {hour since 1970: [count, sum of fingerprints]}} of each machine's newest hours, and of how many."""
+    machines = db.execute("SELECT count(DISTINCT machine) FROM tally").fetchone()[0]
+    most = min(REPORTED_HOURS, REPORTED_ENTRIES // max(1, machines))
+    tally: dict[str, dict[str, list[int]]] = {}
+    for machine, hour, count, total in db.execute(
+        "SELECT machine, hour, count, sum FROM tally ORDER BY machine, hour DESC"
+    ):
+        hours = tally.setdefault(machine, {})
+        if len(hours) < most:
+            hours[str(hour)] = [count, int(total)]
+    return tally, most
