@@ -28,7 +28,7 @@ from edge.uplink import Uplink
 from shared.clock import Clock, SystemClock
 from shared.events import EdgeStarted, at
 from shared.health import Health, serve_health
-from shared.nats import ControlPlane, open_control
+from shared.nats import ControlPlane, Timeouts, open_control
 from shared.paho import MqttClient, open_mqtt
 from shared.service import run_loops
 
@@ -59,8 +59,8 @@ async def run(settings: EdgeSettings, stop: asyncio.Event) -> None:
                 token=settings.token.get_secret_value(),
             )
         )
-        devices = await stack.enter_async_context(_mqtt(settings.devices))
-        uplink = await stack.enter_async_context(_mqtt(settings.uplink))
+        devices = await stack.enter_async_context(_mqtt(settings.devices, settings.connect_seconds))
+        uplink = await stack.enter_async_context(_mqtt(settings.uplink, settings.connect_seconds))
         control = await stack.enter_async_context(_control(settings))
         agent = await build(settings, outbox, devices, uplink, control, clock, registry, health)
         health.started = True
@@ -222,12 +222,13 @@ async def _waited(event: asyncio.Event) -> None:
     await event.wait()
 
 
-def _mqtt(settings: Mqtt) -> contextlib.AbstractAsyncContextManager[MqttClient]:
+def _mqtt(settings: Mqtt, connect_seconds: float) -> contextlib.AbstractAsyncContextManager[MqttClient]:
     return open_mqtt(
         settings.url,
         client_id=settings.client_id,
         username=settings.username,
         password=settings.password.get_secret_value(),
+        connect_seconds=connect_seconds,
     )
 
 
@@ -237,5 +238,8 @@ async def _control(settings: EdgeSettings) -> AsyncIterator[ControlPlane | None]
         yield None
         return
     credentials = settings.credentials.get_secret_value()
-    async with open_control(settings.nats_url, credentials=credentials, wait=False) as control:
+    timeouts = Timeouts(connect=settings.connect_seconds)
+    async with open_control(
+        settings.nats_url, credentials=credentials, timeouts=timeouts, wait=False
+    ) as control:
         yield control

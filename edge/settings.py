@@ -82,6 +82,7 @@ class EdgeSettings(ServiceSettings):
         200_000, ge=1, description="readings that may wait to be scored; beyond: unscored"
     )
     report_seconds: float = Field(1.0, gt=0, le=60, description="how often state and ledger are reported")
+    connect_seconds: float = Field(5.0, gt=0, le=60, description="longest wait for a connection")
     grace_seconds: float = Field(10.0, gt=0, description="time to end when told to stop")
     host: str = Field("127.0.0.1", description="address of the health endpoint")
     port: int = Field(0, ge=0, le=65535, description="port of the health endpoint; 0 takes a free one")

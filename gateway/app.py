@@ -14,11 +14,11 @@ from gateway.lane import Known, Lane, Make, Metrics, until
 from gateway.logic import Assignments, Incoming, Plan, Planner
 from gateway.settings import GatewaySettings
 from shared.clock import Clock, SystemClock
-from shared.eventlog import open_event_log
+from shared.eventlog import LogWaits, open_event_log
 from shared.frames import EPOCH_BYTES
 from shared.health import Health, serve_health
 from shared.names import DEVICE_FILTERS, UPLINK_FILTERS, direct_edge
-from shared.nats import ControlPlane, open_control
+from shared.nats import ControlPlane, Timeouts, open_control
 from shared.paho import open_mqtt
 from shared.service import Loop, run_loops
 
@@ -43,10 +43,18 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
             )
         )
         event_log = await resources.enter_async_context(
-            open_event_log(settings.nats_url, credentials=credentials)
+            open_event_log(
+                settings.nats_url,
+                credentials=credentials,
+                waits=LogWaits(settings.connect_seconds, settings.produce_seconds),
+            )
         )
         control = await resources.enter_async_context(
-            open_control(settings.nats_url, credentials=credentials)
+            open_control(
+                settings.nats_url,
+                credentials=credentials,
+                timeouts=Timeouts(connect=settings.connect_seconds),
+            )
         )
         loops: dict[str, Loop] = {"assignments": partial(watch, control, known, stop)}
         for name, filters, make in subscriptions(settings, clock):
@@ -57,6 +65,7 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
                     username=settings.mqtt_username,
                     password=settings.mqtt_password.get_secret_value(),
                     receive_maximum=settings.inbox_messages,
+                    connect_seconds=settings.connect_seconds,
                 )
             )
             lane = Lane(

@@ -31,6 +31,10 @@ class GatewaySettings(ServiceSettings):
         1000, ge=1, description="messages held per subscription before the socket waits"
     )
     retry_cap_seconds: float = Field(5.0, gt=0, description="longest wait while the log is away")
+    connect_seconds: float = Field(5.0, gt=0, le=60, description="longest wait for a connection")
+    produce_seconds: float = Field(
+        30.0, gt=0, le=300, description="longest wait for the log to confirm a write"
+    )
     grace_seconds: float = Field(10.0, gt=0, description="time to finish batches when told to stop")
     host: str = Field("127.0.0.1", description="address of the health endpoint")
     port: int = Field(0, ge=0, le=65535, description="port of the health endpoint; 0 takes a free one")

@@ -82,14 +82,27 @@ class EventLog(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class LogWaits:
+    """How long a log's user waits, in seconds, before a call raises Unavailable."""
+
+    connect: float = 5.0
+    produce: float = 30.0
+
+
 @asynccontextmanager
-async def open_event_log(url: str, *, credentials: str = "") -> AsyncIterator[EventLog]:
+async def open_event_log(
+    url: str, *, credentials: str = "", waits: LogWaits | None = None
+) -> AsyncIterator[EventLog]:
     """The log behind `url` (`nats://host:port`); `credentials` is `user:password`. Raises Misconfigured, Unavailable."""
+    waits = waits or LogWaits()
     match urlsplit(url).scheme:
         case "nats":
-            from shared.jetstream import open_jetstream  # noqa: PLC0415 - a driver loads only when it is chosen
+            from shared.jetstream import LogOptions, open_jetstream  # noqa: PLC0415 - only the chosen driver loads
+            from shared.nats import Timeouts  # noqa: PLC0415 - the same
 
-            async with open_jetstream(url, credentials=credentials) as log:
+            options = LogOptions(timeouts=Timeouts(connect=waits.connect, produce=waits.produce))
+            async with open_jetstream(url, credentials=credentials, options=options) as log:
                 yield log
         case scheme:
             raise Misconfigured(f"no event log for {scheme!r} in {url!r}", hint="use nats://HOST:PORT")

@@ -9,7 +9,7 @@ from cloud.ingest.pump import Metrics, Pump
 from cloud.ingest.settings import IngestSettings
 from cloud.telemetry.port import open_store
 from shared.clock import SystemClock
-from shared.eventlog import open_event_log
+from shared.eventlog import LogWaits, open_event_log
 from shared.health import Health, serve_health
 from shared.service import run_loops
 
@@ -30,7 +30,11 @@ async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
         )
         store = await resources.enter_async_context(open_store(settings.telemetry_url))
         event_log = await resources.enter_async_context(
-            open_event_log(settings.nats_url, credentials=settings.credentials.get_secret_value())
+            open_event_log(
+                settings.nats_url,
+                credentials=settings.credentials.get_secret_value(),
+                waits=LogWaits(settings.connect_seconds, settings.produce_seconds),
+            )
         )
         pump = Pump(
             event_log,

@@ -19,6 +19,10 @@ class IngestSettings(ServiceSettings):
     batch_records: int = Field(100, ge=1, le=1000, description="write at the latest after so many records")
     batch_seconds: float = Field(0.01, gt=0, le=5, description="or so long after the first of them")
     retry_cap_seconds: float = Field(5.0, gt=0, description="longest wait while the store or the log is away")
+    connect_seconds: float = Field(5.0, gt=0, le=60, description="longest wait for a connection")
+    produce_seconds: float = Field(
+        30.0, gt=0, le=300, description="longest wait for the log to confirm a write"
+    )
     grace_seconds: float = Field(10.0, gt=0, description="time to finish a batch when told to stop")
     host: str = Field("127.0.0.1", description="address of the health endpoint")
     port: int = Field(0, ge=0, le=65535, description="port of the health endpoint; 0 takes a free one")
