@@ -1,6 +1,7 @@
 """From the devices' messages to committed rows: parsed, committed, and only then acknowledged."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -19,6 +20,20 @@ from shared.paho import MqttClient, MqttMessage
 log = structlog.get_logger()
 
 Committed = Callable[[str, Readings], None]
+
+COMMIT_BYTES: Final = 256 * 1024
+"""Payload that is committed at once. A commit has to fit the outbox as a whole, or a small one would wait for ever."""
+
+
+def bounded(messages: Sequence[MqttMessage]) -> Iterator[Sequence[MqttMessage]]:
+    """The messages in order, in parts of at most COMMIT_BYTES of payload, or one message."""
+    start = size = 0
+    for at, message in enumerate(messages):
+        if at > start and size + len(message.payload) > COMMIT_BYTES:
+            yield messages[start:at]
+            start, size = at, 0
+        size += len(message.payload)
+    yield messages[start:]
 
 
 def view_key(machine: str) -> str:
@@ -72,7 +87,8 @@ class Intake:
         await self._client.subscribe(*self.filters())
         self.listening = True
         while True:
-            await self._take(await self._client.receive(self._batch))
+            for messages in bounded(await self._client.receive(self._batch)):
+                await self._take(messages)
 
     async def _take(self, messages: Sequence[MqttMessage]) -> None:
         started = self._clock.monotonic()

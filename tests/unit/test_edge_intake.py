@@ -94,6 +94,44 @@ async def test_no_ack_before_the_rows_are_durable(tmp_path: Path) -> None:
             await task
 
 
+async def test_a_backlog_larger_than_the_outbox_is_taken_part_by_part(tmp_path: Path) -> None:
+    clock = ManualClock()
+    count = 120
+    batches = (
+        b"[%s]"
+        % b",".join(b'{"ts": %d, "value": 1, "unit": "bar"}' % (NOW_MS - m * 1000 - n) for n in range(1000))
+        for m in range(count)
+    )
+    inbox = Inbox(*(("plant/s1/pump/pressure", batch) for batch in batches))
+    async with open_outbox(tmp_path / "o.db", site="s1", edge="e1", clock=clock, max_bytes=1 << 20) as outbox:
+        intake = Intake(
+            as_client(inbox),
+            outbox,
+            {"pump": MachineView()},
+            clock,
+            CollectorRegistry(),
+            site="s1",
+            edge="e1",
+            batch=500,
+            committed=lambda *_: None,
+            rows_waiting=lambda: None,
+        )
+        task = asyncio.create_task(intake.run())
+        for _ in range(50):
+            await turns()
+            if len(inbox.acked) == count:
+                break
+            if intake.blocked:
+                await outbox.cut(partial=True)
+                await outbox.free([(1, 1_000_000)])
+                await clock.advance(5)
+        assert inbox.acked == list(range(count))
+        assert (await outbox.usage()).bytes <= 1 << 20
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
 async def test_acks_for_another_edge_or_epoch_free_nothing(tmp_path: Path) -> None:
     clock = ManualClock()
     payload = b'{"ts": %d, "value": 1, "unit": "bar"}' % NOW_MS
