@@ -48,5 +48,3 @@ def main() -> None:
     except IndustrialMindError as error:
         sys.stderr.write(f"industrialmind: {error}\n")
         sys.exit(exit_code(error))
-    except BrokenPipeError:
-        sys.exit(0)

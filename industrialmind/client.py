@@ -3,6 +3,7 @@
 from typing import Any, Self
 
 import httpx
+import orjson
 
 from industrialmind.plant import DataDir
 from shared.errors import IndustrialMindError, NotFound, Rejected, Unavailable
@@ -51,9 +52,13 @@ def _body(response: httpx.Response) -> Any:  # noqa: ANN401 - JSON
 
 
 def problem(status: int, text: str) -> IndustrialMindError:
-    """The error for an HTTP status."""
+    """The error for an HTTP status, in the words of its problem document (RFC 9457)."""
+    try:
+        said = orjson.loads(text)["title"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        said = text[:300]
     if status == httpx.codes.NOT_FOUND:
-        return NotFound(text[:300])
+        return NotFound(f"the data API answered: {said}")
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        return Unavailable(f"the data API answered {status}: {text[:300]}")
-    return Rejected(f"the data API answered {status}: {text[:300]}")
+        return Unavailable(f"the data API answered {status}: {said}")
+    return Rejected(f"the data API answered {status}: {said}")

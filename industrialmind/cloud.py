@@ -1,6 +1,7 @@
 """The cloud process: data API and loss ledger together, as `cloud run api` starts them."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from cloud.ledger.settings import LedgerSettings
 from cloud.registry.app import load_registry
 from cloud.telemetry.port import open_store
 from shared.clock import SystemClock
+from shared.errors import Misconfigured
 from shared.eventlog import EventLog, open_event_log
 from shared.health import Health
 from shared.nats import open_control
@@ -102,7 +104,8 @@ async def registered_models(events: EventLog) -> list[dict[str, Any]]:
 
 
 async def serve(app: FastAPI, settings: ApiSettings, stop: asyncio.Event) -> None:
-    """Run uvicorn until `stop`; signals stay with the service's own lifecycle."""
+    """Run uvicorn until `stop`; signals stay with the service's own lifecycle. Raises Misconfigured (port taken)."""
+    listener = listen(settings.host, settings.port)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -114,7 +117,7 @@ async def serve(app: FastAPI, settings: ApiSettings, stop: asyncio.Event) -> Non
         limit_concurrency=256,
     )
     server = uvicorn.Server(config)
-    serving = asyncio.create_task(server._serve(), name="uvicorn")  # noqa: SLF001 - serve() would take the signals
+    serving = asyncio.create_task(server._serve([listener]), name="uvicorn")  # noqa: SLF001 - serve() would take the signals
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -122,6 +125,20 @@ async def serve(app: FastAPI, settings: ApiSettings, stop: asyncio.Event) -> Non
         await serving
     finally:
         stopping.cancel()
+        listener.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises Misconfigured (port taken, no such address)."""
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
+        )
+    except OSError as error:
+        raise Misconfigured(
+            f"the data API can't listen on {host} port {port}: {error.strerror or error}",
+            hint="stop what holds the port, or set api.port and api.host",
+        ) from error
 
 
 def _until(stop: asyncio.Event, loop: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -30,7 +30,8 @@ def train(
     from shared.log import configure
 
     configure("trainer")
-    for delivered in asyncio.run(train_machines(data, machine or [])):
+
+    def tell(delivered: dict[str, Any]) -> None:
         if json:
             sys.stdout.write(orjson.dumps(delivered).decode() + "\n")
         else:
@@ -39,6 +40,9 @@ def train(
                 f"{delivered['machine']}: {delivered['model']} v{delivered['version']}{mark} "
                 f"{delivered['sha256'][:12]} delivered to {delivered['edge']}\n"
             )
+        sys.stdout.flush()
+
+    asyncio.run(train_machines(data, machine or [], tell))
 
 
 @models_app.command("list")
@@ -67,4 +71,4 @@ def models_list(data: DataOption = DATA, json: JsonOption = False) -> None:
             model["registered_at"][:19],
             ", ".join(model["promoted_to"]),
         )
-    Console(no_color=no_color()).print(table)
+    Console(no_color=no_color(), markup=False).print(table)

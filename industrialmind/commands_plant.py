@@ -28,7 +28,9 @@ def up(
         Path | None,
         typer.Option(help="Replay this CSV recording as a live machine, instead of the demonstration."),
     ] = None,
-    mapping: Annotated[Path | None, typer.Option(help="YAML that maps the recording's columns.")] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(help="YAML that maps the recording's columns.", exists=True, dir_okay=False)
+    ] = None,
     interval: Annotated[
         float | None, typer.Option(help="Seconds from row to row, for a recording whose rows only count.")
     ] = None,
@@ -56,6 +58,8 @@ def up(
     from shared.log import configure
     from shared.service import run_main
 
+    if replay is None and (mapping or interval is not None or keep_column):
+        raise typer.BadParameter("--mapping, --interval and --keep-column say how to read the --replay file")
     configure("up")
     given_sections(None)
     options = UpOptions(

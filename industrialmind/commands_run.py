@@ -99,7 +99,9 @@ def sim_replay(
     file: Annotated[Path | None, typer.Argument(help="CSV recording; in TOML: [replay] file.")] = None,
     machine: Annotated[str | None, typer.Option(help="Machine id after 'replay-'.")] = None,
     speed: Annotated[float | None, typer.Option(help="Times its own pace; 0: as fast as confirmed.")] = None,
-    mapping: Annotated[Path | None, typer.Option(help="YAML that maps its columns.")] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(help="YAML that maps its columns.", exists=True, dir_okay=False)
+    ] = None,
     interval: Annotated[
         float | None, typer.Option(help="Seconds from row to row, for a first column that only counts.")
     ] = None,

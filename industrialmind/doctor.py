@@ -20,6 +20,7 @@ from industrialmind.embedded import server_binary
 from industrialmind.plant import DataDir
 from shared.errors import IndustrialMindError
 from shared.names import API_PORT, MQTT_PORT, NATS_PORT
+from shared.settings import no_color
 
 FREE_DISK_MB: Final = 2000
 CLOCK_LIMIT_SECONDS: Final = 1.0
@@ -169,4 +170,4 @@ def render(checks: list[Check]) -> None:
     table = Table("", "check", "found", "fix")
     for check in checks:
         table.add_row("ok" if check.ok else "FAILS", check.name, check.found, "" if check.ok else check.fix)
-    Console().print(table)
+    Console(no_color=no_color(), markup=False).print(table)

@@ -20,6 +20,7 @@ from shared.clock import SystemClock
 from shared.errors import NotFound
 from shared.eventlog import EventLog, open_event_log
 from shared.nats import open_control
+from shared.settings import no_color
 from shared.supervise import Child, Supervisor, free_ports
 
 _SHOWN_FINDINGS = 50
@@ -108,7 +109,7 @@ async def _reading(data: DataDir, url: str, *, local: Sequence[str] = ()) -> Asy
 
 def render(report: LedgerReport) -> None:
     """The report for people."""
-    console = Console()
+    console = Console(no_color=no_color(), markup=False)
     table = Table(title="Loss ledger: rows an edge and epoch", title_justify="left")
     for heading in ("edge", "epoch", "produced", "buffered", "logged", "stored", "rejected", "pending"):
         table.add_column(heading, justify="left" if heading in {"edge", "epoch"} else "right")

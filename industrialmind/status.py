@@ -14,11 +14,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cloud.telemetry.port import open_store
+from cloud.api.logic import anomalies as episodes
+from cloud.api.logic import machine_status
+from cloud.telemetry.port import Latest, open_store
 from industrialmind.client import Client
 from industrialmind.plant import DataDir
 from shared.errors import Unavailable
-from shared.events import at
+from shared.events import AnomalyEnded, AnomalyStarted, parse_event
 from shared.settings import no_color
 
 # Shape and word, never colour alone.
@@ -42,7 +44,7 @@ def show(root: Path, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(orjson.dumps({"machines": machines, "anomalies": anomalies}).decode() + "\n")
         return
-    Console(no_color=no_color()).print(render(machines, anomalies))
+    _console().print(render(machines, anomalies))
 
 
 def watch_status(root: Path) -> None:
@@ -50,7 +52,7 @@ def watch_status(root: Path) -> None:
     data = DataDir(root)
     with (
         contextlib.suppress(KeyboardInterrupt),
-        Live(console=Console(no_color=no_color()), screen=False) as live,
+        Live(console=_console(), screen=False) as live,
     ):
         while True:
             try:
@@ -69,40 +71,38 @@ def read(data: DataDir) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         raise Unavailable(
             f"no plant runs on {data.root} and it holds no readings: start one with industrialmind up"
         )
-    return asyncio.run(from_files(data)), []
+    return asyncio.run(from_files(data))
 
 
-async def from_files(data: DataDir) -> list[dict[str, Any]]:
-    """Machines with the newest readings in the store of a plant that is not running."""
+async def from_files(data: DataDir) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Machines with their newest readings, and anomalies, from the store of a plant that is not running."""
     plant = data.plant()
     now_us = time.time_ns() // 1000
-    machines = []
     async with open_store(data.telemetry_url, read_only=True) as store:
-        for machine in plant.machines:
-            latest = await store.latest(machine.id)
-            newest = max((reading.arrival_us for reading in latest), default=None)
-            machines.append(
-                {
-                    "machine": machine.id,
-                    "state": "unknown" if newest is None else "stale",
-                    "score": None,
-                    "limit": None,
-                    "unscored_reason": "",
-                    "leading": [],
-                    "last": [
-                        {
-                            "sensor": r.sensor,
-                            "value": r.value,
-                            "unit": r.unit,
-                            "at": at(r.time_us).isoformat(),
-                        }
-                        for r in latest
-                    ],
-                    "data_age_seconds": None if newest is None else (now_us - newest) / 1e6,
-                    "model": None,
-                }
+        machines = [
+            machine_status(
+                machine.id,
+                plant.site,
+                machine.edge,
+                {"machines": {machine.id: as_reported(await store.latest(machine.id))}},
+                now_us=now_us,
+                stale_after=-1,  # whatever its age: nothing runs
             )
-    return machines
+            for machine in plant.machines
+        ]
+        stored = await store.events(None, (AnomalyStarted.type, AnomalyEnded.type))
+    found = episodes([parse_event(each.fact.json) for each in stored])
+    return [m.model_dump(mode="json") for m in machines], [a.model_dump(mode="json") for a in found]
+
+
+def as_reported(latest: Sequence[Latest]) -> dict[str, Any]:
+    """Newest readings in the shape of an edge's report."""
+    if not latest:
+        return {}
+    return {
+        "arrival_us": max(reading.arrival_us for reading in latest),
+        "last": {r.sensor: {"value": r.value, "unit": r.unit, "ts": r.time_us} for r in latest},
+    }
 
 
 def render(machines: Sequence[dict[str, Any]], anomalies: Sequence[dict[str, Any]]) -> RenderableType:
@@ -167,6 +167,11 @@ def age_text(seconds: float | None) -> str:
 def clock_text(moment: str) -> str:
     """The time of an ISO moment, UTC, to the second."""
     return moment.replace("T", " ")[:19]
+
+
+def _console() -> Console:
+    """Units and names are shown as they are: a `[` in them is no markup."""
+    return Console(no_color=no_color(), markup=False, highlight=False)
 
 
 def _score(machine: dict[str, Any]) -> str:

@@ -2,19 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Annotated, Any
 
 import orjson
 import structlog
 from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry, generate_latest
+from starlette.exceptions import HTTPException
 
 from cloud.api.access import Access
 from cloud.api.logic import Anomaly, MachineStatus, anomalies, machine_status
 from cloud.api.settings import ApiSettings
-from cloud.telemetry.port import TelemetryReader
+from cloud.telemetry.port import BEGIN_US, END_US, TelemetryReader
 from shared.clock import Clock
 from shared.errors import NotFound, Rejected, Unavailable
 from shared.events import AnomalyEnded, AnomalyStarted, parse_event
@@ -63,9 +64,22 @@ class Reported:
             if change is None:
                 continue
             key, value = change
-            if key == "state" and value is not None:
-                with suppress(orjson.JSONDecodeError):
-                    self._reports[edge] = orjson.loads(value)
+            if key == "state":
+                self._reports[edge] = _report(edge, value)
+
+
+def _report(edge: str, value: bytes | None) -> dict[str, Any]:
+    """An edge's report; empty if it was deleted or can't be read."""
+    if value is None:
+        return {}
+    try:
+        report = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        report = None
+    if isinstance(report, dict):
+        return report
+    log.warning("an edge's report can't be read", edge=edge, head=value[:80].decode(errors="replace"))
+    return {}
 
 
 def build_app(
@@ -106,12 +120,14 @@ def build_app(
     async def readings(
         machine: str,
         sensor: str,
-        start_us: Annotated[int, Query(alias="from", ge=0)] = 0,
-        end_us: Annotated[int, Query(alias="to", ge=0)] = 2**62,
+        start_us: Annotated[int, Query(alias="from", ge=BEGIN_US, le=END_US)] = BEGIN_US,
+        end_us: Annotated[int, Query(alias="to", ge=BEGIN_US, le=END_US)] = END_US,
         limit: Annotated[int, Query(ge=1, le=MAX_POINTS)] = MAX_POINTS,
     ) -> dict[str, Any]:
         """The newest readings of a sensor in a time range (µs since 1970), oldest first."""
         columns = await store.readings(machine, sensor, start_us, end_us, limit, newest=True)
+        if not len(columns) and sensor not in {s.sensor for s in await store.series(machine)}:
+            raise NotFound(f"no readings of a sensor {sensor[:40]!r} of a machine {machine[:40]!r}")
         return {
             "machine": machine,
             "sensor": sensor,
@@ -152,18 +168,28 @@ def build_app(
 
 
 def _add_errors(app: FastAPI) -> None:
-    """The five errors as problem+json."""
+    """Our errors, and the framework's own, as problem+json."""
 
     def answer(status: int) -> Callable[[Request, Exception], Response]:
-        def handle(_: Request, error: Exception) -> Response:
-            body = {"type": "about:blank", "title": str(error), "status": status}
-            return JSONResponse(body, status, media_type="application/problem+json")
+        return lambda _, error: _problem(status, str(error))
 
-        return handle
+    @app.exception_handler(RequestValidationError)
+    def wrong_query(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return _problem(422, f"{'.'.join(str(part) for part in first['loc'][1:])}: {first['msg']}")
+
+    @app.exception_handler(HTTPException)
+    def wrong_path(_: Request, error: HTTPException) -> Response:
+        return _problem(error.status_code, error.detail, error.headers)
 
     app.add_exception_handler(NotFound, answer(404))
     app.add_exception_handler(Rejected, answer(422))
     app.add_exception_handler(Unavailable, answer(503))
+
+
+def _problem(status: int, title: str, headers: Mapping[str, str] | None = None) -> Response:
+    body = {"type": "about:blank", "title": title, "status": status}
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 
 def _add_probes(app: FastAPI, health: Health, registry: CollectorRegistry) -> None:

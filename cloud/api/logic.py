@@ -77,7 +77,16 @@ def machine_status(
     now_us: int,
     stale_after: float,
 ) -> MachineStatus:
-    """A machine's status from its edge's `state` report (empty: the edge never reported)."""
+    """A machine's status from its edge's `state` report; unknown if the edge never reported, or not such a thing."""
+    try:
+        return _status(machine, site, edge, report, now_us=now_us, stale_after=stale_after)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return _status(machine, site, edge, {}, now_us=now_us, stale_after=stale_after)
+
+
+def _status(
+    machine: str, site: str, edge: str, report: Mapping[str, Any], *, now_us: int, stale_after: float
+) -> MachineStatus:
     part: Mapping[str, Any] = report.get("machines", {}).get(machine, {})
     arrival = part.get("arrival_us")
     age = None if arrival is None else max(0.0, (now_us - arrival) / MICROSECONDS)

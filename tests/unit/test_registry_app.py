@@ -1,0 +1,159 @@
+"""Registering and delivering over a real log and control plane: repeatable, fenced, and whole after any crash."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import orjson
+import pytest
+
+from cloud.registry.app import load_registry, promote, register
+from cloud.registry.logic import decide_registration
+from shared.artifact import unpack
+from shared.clock import ManualClock
+from shared.errors import Conflict, NotFound, Rejected
+from shared.eventlog import EventLog, Position, Record, open_event_log
+from shared.events import at
+from shared.jetstream import default_budgets, ensure_topics
+from shared.names import MODELS
+from shared.nats import ControlPlane, open_control
+from tests.models import packed
+from tests.servers import NatsServer
+
+EDGE = "edge-pump-1"
+CLOCK = ManualClock()
+HASH = unpack(packed()).version_hash
+
+
+@dataclass
+class Parts:
+    log: EventLog
+    control: ControlPlane
+
+    async def records(self) -> list[str]:
+        """The types of all events in the log."""
+        return [orjson.loads(stored.value)["type"] async for stored in self.log.read(MODELS)]
+
+    async def desired(self) -> dict[str, str]:
+        """What the edge is to run, by machine: the hash."""
+        found = {}
+        async for change in self.control.watch_desired(EDGE):
+            if change is None:
+                break
+            assert change[1] is not None
+            found[change[0]] = orjson.loads(change[1])["sha256"]
+        return found
+
+
+@pytest.fixture
+async def parts(nats_server: NatsServer) -> AsyncIterator[Parts]:
+    url, credentials = nats_server.url, nats_server.credentials
+    await ensure_topics(url, credentials=credentials, budgets=default_budgets(nats_server.max_file_store))
+    async with (
+        open_event_log(url, credentials=credentials) as log,
+        open_control(url, credentials=credentials) as control,
+    ):
+        await control.ensure_buckets([EDGE], models_bytes=64 << 20)
+        yield Parts(log, control)
+
+
+async def test_registered_and_promoted_once_however_often_it_is_asked(parts: Parts) -> None:
+    for _ in range(2):
+        model = await register(parts.log, parts.control, packed(), CLOCK)
+        assert (model.machine, model.version, model.version_hash) == ("pump-1", 1, HASH)
+    for _ in range(2):
+        model = await promote(parts.log, parts.control, HASH, EDGE, CLOCK)
+        assert model.promoted_to == (EDGE,)
+    assert await parts.records() == ["model.registered", "model.promoted"]
+    assert await parts.control.get_model(model.object_name) == packed()
+    assert await parts.desired() == {"pump-1": HASH}
+
+
+async def test_a_second_model_is_the_next_version_and_replaces_the_first(parts: Parts) -> None:
+    other = packed("speed")
+    for artifact in (packed(), other):
+        model = await register(parts.log, parts.control, artifact, CLOCK)
+        await promote(parts.log, parts.control, model.version_hash, EDGE, CLOCK)
+    assert model.version == 2
+    assert await parts.desired() == {"pump-1": unpack(other).version_hash}
+    registry, _ = await load_registry(parts.log)
+    assert [m.promoted_to for m in registry.models] == [(), (EDGE,)]
+
+
+async def test_an_unknown_model_is_not_promoted(parts: Parts) -> None:
+    with pytest.raises(NotFound, match="models list"):
+        await promote(parts.log, parts.control, "ab" * 32, EDGE, CLOCK)
+    assert await parts.desired() == {}
+
+
+async def test_what_is_no_artifact_is_rejected_before_anything_is_kept(parts: Parts) -> None:
+    with pytest.raises(Rejected):
+        await register(parts.log, parts.control, b"half a model", CLOCK)
+    assert await parts.records() == []
+
+
+class Contended:
+    """The log, on which someone else writes just before each of the first appends."""
+
+    def __init__(self, log: EventLog, others: int) -> None:
+        self._log = log
+        self.others = others
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._log, name)
+
+    async def append(
+        self, topic: str, key: str, records: Sequence[Record], *, fence: Position | None = None
+    ) -> Position:
+        if self.others:
+            self.others -= 1
+            machine = f"other-{self.others}"
+            manifest = unpack(packed()).manifest.model_copy(update={"machines": (machine,)})
+            registry, _ = await load_registry(self._log)
+            event = decide_registration(registry, manifest, f"{self.others}" * 64, at(1))
+            assert event is not None
+            await self._log.append(topic, machine, [Record(event.to_json(), id=event.id)])
+        return await self._log.append(topic, key, records, fence=fence)
+
+
+async def test_who_loses_a_race_reads_again_and_decides_anew(parts: Parts) -> None:
+    contended = Contended(parts.log, others=2)
+    model = await register(contended, parts.control, packed(), CLOCK)  # type: ignore[arg-type]
+    assert model.version == 1
+    registry, _ = await load_registry(parts.log)
+    assert {m.machine for m in registry.models} == {"pump-1", "other-0", "other-1"}
+
+
+async def test_who_loses_every_race_says_so(parts: Parts) -> None:
+    with pytest.raises(Conflict, match="someone else"):
+        await register(Contended(parts.log, others=9), parts.control, packed(), CLOCK)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3])
+async def test_after_a_crash_between_two_steps_running_again_ends_in_the_same_place(
+    parts: Parts, steps: int
+) -> None:
+    """0: nothing done; 1: the object kept; 2: registered; 3: promoted in the log, the edge not told."""
+    if steps == 1:
+        await parts.control.put_model(HASH, packed())
+    if steps >= 2:
+        await register(parts.log, parts.control, packed(), CLOCK)
+    if steps == 3:
+        with pytest.raises(Rejected):  # an edge whose key no bucket takes: the step after the log's fails
+            await promote(parts.log, _Deaf(parts.control), HASH, EDGE, CLOCK)  # type: ignore[arg-type]
+        assert await parts.records() == ["model.registered", "model.promoted"]
+        assert await parts.desired() == {}
+    await register(parts.log, parts.control, packed(), CLOCK)
+    await promote(parts.log, parts.control, HASH, EDGE, CLOCK)
+    assert await parts.records() == ["model.registered", "model.promoted"]
+    assert await parts.desired() == {"pump-1": HASH}
+    assert await parts.control.get_model(HASH) == packed()
+
+
+class _Deaf:
+    """A control plane that ends before the edge is told."""
+
+    def __init__(self, control: ControlPlane) -> None:
+        self._control = control
+
+    async def desire(self, *_: object) -> None:
+        raise Rejected("the process ended here")

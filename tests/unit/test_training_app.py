@@ -1,0 +1,77 @@
+"""From a real store's rows to a fitted artifact."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud.telemetry.port import TelemetryStore, open_store
+from cloud.training import app
+from cloud.training.app import fit_machine, read_recording
+from shared.artifact import unpack
+from shared.clock import ManualClock
+from shared.errors import Rejected
+from shared.frames import Quality, Readings
+from tests.models import SENSORS, STEP_US, UNITS, healthy
+from tests.unit.front_door import T0, readings
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[TelemetryStore]:
+    async with open_store(f"sqlite:///{tmp_path}/t.db") as opened:
+        yield opened
+
+
+def by_name(
+    values: np.ndarray[tuple[int, int], np.dtype[np.float64]],
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """The columns in the store's order of sensors."""
+    return values[:, [SENSORS.index(name) for name in sorted(SENSORS)]]
+
+
+async def test_every_usable_row_is_read_in_its_place(store: TelemetryStore) -> None:
+    entry = readings(50)
+    body = entry.content
+    assert isinstance(body, Readings)
+    quality = np.zeros(len(body), np.uint8)
+    quality[0], quality[5] = Quality.BAD, Quality.UNCERTAIN  # speed of row 0, flow of row 1
+    await store.write([replace(entry, content=replace(body, quality=quality))])
+    recording = await read_recording(store, "pump-1")
+    assert recording.sensors == tuple(sorted(SENSORS))
+    assert recording.units == tuple(UNITS[SENSORS.index(name)] for name in recording.sensors)
+    assert recording.times_us.tolist() == [T0 + n * STEP_US for n in range(50)]
+    wanted = by_name(healthy(50))
+    wanted[0, recording.sensors.index("speed")] = np.nan
+    np.testing.assert_array_equal(recording.values, wanted)
+
+
+async def test_a_range_of_time_is_cut_out(store: TelemetryStore) -> None:
+    await store.write([readings(50)])
+    part = await read_recording(store, "pump-1", from_us=T0 + 10 * STEP_US, to_us=T0 + 20 * STEP_US)
+    assert part.times_us.tolist() == [T0 + n * STEP_US for n in range(10, 20)]
+    empty = await read_recording(store, "pump-1", from_us=T0 + 10**12)
+    assert empty.values.shape == (0, 4)
+
+
+async def test_nothing_and_too_much_are_refused(
+    store: TelemetryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Rejected, match="pump-1 has no readings"):
+        await read_recording(store, "pump-1")
+    await store.write([readings(50)])
+    monkeypatch.setattr(app, "MAX_ROWS", 199)
+    with pytest.raises(Rejected, match="choose a later start"):
+        await read_recording(store, "pump-1")
+
+
+async def test_the_artifact_is_of_this_machine_and_its_time(store: TelemetryStore) -> None:
+    await store.write([readings()])
+    clock = ManualClock()
+    artifact = await fit_machine(store, "pump-1", "centrifugal-pump", clock, operating_sensor="speed")
+    manifest = unpack(artifact).manifest
+    assert manifest.machines == ("pump-1",)
+    assert [s.name for s in manifest.sensors] == sorted(SENSORS)
+    assert manifest.grid.step_us == STEP_US
+    assert await fit_machine(store, "pump-1", "centrifugal-pump", clock, operating_sensor="speed") == artifact
