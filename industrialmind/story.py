@@ -14,12 +14,14 @@ from industrialmind.client import Client
 from industrialmind.plant import Machine
 from shared.clock import Clock
 from shared.errors import Unavailable
-from shared.service import wait_or_stop
+from shared.service import EXIT_UNAVAILABLE, wait_or_stop
 from shared.supervise import Supervisor
 
 log = structlog.get_logger()
 
 POLL_SECONDS: Final = 0.25
+RETRY_SECONDS: Final = 1.0
+TRAINER_SECONDS: Final = 900.0
 FAULT: Final[Mapping[str, Any]] = {
     "machine": "pump-01",
     "fault": "cavitation",
@@ -122,12 +124,36 @@ class Story:
         return False
 
     async def train(self) -> bool:
-        """Run the trainer child for this run's machines; False if it failed (the plant runs on)."""
+        """Run the trainer child for this run's machines; again while the server is away. False if it failed."""
+        while not self.stop.is_set():
+            code = await self._train_once()
+            if code == 0:
+                return True
+            logs = self.processes.data.logs / "trainer.log"
+            if code != EXIT_UNAVAILABLE:
+                self.say(f"training failed with exit code {code}; the plant runs on: see {logs}")
+                return False
+            self.say("training found the server away and starts again ...")
+            await wait_or_stop(self.stop, RETRY_SECONDS)
+        return False
+
+    async def _train_once(self) -> int:
         await self.supervisor.start(self.processes.trainer(*(machine.id for machine in self.machines)))
-        code = await self.supervisor.wait("trainer")
-        if code:
-            self.say(f"training failed with exit code {code}: see {self.processes.data.logs / 'trainer.log'}")
-        return code == 0
+        trained = asyncio.create_task(self.supervisor.wait("trainer"))
+        stopping = asyncio.create_task(self.stop.wait())
+        try:
+            await asyncio.wait(
+                {trained, stopping}, timeout=TRAINER_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            if trained.done():
+                return trained.result()
+            if not self.stop.is_set():
+                self.say(f"training took longer than {TRAINER_SECONDS:.0f} s and is ended")
+                await self.supervisor.stop_one("trainer")
+            return EXIT_UNAVAILABLE
+        finally:
+            trained.cancel()
+            stopping.cancel()
 
     async def models_active(self) -> bool:
         """Wait until every machine runs a model."""

@@ -64,6 +64,7 @@ class Supervisor:
 
     async def start(self, child: Child) -> None:
         """Start `child` and keep it running. Returns once the first process exists."""
+        self._stopping.discard(child.name)
         running = self._running[child.name] = _Running(child)
         await self._spawn(running)
         running.task = asyncio.create_task(self._keep(running), name=f"child {child.name}")

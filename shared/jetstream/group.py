@@ -21,7 +21,7 @@ from shared.jetstream.lease import Lease
 from shared.jetstream.records import delivered, stored_delivered
 from shared.jetstream.topics import stream_name
 from shared.nats.link import Link
-from shared.nats.session import Message, Session, answered
+from shared.nats.session import Message, Session, answered, first_of
 
 _PULL: Final = 256
 """Most records one pull asks for; a topic has one pull out at a time."""
@@ -109,10 +109,7 @@ class Member:
             left = deadline - time.monotonic()
             if left <= 0:
                 return Delivery(self, self._term, ())
-            try:
-                await asyncio.wait_for(self._wake.wait(), min(left, _IDLE_POLL_S))
-            except TimeoutError:
-                continue
+            await first_of(min(left, _IDLE_POLL_S), self._wake)
 
     async def acknowledge(self, term: object, taken: Sequence[tuple[str, Message]]) -> None:
         """Acknowledge each and wait for the server's word on the last one of each topic."""

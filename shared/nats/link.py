@@ -15,6 +15,7 @@ from shared.nats.session import Session, Timeouts, first_of
 
 log = structlog.get_logger()
 
+_AGAIN_S = 0.2
 _DENIED = re.compile(r'permissions violation for (\w+) to "([^"]+)"', re.IGNORECASE)
 
 
@@ -143,5 +144,13 @@ async def open_link(
             await link.first()
         yield link
     finally:
+        await end(task)
+
+
+async def end(task: "asyncio.Task[None]") -> None:
+    """Cancel until the task is over: nats-py may swallow a cancellation that meets it while it connects or closes."""
+    while not task.done():
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.wait({task}, timeout=_AGAIN_S)
+    if not task.cancelled():
+        task.exception()  # a link that failed on its way out has nobody left to tell

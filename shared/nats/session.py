@@ -197,7 +197,8 @@ class Session:
 async def answered(future: "asyncio.Future[T]", wait: float, doing: str) -> T:
     """Await one answer at most `wait` seconds. Raises Unavailable."""
     try:
-        return await asyncio.wait_for(future, wait)
+        async with asyncio.timeout(wait):
+            return await future
     except TimeoutError as error:
         raise Unavailable(f"{doing}: no answer within {wait:g} s") from error
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -90,16 +89,10 @@ def assert_score_rises(plant: PlantProcess, machine: str, path: Path) -> None:
     assert np.median(scores[inside]) > np.median(scores[before])
 
 
-@pytest.fixture(params=["synthetic", "skab"])
-def recording_file(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    if request.param == "synthetic":
-        folder = tmp_path / "own"
-        folder.mkdir()
-        yield synthetic(folder / "rig.csv")
-    elif SKAB.exists():
-        yield SKAB
-    else:
-        pytest.skip("no data")
+@pytest.fixture
+def recording_file(tmp_path: Path) -> Path:
+    """A SKAB file where the data sets are at hand, else a recording of our own."""
+    return SKAB if SKAB.exists() else synthetic(tmp_path / "rig.csv")
 
 
 def test_a_recording_runs_through_every_tier(tmp_path: Path, recording_file: Path) -> None:

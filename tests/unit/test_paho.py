@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from industrialmind.embedded import server_binary
 from shared.errors import Misconfigured, Unavailable
 from shared.paho import MqttClient, open_mqtt
 
@@ -49,7 +50,7 @@ class Broker:
         return f"mqtt://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        self.process = subprocess.Popen(["nats-server", "-c", str(self.config)], stderr=subprocess.DEVNULL)  # noqa: S607 - from the venv
+        self.process = subprocess.Popen([server_binary(), "-c", str(self.config)], stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while True:
             try:

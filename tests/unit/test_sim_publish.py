@@ -24,6 +24,7 @@ from firmware_sim.machines import machine_type
 from firmware_sim.publishing import Pipeline, milliseconds
 from firmware_sim.replay import machine_of, read_recording, run_replay
 from firmware_sim.settings import ReplaySettings, SimSettings
+from industrialmind.embedded import server_binary
 from shared.errors import Misconfigured, Rejected, Unavailable
 from shared.paho import open_mqtt
 
@@ -51,7 +52,9 @@ class Broker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self._process = subprocess.Popen(["nats-server", "-c", str(self._config)], stderr=subprocess.DEVNULL)  # noqa: S607 - from the venv
+        self._process = subprocess.Popen(
+            [server_binary(), "-c", str(self._config)], stderr=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + 10
         while True:
             try:
