@@ -133,7 +133,8 @@ class Story:
             if code != EXIT_UNAVAILABLE:
                 self.say(f"training failed with exit code {code}; the plant runs on: see {logs}")
                 return False
-            self.say("training found the server away and starts again ...")
+            if not self.stop.is_set():
+                self.say("training found the server away and starts again ...")
             await wait_or_stop(self.stop, RETRY_SECONDS)
         return False
 

@@ -176,8 +176,8 @@ def reported(state: str, **part: Any) -> dict[str, Any]:  # noqa: ANN401 - a rep
 class RunningPlant:
     """nats-server and the cloud process of a plant whose edges are told by hand."""
 
-    def __init__(self, root: Path) -> None:
-        self.data = stopped_plant(root, readings())
+    def __init__(self, root: Path, *, history: bool = True) -> None:
+        self.data = stopped_plant(root, *([readings()] if history else []))
         self.ports = Ports(*free_ports(3))
         self.nats = EmbeddedNats(root, PLANT.edges(), nats_port=self.ports.nats, mqtt_port=self.ports.mqtt)
         self.nats.write_config()
@@ -238,6 +238,7 @@ class RunningPlant:
         if self.process is not None:
             self.process.terminate()
             self.process.wait(10)
+            self.process = None
 
     def _serve(self) -> None:
         async def serve() -> None:

@@ -1,0 +1,137 @@
+"""The cloud process over a real server, and the commands that ask it."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from cloud.api.settings import ApiSettings
+from industrialmind.cloud import CloudSettings, _until, listen, run_cloud
+from shared.clock import SystemClock
+from shared.errors import Misconfigured, Unavailable
+from shared.supervise import free_ports
+from tests.unit.front_door import Command, RunningPlant, commanding, reported, running_plant
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlant]:
+    with running_plant(tmp_path_factory.mktemp("plant") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    with commanding(monkeypatch, capsys) as given:
+        yield given
+
+
+def tell(plant: RunningPlant) -> None:
+    """The pump is anomalous; the fan has been silent for a minute."""
+    now_us = SystemClock().now_us()
+    pump = reported("anomalous", arrival_us=now_us, score=3.0)
+    fan = reported("normal", arrival_us=now_us - 60_000_000)
+    plant.tell("edge-pump-1", {"machines": {"pump-1": pump}, "listening": True})
+    plant.tell("edge-fan-1", {"machines": {"fan-1": fan}, "listening": True})
+
+
+def test_status_shows_what_the_edges_report(command: Command, plant: RunningPlant) -> None:
+    tell(plant)
+    shown = command("status", "--data", plant.data.root)
+    for _ in range(200):
+        if "ANOMALOUS" in shown.out and "stale" in shown.out:
+            break
+        shown = command("status", "--data", plant.data.root)
+    assert shown.code == 0
+    assert shown.out.index("▲ ANOMALOUS") < shown.out.index("▧ stale")
+    assert "flow 100%: 1 l/min, expected 2" in shown.out
+    told = command("status", "--data", plant.data.root, "--json").json
+    assert {m["machine"]: m["state"] for m in told["machines"]} == {"pump-1": "anomalous", "fan-1": "stale"}
+    assert told["anomalies"] == []
+
+
+def test_doctor_asks_the_plant_for_its_machines(command: Command, plant: RunningPlant) -> None:
+    tell(plant)
+    outcome = command("doctor", "--data", plant.data.root, "--json")
+    for _ in range(200):
+        checks = {check["name"]: check for check in outcome.json}
+        if checks["machine pump-1"]["ok"] and checks["machine fan-1"]["found"] == "stale":
+            break
+        outcome = command("doctor", "--data", plant.data.root, "--json")
+    assert outcome.code == 1
+    assert checks["data API"]["ok"]
+    assert checks["machine pump-1"]["found"] == "anomalous"
+    assert not checks["machine fan-1"]["ok"]
+    assert "edge-fan-1.log" in checks["machine fan-1"]["fix"]
+    assert "port" not in " ".join(checks)  # the plant's own ports are rightly taken
+
+
+def test_models_are_listed_none_at_first(command: Command, plant: RunningPlant) -> None:
+    assert command("models", "list", "--data", plant.data.root, "--json").json == []
+    assert "wanted on" in command("models", "list", "--data", plant.data.root).out
+
+
+def test_without_a_plant_models_are_unavailable(command: Command, plant: RunningPlant) -> None:
+    outcome = command("models", "list", "--data", plant.data.root / "none")
+    assert outcome.code == 3
+    assert "no plant is running" in outcome.err
+
+
+def test_probes_metrics_and_ledger_over_http(plant: RunningPlant) -> None:
+    with httpx.Client(base_url=plant.api, trust_env=False) as http:
+        assert [http.get(path).status_code for path in ("/livez", "/readyz", "/startupz")] == [200] * 3
+        assert http.get("/v1/machines").status_code == 401
+        http.headers["Authorization"] = f"Bearer {plant.data.token('cli')}"
+        assert "im_ledger_rows" in http.get("/metrics").text
+        report = http.get("/v1/ledger").json()
+        assert report["sources"][0]["stored"] == 4800
+        assert "server" not in http.get("/v1/models").headers
+
+
+def test_a_taken_port_is_said_with_what_to_do(command: Command, plant: RunningPlant) -> None:
+    outcome = command("cloud", "run", "api", "--config", plant.data.config("cloud"))
+    assert outcome.code == 2
+    assert f"port {plant.ports.api}" in outcome.err
+    assert "api.port" in outcome.err
+
+
+async def test_without_a_store_it_is_unavailable(plant: RunningPlant) -> None:
+    settings = CloudSettings.load_all(plant.data.config("cloud"))
+    elsewhere = settings.api.model_copy(update={"telemetry_url": f"sqlite:///{plant.data.root}/none.db"})
+    with pytest.raises(Unavailable):
+        await run_cloud(CloudSettings(elsewhere, settings.ledger), asyncio.Event())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_listener_is_bound_before_anything_is_served(host: str) -> None:
+    if host == "::1" and not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    [port] = free_ports(1)
+    try:
+        with listen(host, port) as listener:
+            assert listener.getsockname()[1] == port
+    except Misconfigured:
+        assert host == "::1"  # a machine whose loopback has no IPv6 says so
+    with pytest.raises(Misconfigured, match="can't listen on 192"):
+        listen("192.0.2.1", port)
+
+
+def test_the_port_is_a_setting_of_the_api() -> None:
+    assert ApiSettings.model_fields["port"].default == 8000
+
+
+async def test_a_loop_for_ever_ends_with_stop_or_with_its_own_error() -> None:
+    stop = asyncio.Event()
+
+    async def for_ever() -> None:
+        await asyncio.sleep(3600)
+
+    async def fails() -> None:
+        raise Unavailable("gone")
+
+    with pytest.raises(Unavailable):
+        await _until(stop, fails)()
+    running = asyncio.ensure_future(_until(stop, for_ever)())
+    stop.set()
+    await running
