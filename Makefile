@@ -32,13 +32,12 @@ $(STAMP): requirements.lock pyproject.toml
 up: $(STAMP) ## Run the whole plant on this machine (ARGS="--replay FILE" and others: see industrialmind up --help)
 	@$(BIN)/industrialmind up $(ARGS)
 
-test: $(STAMP) ## Run the tests with branch coverage, at least $(COVERAGE_FLOOR) % a package
+test: $(STAMP) ## Run the tests on two processes, with branch coverage of at least $(COVERAGE_FLOOR) % a package
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m coverage run -m pytest -m "not nightly and not real" $(ARGS)
-	@$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m pytest -m "not nightly and not real" -n 2 --dist loadscope --cov --cov-report= $(ARGS)
 	@for package in $(PACKAGES); do \
 	  echo "== $$package"; \
-	  $(BIN)/python -m coverage report --include="$$package/*" --skip-covered --fail-under=$(COVERAGE_FLOOR); done
+	  $(BIN)/python -m coverage report --include="$$package/*" --skip-covered --fail-under=$(COVERAGE_FLOOR) | tail -n 3; done
 
 check: $(STAMP) ## Lint, types, one-way imports
 	$(BIN)/ruff format --check .

@@ -26,6 +26,7 @@ _LINE_BYTES: Final = 1024 * 1024
 _BACKOFF_FIRST: Final = 0.25
 _BACKOFF_CAP: Final = 10.0
 _STEADY_AFTER: Final = 30.0
+_REAP_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,12 @@ class Supervisor:
             except TimeoutError:
                 log.warning("child did not end in time and is killed", child=name, seconds=grace)
                 with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)  # with what it started: that would hold the pipes
         if running.task is not None:
-            running.task.cancel() if process is None or process.returncode is None else None
-            await asyncio.gather(running.task, return_exceptions=True)
+            _, late = await asyncio.wait({running.task}, timeout=_REAP_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _keep(self, running: _Running) -> None:
         backoff = _BACKOFF_FIRST

@@ -113,3 +113,18 @@ def test_a_log_keeps_two_files_of_its_bound(tmp_path: Path) -> None:
     assert (tmp_path / "x.log").stat().st_size <= 100
     assert (tmp_path / "x.log.1").stat().st_size <= 100
     assert (tmp_path / "x.log").read_bytes().endswith(b"line 0049\n")
+
+
+async def test_stop_ends_although_a_grandchild_holds_the_pipes(tmp_path: Path) -> None:
+    code = (
+        "import signal,subprocess,sys\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
+        "print('up', flush=True)\nsignal.pause()"
+    )
+    lines: list[str] = []
+    supervisor = Supervisor()
+    await supervisor.start(child("parent", code, tmp_path, lines.append))
+    await until(lambda: lines == ["up"])
+    async with asyncio.timeout(10):
+        await supervisor.stop(grace=0.2)
+    assert supervisor.pid("parent") is None
