@@ -32,7 +32,7 @@ $(STAMP): requirements.lock pyproject.toml
 up: $(STAMP) ## Run the whole plant on this machine (ARGS="--replay FILE" and others: see industrialmind up --help)
 	@$(BIN)/industrialmind up $(ARGS)
 
-test: $(STAMP) ## Run the tests on two processes, with branch coverage of at least $(COVERAGE_FLOOR) % a package
+test: $(STAMP) ## Run the tests, with branch coverage of at least $(COVERAGE_FLOOR) % a package
 	@rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest -m "not nightly and not real" -n 2 --dist loadscope --cov --cov-report= $(ARGS)
 	@for package in $(PACKAGES); do \

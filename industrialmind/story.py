@@ -1,6 +1,7 @@
 """What `up` does once the plant is live: wait for history, fit and deliver the first models, inject a fault."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from industrialmind.children import Processes
 from industrialmind.client import Client
 from industrialmind.plant import Machine
 from shared.clock import Clock
-from shared.errors import Unavailable
+from shared.errors import NotFound, Unavailable
 from shared.service import EXIT_UNAVAILABLE, wait_or_stop
 from shared.supervise import Supervisor
 
@@ -21,6 +22,7 @@ log = structlog.get_logger()
 
 POLL_SECONDS: Final = 0.25
 RETRY_SECONDS: Final = 1.0
+NO_MORE_SECONDS: Final = 60.0
 TRAINER_SECONDS: Final = 900.0
 FAULT: Final[Mapping[str, Any]] = {
     "machine": "pump-01",
@@ -101,6 +103,34 @@ class Story:
     async def live(self) -> bool:
         """Wait for readings of every machine."""
         return await self.until(lambda states: all(s["last"] and s["state"] != "stale" for s in states))
+
+    async def counted(self, readings: int) -> bool:
+        """Wait until the store has at least so many readings of this run's machines, or takes no more.
+
+        What devices sent may still be with their broker, which no edge and no ledger can see.
+        """
+        best, since = -1, self.clock.monotonic()
+        while not self.stop.is_set():
+            found = await self._readings()
+            if found >= readings:
+                return True
+            if found > best:
+                best, since = found, self.clock.monotonic()
+            elif self.clock.monotonic() - since > NO_MORE_SECONDS:
+                self.say(
+                    f"{found} of {readings} readings reached the store; the dead letters tell of the others"
+                )
+                return True
+            await wait_or_stop(self.stop, POLL_SECONDS)
+        return False
+
+    async def _readings(self) -> int:
+        """Readings of this run's machines in the store."""
+        found = 0
+        for machine in self.machines:
+            with contextlib.suppress(NotFound, Unavailable):
+                found += (await asyncio.to_thread(self.client.get, f"/v1/machines/{machine.id}"))["readings"]
+        return found
 
     async def stored(self) -> bool:
         """Wait until every row that the edges hold now is in the store."""
@@ -190,7 +220,7 @@ async def tell_demo(
     if history is not None:
         story.say("backfilling simulated history through the real path ...")
         done = await lines.wait("backfilled", story.stop)
-        if done is None or not await story.stored():
+        if done is None or not (await story.counted(done["rows"]) and await story.stored()):
             return
         history.touch()  # noqa: ASYNC240 - one empty file
         story.say(f"history stored: {done['rows']} readings, {story.waited():.0f} s")
@@ -228,7 +258,7 @@ async def tell_fault(story: Story, lines: SimulatorLines, after: float) -> None:
 async def tell_replay(story: Story, lines: SimulatorLines) -> None:
     """First part, model from it, the rest under the model."""
     sent = await lines.wait("fit-part-sent", story.stop)
-    if sent is None or not await story.stored():
+    if sent is None or not (await story.counted(sent["readings"]) and await story.stored()):
         return
     story.say(f"first part stored: {sent['rows']} rows; fitting a model on it ...")
     if not await story.train() or not await story.models_active():
@@ -236,5 +266,8 @@ async def tell_replay(story: Story, lines: SimulatorLines) -> None:
     story.say(f"model active, {story.waited():.0f} s; replaying the rest")
     story.supervisor.send("sim", orjson.dumps({"continue": True}).decode())
     done = await lines.wait("replayed", story.stop)
-    if done is not None and await story.stored():
-        story.say(f"replayed: {done['rows']} rows are in the store")
+    if done is None:
+        return
+    total = sent["readings"] + done["readings"]
+    if await story.counted(total) and await story.stored():
+        story.say(f"replayed: {sent['rows'] + done['rows']} rows with {total} readings are in the store")

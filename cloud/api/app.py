@@ -116,6 +116,18 @@ def build_app(
         ]
         return {"machines": found}
 
+    @app.get("/v1/machines/{machine}")
+    async def machine_data(machine: str) -> dict[str, Any]:
+        """What the store has of a machine: how many readings, of which sensors in which unit."""
+        series = await store.series(machine)
+        if not series:
+            raise NotFound(f"{machine} has no readings in the store")
+        return {
+            "machine": machine,
+            "readings": await store.count(machine),
+            "sensors": {each.sensor: each.unit for each in series},
+        }
+
     @app.get("/v1/machines/{machine}/readings/{sensor}")
     async def readings(
         machine: str,

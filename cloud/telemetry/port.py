@@ -153,6 +153,10 @@ class TelemetryReader(Protocol):
         """Every sensor, by machine and name."""
         ...
 
+    async def count(self, machine: str) -> int:
+        """How many readings the machine has."""
+        ...
+
     async def latest(self, machine: str) -> list[Latest]:
         """The newest reading of each of the machine's sensors, by sensor."""
         ...

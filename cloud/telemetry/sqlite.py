@@ -60,6 +60,10 @@ class SqliteReader:
         """See the port."""
         return await self._run(read.series, machine)
 
+    async def count(self, machine: str) -> int:
+        """See the port."""
+        return await self._run(read.count, machine)
+
     async def latest(self, machine: str) -> list[Latest]:
         """See the port."""
         return await self._run(read.latest, machine)

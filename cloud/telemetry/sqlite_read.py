@@ -37,6 +37,13 @@ def series(db: sqlite3.Connection, machine: str | None) -> list[Series]:
     return [Series(*row) for row in found]
 
 
+def count(db: sqlite3.Connection, machine: str) -> int:
+    """Readings of a machine: the length of its series' stretch of the tree."""
+    query = "SELECT count(*) FROM readings WHERE series IN (SELECT id FROM series WHERE machine = ?)"
+    found: int = db.execute(query, (machine,)).fetchone()[0]
+    return found
+
+
 def latest(db: sqlite3.Connection, machine: str) -> list[Latest]:
     """The newest reading of each sensor: one step down each series' end of the tree."""
     found = db.execute(

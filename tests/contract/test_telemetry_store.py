@@ -156,6 +156,8 @@ async def test_a_change_of_unit_keeps_one_history(store: TelemetryStore) -> None
     found = await store.readings("pump-1", "t1", 0, END_US, 10)
     assert [found.units[i] for i in found.unit] == ["degC", "degF"]
     assert [s.unit for s in await store.series("pump-1")] == ["degF"]
+    assert await store.count("pump-1") == 2
+    assert await store.count("nobody") == 0
     same_value_other_unit = await store.write([frame(3, [("t1", T0, 20.0)], unit="K")])
     assert same_value_other_unit.conflicts == 1
 

@@ -98,9 +98,9 @@ def recording_file(tmp_path: Path) -> Path:
 def test_a_recording_runs_through_every_tier(tmp_path: Path, recording_file: Path) -> None:
     recording = read_recording(recording_file)
     machine = replay_machine(recording_file).id
-    with running_plant(tmp_path / "data", "--replay", str(recording_file), "--speed", "60") as plant:
+    with running_plant(tmp_path / "data", "--replay", str(recording_file), "--speed", "200") as plant:
         plant.wait_ready()
-        plant.wait_said("rows are in the store", 120)
+        plant.wait_said("are in the store", 120)
         plant.until(lambda: plant.machine(machine)["model"] is not None)
         assert_every_row_once(plant, machine, recording)
         assert_score_rises(plant, machine, recording_file)
@@ -120,7 +120,7 @@ def kill_run(root: Path, recording_file: Path, kills: int, seed: int) -> None:
     with running_plant(root / "data", "--replay", str(recording_file), "--speed", "30") as plant:
         plant.wait_ready()
         killed = plant.kill_at_random(victims, kills, seed, spread=2.0)
-        plant.wait_said("rows are in the store", 180)
+        plant.wait_said("are in the store", 180)
         assert_every_row_once(plant, machine, recording)
         audit = command(plant.data.root, "ledger", "--audit", "--json")
         assert audit.returncode == 0, f"killed {killed}\n{audit.stdout}{audit.stderr}"

@@ -182,6 +182,13 @@ async def test_readings_are_the_newest_of_a_range_oldest_first(api: Api) -> None
     assert (await api.get(path, **{"from": T0 + 10**12}))["value"] == []
 
 
+async def test_a_machine_s_data_are_counted(api: Api) -> None:
+    found = await api.get("/v1/machines/pump-1")
+    assert found["machine"] == "pump-1"
+    assert found["sensors"]["flow"] == "l/min"
+    assert found["readings"] >= 1100
+
+
 UNANSWERABLE: list[tuple[str, dict[str, str | int], int, str]] = [
     ("/v1/machines/pump-1/readings/flow", {"limit": 0}, 422, "limit: "),
     ("/v1/machines/pump-1/readings/flow", {"limit": MAX_POINTS + 1}, 422, "limit: "),
@@ -192,6 +199,7 @@ UNANSWERABLE: list[tuple[str, dict[str, str | int], int, str]] = [
     ("/v1/machines/pump-9/readings/flow", {}, 404, "'pump-9'"),
     ("/v1/anomalies", {"limit": MAX_EVENTS + 1}, 422, "limit: "),
     ("/v1/events", {"limit": 0}, 422, "limit: "),
+    ("/v1/machines/pump-9", {}, 404, "pump-9"),
     ("/v1/nothing", {}, 404, "Not Found"),
 ]
 

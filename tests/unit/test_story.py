@@ -16,7 +16,7 @@ from industrialmind.embedded import EmbeddedNats
 from industrialmind.plant import DEMO_PLANT, DataDir
 from industrialmind.story import SimulatorLines, Story, tell_demo, tell_replay
 from shared.clock import SystemClock
-from shared.errors import Unavailable
+from shared.errors import NotFound, Unavailable
 from shared.supervise import Child, Supervisor
 
 MACHINE = DEMO_PLANT.machines[0]
@@ -24,9 +24,9 @@ MODEL = {"name": "m", "version": 1}
 # The simulator as its supervisor sees it: what it did, and a fault on demand.
 SIM = """
 echo 'a line that is no event'; echo '[1]'; echo '{"event": "backfilled", "rows": 7}'
-echo '{"event": "fit-part-sent", "rows": 5}'
+echo '{"event": "fit-part-sent", "rows": 5, "readings": 5}'
 while read line; do case "$line" in
-  *continue*) echo '{"event": "replayed", "rows": 9}';;
+  *continue*) echo '{"event": "replayed", "rows": 9, "readings": 9}';;
   *fault*) echo '{"event": "fault", "sensors": ["flow", "pressure"]}';;
 esac; done
 """
@@ -50,8 +50,14 @@ class Scripted(Client):
     def __init__(self, machines: list[Any], ledgers: list[Any]) -> None:
         super().__init__("http://127.0.0.1:1", "")
         self._answers = {"/v1/machines": machines, "/v1/ledger": ledgers}
+        self.counts: list[Any] = [NotFound("nothing yet"), 3, 5, 14]
 
     def get(self, path: str, **_: str | float) -> Any:  # noqa: ANN401 - JSON
+        if path == f"/v1/machines/{MACHINE.id}":
+            count = self.counts.pop(0) if len(self.counts) > 1 else self.counts[0]
+            if isinstance(count, Exception):
+                raise count
+            return {"readings": count}
         answers = self._answers[path]
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, Exception):
@@ -205,7 +211,7 @@ async def test_a_replay_is_told_to_its_end(told: Told) -> None:
     await tell_replay(told.story([[state()]], [[ledger(2, 0, 2)]]), told.lines)
     assert told.said[0] == "first part stored: 5 rows; fitting a model on it ..."
     assert re.fullmatch(r"model active, 10\d s; replaying the rest", told.said[1])
-    assert told.said[2] == "replayed: 9 rows are in the store"
+    assert told.said[2] == "replayed: 14 rows with 14 readings are in the store"
 
 
 async def test_a_replay_whose_training_fails_waits_and_says_so(told: Told) -> None:
@@ -268,3 +274,16 @@ async def test_stop_while_history_is_on_its_way_marks_nothing(told: Told) -> Non
     told.stop.set()
     await asyncio.wait_for(task, 5)
     assert not history.exists()
+
+
+async def test_readings_that_never_come_are_named_and_waited_for_no_longer(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(story_module, "NO_MORE_SECONDS", 0.05)
+    assert await told.story([[state()]]).counted(20)
+    assert told.said == ["14 of 20 readings reached the store; the dead letters tell of the others"]
+
+
+async def test_stop_ends_the_wait_for_readings(told: Told) -> None:
+    told.stop.set()
+    assert not await told.story([[state()]]).counted(20)
