@@ -16,3 +16,9 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, in their random order: two workers then end at about the same time."""
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.plant_process import PlantProcess, command, running_plant
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240), pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 MACHINES = {"pump-01", "compressor-01", "spindle-01", "gearbox-01", "fan-01"}
 

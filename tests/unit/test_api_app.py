@@ -264,6 +264,7 @@ async def test_the_schema_is_whole_and_needs_the_token(api: Api) -> None:
     schema = await api.get("/openapi.json")
     assert set(schema["paths"]) == {
         "/v1/machines",
+        "/v1/machines/{machine}",
         "/v1/machines/{machine}/readings/{sensor}",
         "/v1/anomalies",
         "/v1/events",
