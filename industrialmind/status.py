@@ -56,7 +56,7 @@ def watch_status(root: Path) -> None:
     ):
         while True:
             try:
-                live.update(render(*read(data)))
+                live.update(render(*read(data), short=True))
             except Unavailable as error:
                 live.update(Text(f"{error}; trying again ...", style="yellow"))
             time.sleep(_REFRESH_SECONDS)
@@ -105,16 +105,18 @@ def as_reported(latest: Sequence[Latest]) -> dict[str, Any]:
     }
 
 
-def render(machines: Sequence[dict[str, Any]], anomalies: Sequence[dict[str, Any]]) -> RenderableType:
-    """Both tables, machines in trouble first."""
-    return Group(machine_table(machines), anomaly_table(anomalies))
+def render(
+    machines: Sequence[dict[str, Any]], anomalies: Sequence[dict[str, Any]], *, short: bool = False
+) -> RenderableType:
+    """Both tables, machines in trouble first; `short` gives each machine's values one line, to fit a screen."""
+    return Group(machine_table(machines, short=short), anomaly_table(anomalies))
 
 
-def machine_table(machines: Sequence[dict[str, Any]]) -> Table:
+def machine_table(machines: Sequence[dict[str, Any]], *, short: bool = False) -> Table:
     """One row a machine."""
     table = Table(title="Machines", title_justify="left", expand=False)
     for heading in ("machine", "state", "score / limit", "leading sensor", "last values", "age", "model"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=short and heading == "last values", overflow="ellipsis")
     order = {"anomalous": 0, "stale": 1, "unknown": 2, "learning": 3, "normal": 4}
     for machine in sorted(machines, key=lambda m: (order.get(m["state"], 9), m["machine"])):
         table.add_row(
@@ -122,7 +124,7 @@ def machine_table(machines: Sequence[dict[str, Any]]) -> Table:
             state_text(machine["state"]),
             _score(machine),
             _leading(machine),
-            _last(machine["last"]),
+            _last(machine["last"], a_line=len(machine["last"]) if short else _A_LINE),
             age_text(machine["data_age_seconds"]),
             _model(machine["model"]),
         )
@@ -201,9 +203,9 @@ def _number(value: float | None) -> str:
     return f"{value:.0f}" if abs(value) >= _WHOLE else f"{value:.4g}"
 
 
-def _last(values: Sequence[dict[str, Any]]) -> str:
+def _last(values: Sequence[dict[str, Any]], *, a_line: int) -> str:
     texts = [f"{v['sensor']} {_number(v['value'])} {v['unit']}" for v in values]
-    return "\n".join(" · ".join(texts[at : at + _A_LINE]) for at in range(0, len(texts), _A_LINE))
+    return "\n".join(" · ".join(texts[at : at + a_line]) for at in range(0, len(texts), max(a_line, 1)))
 
 
 def _model(model: dict[str, Any] | None) -> str:

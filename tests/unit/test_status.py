@@ -187,3 +187,17 @@ def _away() -> Any:  # noqa: ANN401 - it only raises
 def _interrupt() -> Any:  # noqa: ANN401 - it only raises
     assert threading.current_thread() is threading.main_thread()
     raise KeyboardInterrupt
+
+
+def test_a_watched_table_gives_each_machine_few_lines() -> None:
+    many = {f"sensor-{n}": {"value": 1.0, "unit": "bar", "ts": T0} for n in range(20)}
+    shown = Console(width=120, markup=False)
+    with shown.capture() as long:
+        shown.print(render([machine("normal", last=many), machine("unknown", "pump-2", last={})], []))
+    with shown.capture() as short:
+        shown.print(
+            render([machine("normal", last=many), machine("unknown", "pump-2", last={})], [], short=True)
+        )
+    assert "sensor-19" in long.get()
+    assert "…" in short.get()
+    assert len(short.get().splitlines()) <= 10 < len(long.get().splitlines())
