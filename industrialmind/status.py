@@ -192,9 +192,14 @@ def _leading(machine: dict[str, Any]) -> str:
 
 def _sensor(sensor: dict[str, Any]) -> str:
     return (
-        f"{sensor['sensor']} {sensor['share']:.0%}: {_number(sensor['seen'])} {sensor['unit']}, "
+        f"{sensor['sensor']} {sensor['share']:.0%}: {_quantity(sensor['seen'], sensor['unit'])}, "
         f"expected {_number(sensor['expected'])}"
     )
+
+
+def _quantity(value: float | None, unit: str) -> str:
+    """A value with its unit; the unit of a plain number is `1` and goes without saying."""
+    return _number(value) if unit == "1" else f"{_number(value)} {unit}"
 
 
 def _number(value: float | None) -> str:
@@ -204,7 +209,7 @@ def _number(value: float | None) -> str:
 
 
 def _last(values: Sequence[dict[str, Any]], *, a_line: int) -> str:
-    texts = [f"{v['sensor']} {_number(v['value'])} {v['unit']}" for v in values]
+    texts = [f"{v['sensor']} {_quantity(v['value'], v['unit'])}" for v in values]
     return "\n".join(" · ".join(texts[at : at + a_line]) for at in range(0, len(texts), max(a_line, 1)))
 
 

@@ -160,32 +160,29 @@ class AnomalyEnded(Event):
     limit: float
 
 
-class LimitCrossed(Event):
+class _LimitEvent(Event):
+    """A plain limit of one sensor and the reading that passed it."""
+
+    identity: ClassVar[tuple[str, ...]] = ("sensor", "side", "occurred_at")
+
+    edge: str
+    sensor: str
+    side: str
+    value: float
+    limit: float
+    unit: str
+
+
+class LimitCrossed(_LimitEvent):
     """A reading left its plain limits."""
 
     type: ClassVar[str] = "limit.crossed"
-    identity: ClassVar[tuple[str, ...]] = ("sensor", "side", "occurred_at")
-
-    edge: str
-    sensor: str
-    side: str
-    value: float
-    limit: float
-    unit: str
 
 
-class LimitCleared(Event):
+class LimitCleared(_LimitEvent):
     """A reading came back inside its plain limits."""
 
     type: ClassVar[str] = "limit.cleared"
-    identity: ClassVar[tuple[str, ...]] = ("sensor", "side", "occurred_at")
-
-    edge: str
-    sensor: str
-    side: str
-    value: float
-    limit: float
-    unit: str
 
 
 class ModelRegistered(Event):
@@ -202,40 +199,35 @@ class ModelRegistered(Event):
     manifest: dict[str, Any]
 
 
-class ModelPromoted(Event):
+class _ModelOnEdge(Event):
+    """A registered model and an edge."""
+
+    identity: ClassVar[tuple[str, ...]] = ("edge", "version_hash", "occurred_at")
+
+    edge: str
+    model: str
+    model_version: int
+    version_hash: str
+
+
+class ModelPromoted(_ModelOnEdge):
     """An edge is to run this model for the machine (`subject`) from now on."""
 
     type: ClassVar[str] = "model.promoted"
-    identity: ClassVar[tuple[str, ...]] = ("edge", "version_hash", "occurred_at")
-
-    edge: str
-    model: str
-    model_version: int
-    version_hash: str
 
 
-class ModelActivated(Event):
+class ModelActivated(_ModelOnEdge):
     """An edge runs a model for a machine from `occurred_at` on."""
 
     type: ClassVar[str] = "model.activated"
-    identity: ClassVar[tuple[str, ...]] = ("edge", "version_hash", "occurred_at")
-
-    edge: str
-    model: str
-    model_version: int
-    version_hash: str
 
 
-class ModelRefused(Event):
+class ModelRefused(_ModelOnEdge):
     """An edge kept a model out; the old one, if any, runs on."""
 
     type: ClassVar[str] = "model.refused"
     identity: ClassVar[tuple[str, ...]] = ("edge", "version_hash", "reason")
 
-    edge: str
-    model: str
-    model_version: int
-    version_hash: str
     reason: str
 
 

@@ -201,3 +201,9 @@ def test_a_watched_table_gives_each_machine_few_lines() -> None:
     assert "sensor-19" in long.get()
     assert "…" in short.get()
     assert len(short.get().splitlines()) <= 10 < len(long.get().splitlines())
+
+
+def test_a_plain_number_has_no_unit_to_show() -> None:
+    shown = text(machine("normal", last={"ratio": {"value": 0.5, "unit": "1", "ts": T0}}))
+    assert "ratio 0.5 " in shown
+    assert "ratio 0.5 1" not in shown
