@@ -30,7 +30,7 @@ from shared.events import EdgeStarted, at
 from shared.health import Health, serve_health
 from shared.nats import ControlPlane, Timeouts, open_control
 from shared.paho import MqttClient, open_mqtt
-from shared.service import run_loops
+from shared.service import run_loops, until_stop
 
 log = structlog.get_logger()
 
@@ -68,7 +68,9 @@ async def run(settings: EdgeSettings, stop: asyncio.Event) -> None:
             "edge agent started", edge=settings.edge, epoch=outbox.epoch.hex(), machines=settings.machines
         )
         await run_loops(
-            stop, grace=settings.grace_seconds, **{name: _until(stop, loop) for name, loop in agent.items()}
+            stop,
+            grace=settings.grace_seconds,
+            **{name: until_stop(stop, loop) for name, loop in agent.items()},
         )
 
 
@@ -154,14 +156,13 @@ async def build(
         )
         loops |= {"desired": delivery.watch, "delivery": delivery.run}
     health.add_check("outbox", lambda: intake.blocked)
-    health.add_check(
-        "devices", lambda: "" if devices.connected.is_set() else devices.last_error or "connecting"
-    )
+    health.add_check("devices", lambda: _trouble(devices, intake))
     loops["birth"] = lambda: _birth(settings, outbox, clock)
     return loops
 
 
 def _trouble(devices: MqttClient, intake: Intake) -> str:
+    """Why no device is heard, for readiness; empty when the subscription stands."""
     if not devices.connected.is_set():
         return devices.last_error or "not connected yet"
     return "" if intake.listening else "not subscribed yet"
@@ -194,32 +195,6 @@ async def _birth(settings: EdgeSettings, outbox: Outbox, clock: Clock) -> None:
     )
     await keep_event(outbox, settings.machines[0], event, clock)
     await asyncio.Event().wait()
-
-
-def _until(stop: asyncio.Event, loop: Loop) -> Loop:
-    """The loop, ended by cancellation when `stop` is set. Every loop here may be cut off at any await.
-
-    A commit that is under way completes in its thread; its message is not acknowledged and comes again.
-    """
-
-    async def ended() -> None:
-        work = asyncio.ensure_future(loop())
-        stopped = asyncio.create_task(_waited(stop))
-        try:
-            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                work.result()
-        finally:
-            stopped.cancel()
-            work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
-
-    return ended
-
-
-async def _waited(event: asyncio.Event) -> None:
-    await event.wait()
 
 
 def _mqtt(settings: Mqtt, connect_seconds: float) -> contextlib.AbstractAsyncContextManager[MqttClient]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from shared.errors import Misconfigured
 from shared.eventlog import EventLog, open_event_log
 from shared.health import Health
 from shared.nats import open_control
-from shared.service import run_loops
+from shared.service import run_loops, until_stop
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
         await run_loops(
             stop,
             http=lambda: serve(app, settings.api, stop),
-            reports=_until(stop, reported.follow),
+            reports=until_stop(stop, reported.follow),
             ledger=lambda: ledger.run(stop),
         )
 
@@ -139,21 +138,3 @@ def listen(host: str, port: int) -> socket.socket:
             f"the data API can't listen on {host} port {port}: {error.strerror or error}",
             hint="stop what holds the port, or set api.port and api.host",
         ) from error
-
-
-def _until(stop: asyncio.Event, loop: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-    """A loop that runs for ever, ended by `stop`."""
-
-    async def run() -> None:
-        task = asyncio.ensure_future(loop())
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                await task
-        finally:
-            task.cancel()
-            stopping.cancel()
-            await asyncio.gather(task, stopping, return_exceptions=True)
-
-    return run

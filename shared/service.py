@@ -65,6 +65,27 @@ async def run_loops(stop: asyncio.Event, *, grace: float = 10.0, **loops: Loop) 
         await asyncio.gather(stopper, *tasks, return_exceptions=True)
 
 
+def until_stop(stop: asyncio.Event, loop: Loop) -> Loop:
+    """A loop that runs for ever, ended by cancellation once `stop` is set; what it raises before comes through.
+
+    It may be cut off at any await, so what it does must be safe to leave half done.
+    """
+
+    async def ended() -> None:
+        work = asyncio.ensure_future(loop())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+        finally:
+            work.cancel()
+            stopping.cancel()
+            await asyncio.gather(work, stopping, return_exceptions=True)
+
+    return ended
+
+
 async def wait_or_stop(stop: asyncio.Event, seconds: float) -> bool:
     """Wait `seconds`, or less if `stop` is set meanwhile; returns whether it is."""
     try:

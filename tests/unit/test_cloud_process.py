@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from cloud.api.settings import ApiSettings
-from industrialmind.cloud import CloudSettings, _until, listen, run_cloud
+from industrialmind.cloud import CloudSettings, listen, run_cloud
 from shared.clock import SystemClock
 from shared.errors import Misconfigured, Unavailable
 from shared.supervise import free_ports
@@ -119,19 +119,3 @@ def test_a_listener_is_bound_before_anything_is_served(host: str) -> None:
 
 def test_the_port_is_a_setting_of_the_api() -> None:
     assert ApiSettings.model_fields["port"].default == 8000
-
-
-async def test_a_loop_for_ever_ends_with_stop_or_with_its_own_error() -> None:
-    stop = asyncio.Event()
-
-    async def for_ever() -> None:
-        await asyncio.sleep(3600)
-
-    async def fails() -> None:
-        raise Unavailable("gone")
-
-    with pytest.raises(Unavailable):
-        await _until(stop, fails)()
-    running = asyncio.ensure_future(_until(stop, for_ever)())
-    stop.set()
-    await running

@@ -9,6 +9,7 @@ from typing import cast
 
 from prometheus_client import CollectorRegistry
 
+from edge.agent import _trouble
 from edge.flight import Flight
 from edge.intake import Intake
 from edge.machine import MachineView
@@ -31,6 +32,7 @@ class Inbox:
         ]
         self.acked: list[int] = []
         self.connected = asyncio.Event()
+        self.last_error = ""
 
     async def subscribe(self, *filters: str) -> None:
         assert filters
@@ -189,3 +191,30 @@ async def test_acks_for_another_edge_or_epoch_free_nothing(tmp_path: Path) -> No
             each.cancel()
             with suppress(asyncio.CancelledError):
                 await each
+
+
+async def test_an_edge_is_not_ready_before_it_hears_its_devices(tmp_path: Path) -> None:
+    clock, inbox = ManualClock(), Inbox()
+    async with open_outbox(tmp_path / "o.db", site="s1", edge="e1", clock=clock) as outbox:
+        intake = Intake(
+            as_client(inbox),
+            outbox,
+            {"pump": MachineView()},
+            clock,
+            CollectorRegistry(),
+            site="s1",
+            edge="e1",
+            batch=10,
+            committed=lambda _machine, _rows: None,
+            rows_waiting=lambda: None,
+        )
+        assert _trouble(as_client(inbox), intake) == "not connected yet"
+        inbox.last_error = "refused"
+        assert _trouble(as_client(inbox), intake) == "refused"
+        inbox.connected.set()
+        assert _trouble(as_client(inbox), intake) == "not subscribed yet"
+        running = asyncio.create_task(intake.run())
+        await turns()
+        assert _trouble(as_client(inbox), intake) == ""
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

@@ -14,9 +14,11 @@ from shared.service import (
     EXIT_OK,
     EXIT_UNAVAILABLE,
     EXIT_USAGE,
+    Loop,
     LoopEndedError,
     run_loops,
     run_main,
+    until_stop,
     wait_or_stop,
 )
 
@@ -200,3 +202,33 @@ def signalled(sig: signal.Signals, *, crash: bool) -> tuple[int, list[str], str]
         child.send_signal(sig)
         out, err = child.communicate(timeout=30)
         return child.returncode, out.splitlines(), err
+
+
+async def test_an_endless_loop_is_cut_off_at_the_stop() -> None:
+    stop, cut = asyncio.Event(), asyncio.Event()
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cut.set()
+
+    ended = asyncio.create_task(_awaited(until_stop(stop, endless)))
+    await asyncio.sleep(0)
+    assert not cut.is_set()
+    stop.set()
+    async with asyncio.timeout(5):
+        await ended
+    assert cut.is_set()
+
+
+async def test_what_an_endless_loop_raises_comes_through() -> None:
+    async def broken() -> None:
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await until_stop(asyncio.Event(), broken)()
+
+
+async def _awaited(loop: Loop) -> None:
+    await loop()
