@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := industrialmind shared edge gateway cloud firmware_sim
-NEEDED_MB := 2000
+NEEDED_MB := 8000
 COVERAGE_FLOOR := 85
 ARGS ?=
 
