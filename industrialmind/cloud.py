@@ -1,14 +1,11 @@
 """The cloud process: data API and loss ledger together, as `cloud run api` starts them."""
 
 import asyncio
-import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import uvicorn
-from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from cloud.api.app import Reported, build_app
@@ -18,11 +15,11 @@ from cloud.ledger.settings import LedgerSettings
 from cloud.registry.app import load_registry
 from cloud.telemetry.port import open_store
 from shared.clock import SystemClock
-from shared.errors import Misconfigured
 from shared.eventlog import EventLog, open_event_log
 from shared.health import Health
 from shared.nats import open_control
 from shared.service import run_loops, until_stop
+from shared.uvicorn import serve
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,9 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
         health.started = True
         await run_loops(
             stop,
-            http=lambda: serve(app, settings.api, stop),
+            http=lambda: serve(
+                app, settings.api.host, settings.api.port, stop, section="api", what="the data API"
+            ),
             reports=until_stop(stop, reported.follow),
             ledger=lambda: ledger.run(stop),
         )
@@ -100,41 +99,3 @@ async def registered_models(events: EventLog) -> list[dict[str, Any]]:
         }
         for model in registry.models
     ]
-
-
-async def serve(app: FastAPI, settings: ApiSettings, stop: asyncio.Event) -> None:
-    """Run uvicorn until `stop`; signals stay with the service's own lifecycle. Raises Misconfigured (port taken)."""
-    listener = listen(settings.host, settings.port)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=5,
-        limit_concurrency=256,
-    )
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server._serve([listener]), name="uvicorn")  # noqa: SLF001 - serve() would take the signals
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        server.should_exit = True
-        await serving
-    finally:
-        stopping.cancel()
-        listener.close()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises Misconfigured (port taken, no such address)."""
-    try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
-        )
-    except OSError as error:
-        raise Misconfigured(
-            f"the data API can't listen on {host} port {port}: {error.strerror or error}",
-            hint="stop what holds the port, or set api.port and api.host",
-        ) from error

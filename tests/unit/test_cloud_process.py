@@ -8,10 +8,11 @@ import httpx
 import pytest
 
 from cloud.api.settings import ApiSettings
-from industrialmind.cloud import CloudSettings, listen, run_cloud
+from industrialmind.cloud import CloudSettings, run_cloud
 from shared.clock import SystemClock
 from shared.errors import Misconfigured, Unavailable
 from shared.supervise import free_ports
+from shared.uvicorn import listen
 from tests.unit.front_door import Command, RunningPlant, commanding, reported, running_plant
 
 
@@ -109,12 +110,12 @@ def test_a_listener_is_bound_before_anything_is_served(host: str) -> None:
         pytest.skip("no IPv6 here")
     [port] = free_ports(1)
     try:
-        with listen(host, port) as listener:
+        with listen(host, port, section="api", what="the data API") as listener:
             assert listener.getsockname()[1] == port
     except Misconfigured:
         assert host == "::1"  # a machine whose loopback has no IPv6 says so
     with pytest.raises(Misconfigured, match="can't listen on 192"):
-        listen("192.0.2.1", port)
+        listen("192.0.2.1", port, section="api", what="the data API")
 
 
 def test_the_port_is_a_setting_of_the_api() -> None:
