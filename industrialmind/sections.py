@@ -13,6 +13,7 @@ SECTIONS: Final[Mapping[str, tuple[str, str]]] = {
     "gateway": ("gateway.settings", "GatewaySettings"),
     "ingest": ("cloud.ingest.settings", "IngestSettings"),
     "api": ("cloud.api.settings", "ApiSettings"),
+    "ui": ("cloud.ui.settings", "UiSettings"),
     "replay": ("firmware_sim.settings", "ReplaySettings"),
     "ledger": ("cloud.ledger.settings", "LedgerSettings"),
     "sim": ("firmware_sim.settings", "SimSettings"),

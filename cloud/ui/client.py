@@ -1,0 +1,57 @@
+"""The data API as the control room asks it: JSON over HTTP, with the control room's own token."""
+
+from typing import Any, Self
+
+import httpx
+import orjson
+
+from shared.errors import IndustrialMindError, NotFound, Rejected, Unavailable
+
+
+class ApiClient:
+    """An async context manager around one connection pool."""
+
+    def __init__(self, url: str, token: str, *, connect_seconds: float, request_seconds: float) -> None:
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=httpx.Timeout(request_seconds, connect=connect_seconds),
+            trust_env=False,
+        )
+
+    async def get(self, path: str, **query: str | float) -> Any:  # noqa: ANN401 - JSON
+        """The JSON at `path`. Raises Unavailable, NotFound, Rejected."""
+        return await self._ask("GET", path, params=query)
+
+    async def redeem(self, code: str) -> dict[str, str]:
+        """Who a one-time login code lets in: `principal` and `role`. Raises Rejected (used, expired), Unavailable."""
+        answer: dict[str, str] = await self._ask("POST", "/v1/login-links/redeem", json={"code": code})
+        return answer
+
+    async def _ask(self, method: str, path: str, **what: Any) -> Any:  # noqa: ANN401 - JSON
+        try:
+            response = await self._http.request(method, path, **what)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"the data API does not answer: {error or type(error).__name__}") from error
+        if response.is_success:
+            return response.json()
+        raise problem(response.status_code, response.text)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+
+def problem(status: int, text: str) -> IndustrialMindError:
+    """The error for an HTTP status, in the words of its problem document (RFC 9457)."""
+    try:
+        said = orjson.loads(text)["title"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        said = text[:300]
+    if status == httpx.codes.NOT_FOUND:
+        return NotFound(f"the data API answered: {said}")
+    if status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.TOO_MANY_REQUESTS:
+        return Unavailable(f"the data API answered {status}: {said}")
+    return Rejected(f"the data API answered {status}: {said}")
