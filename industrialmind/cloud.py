@@ -4,18 +4,20 @@ import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from prometheus_client import CollectorRegistry
 
-from cloud.api.app import Reported, build_app
+from cloud.api.app import build_app
+from cloud.api.fleet import Reported
+from cloud.api.live import Broadcaster
 from cloud.api.settings import ApiSettings
 from cloud.ledger.app import Ledger, Metrics, edge_reports
 from cloud.ledger.settings import LedgerSettings
-from cloud.registry.app import load_registry
 from cloud.telemetry.port import open_store
+from industrialmind.model_answers import ModelAnswers
 from shared.clock import SystemClock
-from shared.eventlog import EventLog, open_event_log
+from shared.eventlog import open_event_log
 from shared.health import Health
 from shared.nats import open_control
 from shared.service import run_loops, until_stop
@@ -58,19 +60,23 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             catch_up_seconds=settings.ledger.catch_up_seconds,
         )
         reported = Reported(control)
+        live = Broadcaster(reported, clock, stale_after=settings.api.stale_after_seconds)
 
         async def ledger_json() -> bytes:
             return (await ledger.report()).model_dump_json().encode()
 
+        models = ModelAnswers(events, control, clock)
         app = build_app(
             settings.api,
             store=store,
             reported=reported,
+            live=live,
             health=health,
             registry=registry,
             clock=clock,
             ledger=ledger_json,
-            models=lambda: registered_models(events),
+            models=models.models,
+            promote=models.promote,
         )
         health.add_check("assignments", lambda: "" if reported.assignments else "none read yet")
         health.started = True
@@ -80,22 +86,6 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
                 app, settings.api.host, settings.api.port, stop, section="api", what="the data API"
             ),
             reports=until_stop(stop, reported.follow),
+            live=until_stop(stop, lambda: live.run(events)),
             ledger=lambda: ledger.run(stop),
         )
-
-
-async def registered_models(events: EventLog) -> list[dict[str, Any]]:
-    """Every registered version, oldest first, as JSON-ready values."""
-    registry, _ = await load_registry(events)
-    return [
-        {
-            "machine": model.machine,
-            "name": model.name,
-            "version": model.version,
-            "version_hash": model.version_hash,
-            "provisional": model.provisional,
-            "registered_at": model.registered_at.isoformat(),
-            "promoted_to": list(model.promoted_to),
-        }
-        for model in registry.models
-    ]

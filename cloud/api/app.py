@@ -1,85 +1,30 @@
 """The data API: machines, readings, anomalies, events, models and the ledger as JSON over HTTP."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import orjson
-import structlog
-from fastapi import FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi import FastAPI, Query, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, generate_latest
-from starlette.exceptions import HTTPException
 
-from cloud.api.access import Access
-from cloud.api.logic import Anomaly, MachineStatus, anomalies, machine_status
+from cloud.api.access import CLI, UI, Access
+from cloud.api.fleet import Reported
+from cloud.api.live import Broadcaster
+from cloud.api.logic import Anomaly, MachineStatus, anomalies
+from cloud.api.models import Models, Promote, models_router
+from cloud.api.problems import add_errors
 from cloud.api.settings import ApiSettings
+from cloud.api.stream import live_router
 from cloud.telemetry.port import BEGIN_US, END_US, TelemetryReader
 from shared.clock import Clock
-from shared.errors import NotFound, Rejected, Unavailable
+from shared.errors import NotFound
 from shared.events import AnomalyEnded, AnomalyStarted, parse_event
 from shared.health import Health
-from shared.nats import ControlPlane
-
-log = structlog.get_logger()
 
 MAX_POINTS = 4000
 MAX_EVENTS = 1000
-Reports = dict[str, dict[str, Any]]
-Lookup = Callable[[], Awaitable[Any]]
-
-
-class Reported:
-    """Each edge's last `state` report, kept up to date from the control plane by one watcher an edge."""
-
-    def __init__(self, control: ControlPlane) -> None:
-        self._control = control
-        self._reports: Reports = {}
-        self.assignments: dict[str, tuple[str, str]] = {}
-
-    def of(self, edge: str) -> Mapping[str, Any]:
-        """The edge's report; empty if there was none yet."""
-        return self._reports.get(edge, {})
-
-    async def follow(self) -> None:
-        """Watch assignments and the reports of every edge in them, for ever."""
-        async with asyncio.TaskGroup() as group:
-            watched: set[str] = set()
-            async for change in self._control.watch_assignments():
-                if change is None:
-                    continue
-                machine, assigned = change
-                if assigned is None:
-                    self.assignments.pop(machine, None)
-                    continue
-                self.assignments[machine] = assigned
-                edge = assigned[1]
-                if edge not in watched:
-                    watched.add(edge)
-                    group.create_task(self._follow_edge(edge), name=f"reports of {edge}")
-
-    async def _follow_edge(self, edge: str) -> None:
-        async for change in self._control.watch_reported(edge):
-            if change is None:
-                continue
-            key, value = change
-            if key == "state":
-                self._reports[edge] = _report(edge, value)
-
-
-def _report(edge: str, value: bytes | None) -> dict[str, Any]:
-    """An edge's report; empty if it was deleted or can't be read."""
-    if value is None:
-        return {}
-    try:
-        report = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        report = None
-    if isinstance(report, dict):
-        return report
-    log.warning("an edge's report can't be read", edge=edge, head=value[:80].decode(errors="replace"))
-    return {}
+Lookup = Callable[[], Awaitable[bytes]]
 
 
 def build_app(
@@ -87,34 +32,32 @@ def build_app(
     *,
     store: TelemetryReader,
     reported: Reported,
+    live: Broadcaster,
     health: Health,
     registry: CollectorRegistry,
     clock: Clock,
     ledger: Lookup,
-    models: Lookup,
+    models: Models,
+    promote: Promote,
 ) -> FastAPI:
-    """The ASGI application. `ledger` and `models` return JSON-ready answers of their own services."""
+    """The ASGI application. `ledger`, `models` and `promote` are answered by their own services."""
     app = FastAPI(title="IndustrialMind data API", version="1", docs_url=None, redoc_url=None)
-    app.add_middleware(Access, token=settings.token.get_secret_value(), allowed_hosts=settings.allowed_hosts)
-    _add_errors(app)
+    tokens = {CLI: settings.token.get_secret_value(), UI: settings.ui_token.get_secret_value()}
+    app.add_middleware(Access, tokens=tokens, allowed_hosts=settings.allowed_hosts)
+    add_errors(app)
     _add_probes(app, health, registry)
+    app.include_router(models_router(models, promote, reported.of))
+    app.include_router(live_router(live))
 
     @app.get("/v1/machines")
     async def machines() -> dict[str, list[MachineStatus]]:
         """Every machine's state, score, leading sensors, last values and data age."""
-        now_us = clock.now_us()
-        found = [
-            machine_status(
-                machine,
-                site,
-                edge,
-                reported.of(edge),
-                now_us=now_us,
-                stale_after=settings.stale_after_seconds,
-            )
-            for machine, (site, edge) in sorted(reported.assignments.items())
-        ]
-        return {"machines": found}
+        return {"machines": live.fleet.statuses()}
+
+    @app.get("/v1/machines/{machine}/status")
+    async def one_status(machine: str) -> MachineStatus:
+        """The same of one machine."""
+        return live.fleet.status(machine)
 
     @app.get("/v1/machines/{machine}")
     async def machine_data(machine: str) -> dict[str, Any]:
@@ -166,42 +109,12 @@ def build_app(
         stored = await store.events(machine, limit=limit)
         return {"events": [orjson.loads(s.fact.json) for s in stored]}
 
-    @app.get("/v1/models")
-    async def list_models() -> dict[str, Any]:
-        """Every registered version and where it is wanted."""
-        return {"models": await models()}
-
     @app.get("/v1/ledger")
     async def loss_ledger() -> Response:
         """Per edge and epoch: rows produced, buffered, logged, stored, rejected; findings with their stage."""
         return Response(await ledger(), media_type="application/json")
 
     return app
-
-
-def _add_errors(app: FastAPI) -> None:
-    """Our errors, and the framework's own, as problem+json."""
-
-    def answer(status: int) -> Callable[[Request, Exception], Response]:
-        return lambda _, error: _problem(status, str(error))
-
-    @app.exception_handler(RequestValidationError)
-    def wrong_query(_: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        return _problem(422, f"{'.'.join(str(part) for part in first['loc'][1:])}: {first['msg']}")
-
-    @app.exception_handler(HTTPException)
-    def wrong_path(_: Request, error: HTTPException) -> Response:
-        return _problem(error.status_code, error.detail, error.headers)
-
-    app.add_exception_handler(NotFound, answer(404))
-    app.add_exception_handler(Rejected, answer(422))
-    app.add_exception_handler(Unavailable, answer(503))
-
-
-def _problem(status: int, title: str, headers: Mapping[str, str] | None = None) -> Response:
-    body = {"type": "about:blank", "title": title, "status": status}
-    return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 
 def _add_probes(app: FastAPI, health: Health, registry: CollectorRegistry) -> None:

@@ -1,9 +1,12 @@
-"""Registering and delivering models: object store first, then the log, then the edge's desired state.
+"""Registering and delivering models: object store first, then the log, then the edges' desired state.
 
-Each step can be repeated: after a crash between two of them, running it again ends in the same place.
+Each step can be repeated: after a crash between two of them, running it again ends in the same place. The log is
+the truth; `deliver` derives from it what the edges are to run, and can be run by anyone at any time.
 """
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import orjson
 import structlog
@@ -22,15 +25,72 @@ log = structlog.get_logger()
 _CONFLICT_TRIES = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """A decision on what a machine's edge runs. `position` shows it; `changed` is False where it ran already."""
+
+    model: Model
+    position: Position
+    changed: bool
+
+
+class RegistryView:
+    """The registry as the log has it; each look reads on from the last one."""
+
+    def __init__(self, events: EventLog) -> None:
+        self._events = events
+        self._registry = Registry()
+        self._position: Position = {}
+        self._reading = asyncio.Lock()
+
+    async def look(self) -> tuple[Registry, Position]:
+        """The registry and the position it stands at. Raises Unavailable."""
+        async with self._reading:
+            if await self._events.end(MODELS) != self._position:
+                async for stored in self._events.read(MODELS, self._position):
+                    self._registry = evolve(self._registry, parse_event(stored.value))
+                    self._position = {**self._position, stored.partition: stored.offset}
+            return self._registry, self._position
+
+
+class Promotions:
+    """What people decide: which version a machine's edge runs. One instance a plant."""
+
+    def __init__(self, events: EventLog, control: ControlPlane, clock: Clock) -> None:
+        self._events, self._control, self._clock = events, control, clock
+        self._one_by_one = asyncio.Lock()
+
+    async def promote(self, machine: str, version: int, request: str) -> Promotion:
+        """Let `machine`'s edge run its version; asked again under the same `request`, nothing happens twice.
+
+        Raises NotFound (machine, version), Conflict (the request's key was used for another version), Unavailable.
+        """
+        async with self._one_by_one:
+            assigned = (await self._control.assignments()).get(machine)
+            if assigned is None:
+                raise NotFound(f"no machine {machine[:40]!r} is assigned to an edge")
+
+            def decide(registry: Registry) -> Event | None:
+                model = registry.version(machine, version)
+                if model is None:
+                    raise NotFound(_no_version(registry, machine, version))
+                if request and registry.requests.get(request, model.version_hash) != model.version_hash:
+                    raise Conflict("this idempotency key was used for another promotion")
+                if request in registry.requests:
+                    return None
+                return _promotion(registry, model, assigned[1], self._clock, request)
+
+            registry, position, changed = await _append(self._events, decide)
+            await deliver(self._events, self._control, machine)
+        model = registry.version(machine, version)
+        if model is None:
+            raise NotFound(_no_version(registry, machine, version))
+        return Promotion(model, position, changed)
+
+
 async def load_registry(events: EventLog) -> tuple[Registry, Position]:
     """The registry as the log has it, and the position it stands at."""
-    end = await events.end(MODELS)
-    registry = Registry()
-    if end:
-        async for stored in events.read(MODELS):
-            registry = evolve(registry, parse_event(stored.value))
-            end = {stored.partition: stored.offset}
-    return registry, end
+    return await RegistryView(events).look()
 
 
 async def register(events: EventLog, control: ControlPlane, artifact: bytes, clock: Clock) -> Model:
@@ -41,52 +101,104 @@ async def register(events: EventLog, control: ControlPlane, artifact: bytes, clo
     def decide(registry: Registry) -> Event | None:
         return decide_registration(registry, unpacked.manifest, unpacked.version_hash, at(clock.now_us()))
 
-    registry = await _append(events, decide)
-    model = registry.by_hash(unpacked.version_hash)
-    if model is None:
-        raise NotFound(f"model {unpacked.version_hash[:12]} was registered and is not in the log")
-    return model
+    registry, _, _ = await _append(events, decide)
+    return _known(registry, unpacked.version_hash)
 
 
 async def promote(
     events: EventLog, control: ControlPlane, version_hash: str, edge: str, clock: Clock
 ) -> Model:
     """Make `edge` run a registered model. Raises NotFound, Unavailable, Conflict."""
+    model = await decide_for(events, version_hash, edge, clock)
+    await deliver(events, control, model.machine)
+    return model
+
+
+async def decide_for(events: EventLog, version_hash: str, edge: str, clock: Clock) -> Model:
+    """Write into the log that `edge` is to run a registered model. Raises NotFound, Unavailable, Conflict."""
 
     def decide(registry: Registry) -> Event | None:
-        model = registry.by_hash(version_hash)
-        if model is None:
-            raise NotFound(f"no model {version_hash[:12]}: industrialmind models list shows what there is")
-        wanted = registry.wanted(edge, model.machine)
-        if wanted is not None and wanted.version_hash == version_hash:
-            return None
-        return decide_promotion(model, edge, at(clock.now_us()))
+        return _promotion(registry, _known(registry, version_hash), edge, clock)
 
-    registry = await _append(events, decide)
-    model = registry.by_hash(version_hash)
-    if model is None:
-        raise NotFound(f"no model {version_hash[:12]}")
+    registry, _, _ = await _append(events, decide)
+    return _known(registry, version_hash)
+
+
+async def deliver(events: EventLog, control: ControlPlane, machine: str | None = None) -> Position:
+    """Make the edges' desired state what the log says, of one machine or of all; returns the log's position then.
+
+    Whoever else delivers at the same time may write what was right a moment ago. So the log's end is looked at
+    again after each write: the last one to write has then seen the last decision. Raises Unavailable.
+    """
+    view = RegistryView(events)
+    while True:
+        registry, position = await view.look()
+        for model in registry.models:
+            for edge in model.promoted_to if machine in (None, model.machine) else ():
+                await _desire(control, edge, model)
+        if await events.end(MODELS) == position:
+            return position
+
+
+async def _desire(control: ControlPlane, edge: str, model: Model) -> None:
     desired = {
         "model": model.name,
         "version": model.version,
         "object": model.object_name,
         "sha256": model.version_hash,
     }
-    await control.desire(edge, model.machine, orjson.dumps(desired))
-    log.info("model delivered", model=model.name, version=model.version, edge=edge, sha256=version_hash[:12])
+    value = orjson.dumps(desired)
+    if (await control.desired(edge)).get(model.machine) == value:
+        return
+    await control.desire(edge, model.machine, value)
+    log.info(
+        "model delivered",
+        model=model.name,
+        version=model.version,
+        edge=edge,
+        sha256=model.version_hash[:12],
+    )
+
+
+def _promotion(registry: Registry, model: Model, edge: str, clock: Clock, request: str = "") -> Event | None:
+    """The event that promotes `model`; None where the edge is to run it already."""
+    if registry.wanted(edge, model.machine) == model:
+        return None
+    return decide_promotion(model, edge, at(clock.now_us()), request)
+
+
+def _known(registry: Registry, version_hash: str) -> Model:
+    """Raises NotFound."""
+    model = registry.by_hash(version_hash)
+    if model is None:
+        raise NotFound(f"no model {version_hash[:12]}: industrialmind models list shows what there is")
     return model
 
 
-async def _append(events: EventLog, decide: Callable[[Registry], Event | None]) -> Registry:
-    """Decide on the newest registry and append under its fence; reload and decide again on a conflict."""
+def _no_version(registry: Registry, machine: str, version: int) -> str:
+    there = ", ".join(str(model.version) for model in registry.of(machine))
+    return f"{machine} has no version {version}" + (
+        f": there are {there}" if there else ", and no model at all"
+    )
+
+
+async def _append(
+    events: EventLog, decide: Callable[[Registry], Event | None]
+) -> tuple[Registry, Position, bool]:
+    """Decide on the newest registry and append under its fence; reload and decide again on a conflict.
+
+    Returns the registry after it, the position that shows it, and whether anything was appended.
+    """
+    view = RegistryView(events)
     for _ in range(_CONFLICT_TRIES):
-        registry, end = await load_registry(events)
+        registry, end = await view.look()
         event = decide(registry)
         if event is None:
-            return registry
+            return registry, end, False
+        record = Record(event.to_json(), id=event.id)
         try:
-            await events.append(MODELS, event.subject, [Record(event.to_json(), id=event.id)], fence=end)
+            position = await events.append(MODELS, event.subject, [record], fence=end)
         except Conflict:
             continue
-        return evolve(registry, event)
+        return evolve(registry, event), position, True
     raise Conflict(f"the {MODELS} topic moved on {_CONFLICT_TRIES} times: someone else is registering models")

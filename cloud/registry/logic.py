@@ -1,18 +1,21 @@
 """The registry: which models exist and which one each edge is to run, folded from the log's `models` topic."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any, Final
 
 from shared.events import Event, ModelPromoted, ModelRegistered
 from shared.manifest import Manifest
 
-SOURCE = "cloud/registry"
+SOURCE: Final = "cloud/registry"
+CHAMPION: Final = "champion"
+CHALLENGER: Final = "challenger"
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One registered version."""
+    """One registered version. `manifest` is the artifact's, as JSON-ready values."""
 
     machine: str
     name: str
@@ -22,13 +25,20 @@ class Model:
     provisional: bool
     registered_at: datetime
     promoted_to: tuple[str, ...] = ()
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        """The method's name, as in the model's name."""
+        return self.name.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """All versions, oldest first."""
+    """All versions, oldest first. `requests`: the key of a person's promotion to the hash that it promoted."""
 
     models: tuple[Model, ...] = ()
+    requests: Mapping[str, str] = field(default_factory=dict)
 
     def by_hash(self, version_hash: str) -> Model | None:
         """The version with this artifact, if it is registered."""
@@ -37,6 +47,24 @@ class Registry:
     def of(self, machine: str) -> list[Model]:
         """A machine's versions, oldest first."""
         return [m for m in self.models if m.machine == machine]
+
+    def version(self, machine: str, version: int) -> Model | None:
+        """A machine's version by its number."""
+        return next((m for m in self.models if (m.machine, m.version) == (machine, version)), None)
+
+    def champion(self, machine: str) -> Model | None:
+        """The version that is promoted; where edges differ, the newest of theirs."""
+        return next((m for m in reversed(self.of(machine)) if m.promoted_to), None)
+
+    def challenger(self, machine: str) -> Model | None:
+        """The newest version that is not the champion."""
+        champion = self.champion(machine)
+        return next((m for m in reversed(self.of(machine)) if m != champion), None)
+
+    def aliases(self, model: Model) -> tuple[str, ...]:
+        """`champion`, `challenger`, or none."""
+        named = {CHAMPION: self.champion(model.machine), CHALLENGER: self.challenger(model.machine)}
+        return tuple(alias for alias, found in named.items() if found == model)
 
     def wanted(self, edge: str, machine: str) -> Model | None:
         """What `edge` is to run for `machine`."""
@@ -57,10 +85,13 @@ def evolve(registry: Registry, event: Event) -> Registry:
                 event.object_name,
                 event.provisional,
                 event.occurred_at,
+                manifest=event.manifest,
             )
-            return Registry((*registry.models, model))
+            return replace(registry, models=(*registry.models, model))
         case ModelPromoted():
-            return Registry(tuple(_promoted(model, event) for model in registry.models))
+            models = tuple(_promoted(model, event) for model in registry.models)
+            asked = {event.correlation_id: event.version_hash} if event.correlation_id else {}
+            return Registry(models, {**registry.requests, **asked})
     return registry
 
 
@@ -93,8 +124,8 @@ def decide_registration(
     )
 
 
-def decide_promotion(model: Model, edge: str, now: datetime) -> ModelPromoted:
-    """The event that makes `edge` run `model`."""
+def decide_promotion(model: Model, edge: str, now: datetime, request: str = "") -> ModelPromoted:
+    """The event that makes `edge` run `model`; `request` is the key under which a person asked for it."""
     return ModelPromoted(
         source=SOURCE,
         subject=model.machine,
@@ -103,6 +134,7 @@ def decide_promotion(model: Model, edge: str, now: datetime) -> ModelPromoted:
         model=model.name,
         model_version=model.version,
         version_hash=model.version_hash,
+        correlation_id=request,
     )
 
 

@@ -81,6 +81,11 @@ class ControlPlane:
         """Set what `edge` runs. Raises Rejected (key or size)."""
         await self._put(names.reported_bucket(edge), key, value)
 
+    async def desired(self, edge: str) -> dict[str, bytes]:
+        """Everything that `edge` is to run."""
+        found = await self._snapshot(self._link.session(), names.desired_bucket(edge))
+        return {key: value for key, (_, value) in found.items() if value is not None}
+
     async def reported(self, edge: str) -> dict[str, bytes]:
         """Every reported value of `edge`."""
         found = await self._snapshot(self._link.session(), names.reported_bucket(edge))

@@ -34,7 +34,7 @@ class Api:
         settings = ApiSettings.load(
             flags={"token": "secret", "telemetry_url": "", "nats_url": "", "credentials": ""}, environ={}
         )
-        self.answers: dict[str, Any] = {"models": [{"name": "m"}], "ledger": b'{"findings": []}'}
+        self.answers: dict[str, Any] = {"models": ([], {"0": 3}), "ledger": b'{"findings": []}'}
         app = build_app(
             settings,
             store=store,
@@ -44,6 +44,7 @@ class Api:
             clock=ManualClock(T0 + 2_000_000),
             ledger=lambda: self._answer("ledger"),
             models=lambda: self._answer("models"),
+            promote=lambda *_: self._answer("promotion"),
         )
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(app),
@@ -234,7 +235,7 @@ async def test_anomalies_and_events(api: Api) -> None:
 
 
 async def test_models_and_ledger_are_their_services_answers(api: Api) -> None:
-    assert await api.get("/v1/models") == {"models": [{"name": "m"}]}
+    assert await api.get("/v1/models") == {"models": [], "position": {"0": 3}}
     assert await api.get("/v1/ledger") == {"findings": []}
     api.answers = {"models": Rejected("not such a model"), "ledger": Unavailable("the log is away")}
     assert (await api.get("/v1/models", 422))["title"] == "not such a model"

@@ -155,5 +155,8 @@ class _Deaf:
     def __init__(self, control: ControlPlane) -> None:
         self._control = control
 
+    async def desired(self, edge: str) -> dict[str, bytes]:
+        return await self._control.desired(edge)
+
     async def desire(self, *_: object) -> None:
         raise Rejected("the process ended here")

@@ -1,0 +1,51 @@
+"""What the data API answers about models: the registry's fold and decisions in the API's words."""
+
+from cloud.api.models import ModelDetail, PromotionAnswer
+from cloud.registry.app import Promotions, RegistryView
+from cloud.registry.logic import Model, Registry
+from shared.clock import Clock
+from shared.eventlog import EventLog
+from shared.nats import ControlPlane
+
+
+class ModelAnswers:
+    """The registry behind the API's endpoints. One instance a plant: it owns what people decide."""
+
+    def __init__(self, events: EventLog, control: ControlPlane, clock: Clock) -> None:
+        self._view = RegistryView(events)
+        self._promotions = Promotions(events, control, clock)
+
+    async def models(self) -> tuple[list[ModelDetail], dict[str, int]]:
+        """Every registered version, oldest first, and the position they show. Raises Unavailable."""
+        registry, position = await self._view.look()
+        return [detail(registry, model) for model in registry.models], dict(position)
+
+    async def promote(self, machine: str, version: int, request: str) -> PromotionAnswer:
+        """Promote under the request's key. Raises NotFound, Conflict, Unavailable."""
+        done = await self._promotions.promote(machine, version, request)
+        return PromotionAnswer(
+            machine=machine,
+            name=done.model.name,
+            version=done.model.version,
+            version_hash=done.model.version_hash,
+            promoted_to=done.model.promoted_to,
+            position=dict(done.position),
+            changed=done.changed,
+        )
+
+
+def detail(registry: Registry, model: Model) -> ModelDetail:
+    """A registered version as the API shows it."""
+    return ModelDetail(
+        machine=model.machine,
+        name=model.name,
+        method=model.method,
+        version=model.version,
+        version_hash=model.version_hash,
+        provisional=model.provisional,
+        registered_at=model.registered_at,
+        aliases=registry.aliases(model),
+        promoted_to=model.promoted_to,
+        metrics=model.manifest.get("metrics", {}),
+        manifest=dict(model.manifest),
+    )
