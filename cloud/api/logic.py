@@ -1,8 +1,9 @@
 """What a machine's state is, from what its edge reports and how old that is. Pure."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -53,6 +54,17 @@ class MachineStatus(_View):
     listening: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """What the log brought of a machine: when its newest row arrived (µs), and each sensor's newest value."""
+
+    arrival_us: int | None = None
+    last: Mapping[str, LastValue] = field(default_factory=dict)
+
+
+NOTHING: Final = Newest()
+
+
 class Anomaly(_View):
     """An episode: from its onset to its end, or still open."""
 
@@ -76,19 +88,29 @@ def machine_status(
     *,
     now_us: int,
     stale_after: float,
+    newest: Newest = NOTHING,
 ) -> MachineStatus:
-    """A machine's status from its edge's `state` report; unknown if the edge never reported, or not such a thing."""
+    """A machine's status from its edge's `state` report; unknown if the edge never reported, or not such a thing.
+
+    Last values and data age are the log's (`newest`) where it is ahead of the report.
+    """
     try:
-        return _status(machine, site, edge, report, now_us=now_us, stale_after=stale_after)
+        return _status(machine, site, edge, report, now_us, stale_after, newest)
     except (KeyError, TypeError, AttributeError, ValueError):
-        return _status(machine, site, edge, {}, now_us=now_us, stale_after=stale_after)
+        return _status(machine, site, edge, {}, now_us, stale_after, newest)
 
 
 def _status(
-    machine: str, site: str, edge: str, report: Mapping[str, Any], *, now_us: int, stale_after: float
+    machine: str,
+    site: str,
+    edge: str,
+    report: Mapping[str, Any],
+    now_us: int,
+    stale_after: float,
+    newest: Newest,
 ) -> MachineStatus:
     part: Mapping[str, Any] = report.get("machines", {}).get(machine, {})
-    arrival = part.get("arrival_us")
+    arrival = max((us for us in (part.get("arrival_us"), newest.arrival_us) if us is not None), default=None)
     age = None if arrival is None else max(0.0, (now_us - arrival) / MICROSECONDS)
     state: State = part.get("state", "unknown")
     if age is None:
@@ -106,10 +128,7 @@ def _status(
         unscored_reason=part.get("reason", ""),
         model=_model(part),
         leading=tuple(Sensor.model_validate(s) for s in part.get("leading", ())),
-        last=tuple(
-            LastValue(sensor=name, value=v["value"], unit=v["unit"], at=at(v["ts"]))
-            for name, v in sorted(part.get("last", {}).items())
-        ),
+        last=_last(part, newest),
         data_age_seconds=age,
         clock_skew_seconds=None if skew is None else skew / MICROSECONDS,
         outbox_rows=report.get("outbox", {}).get("rows"),
@@ -149,6 +168,17 @@ def anomalies(events: Sequence[Event]) -> list[Anomaly]:
 def _started_id(end: AnomalyEnded) -> str:
     """The id of the AnomalyStarted that `end` ends: same subject, rule and onset."""
     return AnomalyStarted.identify(end.subject, end.rule, end.onset)
+
+
+def _last(part: Mapping[str, Any], newest: Newest) -> tuple[LastValue, ...]:
+    told = {
+        name: LastValue(sensor=name, value=last["value"], unit=last["unit"], at=at(last["ts"]))
+        for name, last in part.get("last", {}).items()
+    }
+    for name, last in newest.last.items():
+        if name not in told or last.at >= told[name].at:
+            told[name] = last
+    return tuple(last for _, last in sorted(told.items()))
 
 
 def _model(part: Mapping[str, Any]) -> RunningModel | None:

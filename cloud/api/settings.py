@@ -16,6 +16,10 @@ class ApiSettings(ServiceSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(API_PORT, ge=0, le=65535, description="port to listen on")
     token: SecretStr = Field(description="the bearer token of the command line")
+    ui_token: SecretStr = Field(
+        SecretStr(""), description="the bearer token of the control room's server; none: it may not ask"
+    )
+    app_url: str = Field("", description="where login links are kept, sqlite:///PATH; empty: there are none")
     allowed_hosts: tuple[str, ...] = Field(
         ("localhost", "127.0.0.1", "[::1]"), description="values of the Host header that are answered"
     )
