@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.plant_process import PlantProcess, running_plant
 from tests.servers import NatsServer
 
 
@@ -18,7 +19,22 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
         server.stop()
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.fixture(scope="session")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlantProcess]:
+    """The demonstration: one stack for every suite that only looks at it or heals what it breaks.
+
+    An hour of history, models by one trainer, and a fault right after them. Who uses it is in the group `demo`.
+    """
+    root = tmp_path_factory.mktemp("demo") / "data"
+    with running_plant(root, "--backfill-hours", "1", "--fault-after", "1") as running:
+        running.wait_ready()
+        yield running
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first, in their random order: two workers then end at about the same time."""
+    """The long ones first, and a module's tests on one worker; the suites of one group share theirs."""
     items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))

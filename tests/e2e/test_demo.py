@@ -1,26 +1,16 @@
 """The demonstration, as its user sees it: five machines live, models delivered, a fault found, access refused."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.e2e.plant_process import PlantProcess, command, running_plant
+from tests.e2e.plant_process import PlantProcess, command
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("demo"), pytest.mark.timeout(240)]
 
 MACHINES = {"pump-01", "compressor-01", "spindle-01", "gearbox-01", "fan-01"}
-
-
-@pytest.fixture(scope="module")
-def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlantProcess]:
-    """One stack for the file: an hour of history, models, and a fault right after them."""
-    root = tmp_path_factory.mktemp("demo") / "data"
-    with running_plant(root, "--backfill-hours", "1", "--fault-after", "1") as running:
-        running.wait_ready()
-        yield running
 
 
 def versions(plant: PlantProcess) -> dict[str, int]:
