@@ -48,7 +48,8 @@ check: $(STAMP) ## Lint, types, one-way imports
 test-real: $(STAMP) ## Contract suites against real servers (none but nats-server so far, which make test runs)
 	$(BIN)/python -m pytest -m real $(ARGS) || { code=$$?; [ $$code -eq 5 ] && echo "no test needs another server yet"; }
 
-nightly: $(STAMP) ## Long seeded suites: kills, simulated machine-weeks
+nightly: $(STAMP) ## Long seeded suites: kills, simulated machine-weeks, properties with many examples
+	$(BIN)/python -m pytest tests/property --hypothesis-profile nightly --timeout 3600 $(ARGS)
 	$(BIN)/python -m pytest -m nightly -s --timeout 3600 $(ARGS)
 
 bench: $(STAMP) ## Benchmarks beside their floors, measured in the same run

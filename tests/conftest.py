@@ -4,9 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.e2e.plant_process import PlantProcess, running_plant
 from tests.servers import NatsServer
+
+# `make nightly` runs the properties under the second profile. Nobody's machine is so idle that a deadline means much.
+settings.register_profile("quick", max_examples=50, deadline=None)
+settings.register_profile("nightly", max_examples=2000, deadline=None)
+settings.load_profile("quick")
 
 
 @pytest.fixture

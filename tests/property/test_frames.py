@@ -5,7 +5,7 @@ import zlib
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -106,7 +106,6 @@ def frames(draw: st.DrawFn) -> tuple[Header, Body]:
     return Header(draw(ids), draw(ids), machine, kind, epoch, draw(st.integers(1, 2**62)), len(body)), body
 
 
-@settings(max_examples=150, deadline=None)
 @given(frame=frames())
 def test_decoding_gives_back_what_was_encoded_and_again_the_same_bytes(frame: tuple[Header, Body]) -> None:
     data = encode(*frame)
@@ -116,7 +115,6 @@ def test_decoding_gives_back_what_was_encoded_and_again_the_same_bytes(frame: tu
     assert encode(header, body) == data
 
 
-@settings(max_examples=150, deadline=None)
 @given(data=st.binary(max_size=200))
 def test_arbitrary_bytes_are_rejected_or_decode(data: bytes) -> None:
     with contextlib.suppress(Rejected):
@@ -126,7 +124,6 @@ def test_arbitrary_bytes_are_rejected_or_decode(data: bytes) -> None:
             decode_body(kind, data)
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     kind=st.sampled_from(list(Kind)),
     changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4),
@@ -166,7 +163,6 @@ def rows(part: Readings) -> list[tuple[Any, ...]]:
     ]
 
 
-@settings(max_examples=80, deadline=None)
 @given(parts=st.lists(readings(), min_size=1, max_size=4), data=st.data())
 def test_concat_and_slice_keep_every_row_in_order(parts: list[Readings], data: st.DataObject) -> None:
     whole = concat_readings(parts)

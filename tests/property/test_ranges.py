@@ -3,7 +3,7 @@
 import itertools
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.ranges import RangeSet
@@ -15,7 +15,6 @@ def numbers(first: int, last: int) -> set[int]:
     return set(range(first, last + 1))
 
 
-@settings(max_examples=300, deadline=None)
 @given(ranges=st.lists(spans, max_size=25), asked=spans)
 def test_a_range_set_is_a_set(ranges: list[tuple[int, int]], asked: tuple[int, int]) -> None:
     model: set[int] = set()
@@ -36,7 +35,6 @@ def test_a_range_set_is_a_set(ranges: list[tuple[int, int]], asked: tuple[int, i
     assert all(a[1] + 1 < b[0] for a, b in itertools.pairwise(gaps))
 
 
-@settings(max_examples=100, deadline=None)
 @given(ranges=st.lists(spans, max_size=12), seed=st.randoms(use_true_random=False))
 def test_the_order_of_adding_does_not_matter(ranges: list[tuple[int, int]], seed: random.Random) -> None:
     shuffled = list(ranges)

@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud.telemetry.port import Entry, WriteResult
@@ -90,7 +90,6 @@ def content(path: Path, batches: list[list[Entry]]) -> tuple[Content, WriteResul
     return found, total
 
 
-@settings(max_examples=60, deadline=None)
 @given(rows, st.integers(1, 5), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_any_order_any_batches_any_repetition_give_the_same_content(
     table: list[Row], frame_rows: int, batch: int, rng: random.Random

@@ -121,7 +121,7 @@ class UplinkMachine(RuleBasedStateMachine):
 
 
 class TestUplink(UplinkMachine.TestCase):  # type: ignore[misc,valid-type]
-    settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+    settings = settings(stateful_step_count=40)
 
 
 MUTANTS: dict[str, tuple[Rules, str]] = {

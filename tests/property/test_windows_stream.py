@@ -1,7 +1,7 @@
 """The streaming grid and the batch grid are one: same rows, same cells, however the rows were batched."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.grid import Grid, grid_frame
@@ -21,7 +21,6 @@ rows = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(rows=rows, window=st.integers(1, 6), max_age=st.integers(0, 4), lateness=st.integers(0, 3))
 def test_streaming_closes_exactly_the_cells_of_the_batch_grid(
     rows: Rows, window: int, max_age: int, lateness: int
@@ -53,7 +52,6 @@ def test_streaming_closes_exactly_the_cells_of_the_batch_grid(
     assert grid.late == 0
 
 
-@settings(max_examples=50, deadline=None)
 @given(rows=rows, cut=st.integers(1, 59))
 def test_cells_do_not_depend_on_what_comes_later(rows: Rows, cut: int) -> None:
     spec = GridSpec(SENSORS, 10, 4)

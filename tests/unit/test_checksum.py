@@ -3,7 +3,7 @@
 import random
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import checksum
@@ -45,7 +45,6 @@ def test_a_frames_rows_hash_as_single_rows_do() -> None:
     ]
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     hours=st.lists(st.integers(-3, 3), min_size=1, max_size=30),
     cut=st.integers(0, 30),

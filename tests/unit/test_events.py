@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -182,7 +182,6 @@ def test_what_is_no_event_is_rejected(data: bytes, reason: str) -> None:
         parse_event(data, LOCAL, LOCAL_UPCASTS)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     kind=st.sampled_from(sorted(EVENTS)),
     changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=5),

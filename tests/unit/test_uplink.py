@@ -1,6 +1,6 @@
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import Rejected
@@ -59,7 +59,6 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     edge=json_values, epoch=json_values | st.just(EPOCH.hex()), ranges=json_values, raw=st.binary(max_size=40)
 )
