@@ -1,5 +1,6 @@
 """The command line's HTTP client: it finds a running plant by DATA/run.json and speaks with DATA/secrets/cli.token."""
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import httpx
@@ -32,8 +33,16 @@ class Client:
 
     def get(self, path: str, **query: str | float) -> Any:  # noqa: ANN401 - JSON
         """The JSON at `path`. Raises Unavailable, NotFound, Rejected."""
+        return self._ask("GET", path, params=query)
+
+    def post(self, path: str, body: Mapping[str, Any], *, idempotency_key: str = "") -> Any:  # noqa: ANN401 - JSON
+        """Send `body` to `path` and return the JSON answer. Raises Unavailable, NotFound, Rejected."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        return self._ask("POST", path, json=body, headers=headers)
+
+    def _ask(self, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401 - JSON
         try:
-            response = self._http.get(path, params=query)
+            response = self._http.request(method, path, **more)
         except httpx.HTTPError as error:
             raise Unavailable(f"the data API does not answer ({error}): see industrialmind doctor") from error
         return _body(response)

@@ -27,6 +27,13 @@ class Answers(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b'{"title": "the reason", "status": 1}')
 
+    def do_POST(self) -> None:
+        sent = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(int(self.path.split("/")[1]))
+        self.end_headers()
+        key = (self.headers["Idempotency-Key"] or "").encode()
+        self.wfile.write(b'{"title": "the reason", "key": "' + key + b'", "sent": ' + sent + b"}")
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -46,6 +53,15 @@ def test_it_asks_with_its_token_and_reads_json(url: str) -> None:
     with Client(url, "secret") as client:
         assert client.get("/200/x", machine="pump-1")["title"] == "the reason"
     assert Answers.seen[-1] == ("/200/x?machine=pump-1", "Bearer secret")
+
+
+def test_it_posts_json_with_a_key(url: str) -> None:
+    with Client(url, "secret") as client:
+        answer = client.post("/201/x", {"a": 1}, idempotency_key="k")
+        assert (answer["sent"], answer["key"]) == ({"a": 1}, "k")
+        assert client.post("/201/x", {})["key"] == ""
+        with pytest.raises(Rejected, match="the reason"):
+            client.post("/403/x", {})
 
 
 @pytest.mark.parametrize(
