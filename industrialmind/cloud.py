@@ -14,6 +14,7 @@ from cloud.api.live import Broadcaster
 from cloud.api.settings import ApiSettings
 from cloud.ledger.app import Ledger, Metrics, edge_reports
 from cloud.ledger.settings import LedgerSettings
+from cloud.people.port import open_login_links
 from cloud.telemetry.port import open_store
 from industrialmind.model_answers import ModelAnswers
 from shared.clock import SystemClock
@@ -65,6 +66,9 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
         async def ledger_json() -> bytes:
             return (await ledger.report()).model_dump_json().encode()
 
+        links = None
+        if settings.api.app_url:
+            links = await stack.enter_async_context(open_login_links(settings.api.app_url, clock))
         models = ModelAnswers(events, control, clock)
         app = build_app(
             settings.api,
@@ -77,6 +81,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             ledger=ledger_json,
             models=models.models,
             promote=models.promote,
+            links=links,
         )
         health.add_check("assignments", lambda: "" if reported.assignments else "none read yet")
         health.started = True

@@ -9,20 +9,23 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, generate_latest
 
 from cloud.api.access import CLI, UI, Access
+from cloud.api.examples import MACHINE, MACHINES, example
 from cloud.api.fleet import Reported
+from cloud.api.history import history_router
 from cloud.api.live import Broadcaster
 from cloud.api.logic import Anomaly, MachineStatus, anomalies
+from cloud.api.login import login_router
 from cloud.api.models import Models, Promote, models_router
 from cloud.api.problems import add_errors
 from cloud.api.settings import ApiSettings
 from cloud.api.stream import live_router
-from cloud.telemetry.port import BEGIN_US, END_US, TelemetryReader
+from cloud.api.times import moment
+from cloud.people.port import LoginLinks
+from cloud.telemetry.port import TelemetryReader
 from shared.clock import Clock
-from shared.errors import NotFound
-from shared.events import AnomalyEnded, AnomalyStarted, parse_event
+from shared.events import AnomalyEnded, AnomalyStarted, parse_event, to_us
 from shared.health import Health
 
-MAX_POINTS = 4000
 MAX_EVENTS = 1000
 Lookup = Callable[[], Awaitable[bytes]]
 
@@ -39,6 +42,7 @@ def build_app(
     ledger: Lookup,
     models: Models,
     promote: Promote,
+    links: LoginLinks | None = None,
 ) -> FastAPI:
     """The ASGI application. `ledger`, `models` and `promote` are answered by their own services."""
     app = FastAPI(title="IndustrialMind data API", version="1", docs_url=None, redoc_url=None)
@@ -48,58 +52,33 @@ def build_app(
     _add_probes(app, health, registry)
     app.include_router(models_router(models, promote, reported.of))
     app.include_router(live_router(live))
+    app.include_router(history_router(store, live, models, clock))
+    app.include_router(login_router(links, clock))
 
-    @app.get("/v1/machines")
+    @app.get("/v1/machines", responses=example(MACHINES))
     async def machines() -> dict[str, list[MachineStatus]]:
         """Every machine's state, score, leading sensors, last values and data age."""
         return {"machines": live.fleet.statuses()}
 
-    @app.get("/v1/machines/{machine}/status")
+    @app.get("/v1/machines/{machine}/status", responses=example(MACHINE))
     async def one_status(machine: str) -> MachineStatus:
         """The same of one machine."""
         return live.fleet.status(machine)
 
-    @app.get("/v1/machines/{machine}")
-    async def machine_data(machine: str) -> dict[str, Any]:
-        """What the store has of a machine: how many readings, of which sensors in which unit."""
-        series = await store.series(machine)
-        if not series:
-            raise NotFound(f"{machine} has no readings in the store")
-        return {
-            "machine": machine,
-            "readings": await store.count(machine),
-            "sensors": {each.sensor: each.unit for each in series},
-        }
-
-    @app.get("/v1/machines/{machine}/readings/{sensor}")
-    async def readings(
-        machine: str,
-        sensor: str,
-        start_us: Annotated[int, Query(alias="from", ge=BEGIN_US, le=END_US)] = BEGIN_US,
-        end_us: Annotated[int, Query(alias="to", ge=BEGIN_US, le=END_US)] = END_US,
-        limit: Annotated[int, Query(ge=1, le=MAX_POINTS)] = MAX_POINTS,
-    ) -> dict[str, Any]:
-        """The newest readings of a sensor in a time range (µs since 1970), oldest first."""
-        columns = await store.readings(machine, sensor, start_us, end_us, limit, newest=True)
-        if not len(columns) and sensor not in {s.sensor for s in await store.series(machine)}:
-            raise NotFound(f"no readings of a sensor {sensor[:40]!r} of a machine {machine[:40]!r}")
-        return {
-            "machine": machine,
-            "sensor": sensor,
-            "time_us": columns.time_us.tolist(),
-            "value": columns.value.tolist(),
-            "quality": columns.quality.tolist(),
-            "units": [columns.units[i] for i in columns.unit.tolist()],
-        }
-
     @app.get("/v1/anomalies")
     async def list_anomalies(
-        machine: str | None = None, limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 100
+        machine: str | None = None,
+        start: Annotated[str, Query(alias="from", description="those that had not ended by then")] = "0",
+        limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 100,
     ) -> dict[str, list[Anomaly]]:
         """Episodes, newest first, each with its leading sensors: seen beside expected."""
+        since_us = moment(start, clock.now_us(), "from")
         types = (AnomalyStarted.type, AnomalyEnded.type)
         stored = await store.events(machine, types, limit=2 * limit)
-        return {"anomalies": anomalies([parse_event(s.fact.json) for s in stored])[:limit]}
+        found = anomalies([parse_event(s.fact.json) for s in stored])
+        return {
+            "anomalies": [a for a in found if a.ended_at is None or to_us(a.ended_at) >= since_us][:limit]
+        }
 
     @app.get("/v1/events")
     async def list_events(

@@ -9,6 +9,7 @@ import structlog
 
 from cloud.api.journal import Journal
 from cloud.api.logic import LastValue, MachineStatus, Newest, machine_status
+from cloud.telemetry.port import Latest
 from shared.clock import Clock
 from shared.errors import NotFound
 from shared.events import at
@@ -82,6 +83,23 @@ class Fleet:
             raise NotFound(f"no machine {machine[:40]!r} is assigned to an edge")
         return self._status(machine)
 
+    def find(self, machine: str) -> MachineStatus | None:
+        """The same; None where it is assigned to no edge."""
+        return self._status(machine) if machine in self._reported.assignments else None
+
+    def newest(self, machine: str, known: Mapping[str, Latest]) -> dict[str, dict[str, Any]]:
+        """Each sensor's newest row that the log brought, where the store does not have it yet."""
+        return {
+            name: {"time_us": int(row[0]), "value": row[1], "quality": int(row[2])}
+            for name, series in self._journal.of(machine).sensors.items()
+            if (row := series.last) is not None and (name not in known or row[0] > known[name].time_us)
+        }
+
+    def units(self, machine: str) -> dict[str, str]:
+        """The unit of each sensor that the log brought rows of."""
+        sensors = self._journal.of(machine).sensors
+        return {name: series.unit for name, series in sensors.items() if series.points}
+
     def _status(self, machine: str) -> MachineStatus:
         site, edge = self._reported.assignments[machine]
         return machine_status(
@@ -100,7 +118,7 @@ class Fleet:
         return Newest(
             part.arrival_us,
             {
-                name: LastValue(sensor=name, value=row[1], unit=part.sensors[name].unit, at=at(row[0]))
+                name: LastValue(sensor=name, value=row[1], unit=part.sensors[name].unit, at=at(int(row[0])))
                 for name, row in last.items()
                 if row is not None
             },

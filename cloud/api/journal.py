@@ -39,9 +39,9 @@ class Series:
     points: deque[Point] = field(default_factory=lambda: deque(maxlen=SERIES_POINTS))
 
     @property
-    def last(self) -> tuple[int, float] | None:
-        """Time in µs and value of the newest row."""
-        return (int(self.points[-1][1][0]), self.points[-1][1][1]) if self.points else None
+    def last(self) -> list[float] | None:
+        """The newest row as it is told."""
+        return self.points[-1][1] if self.points else None
 
 
 @dataclass(slots=True)

@@ -108,6 +108,43 @@ class Columns:
         return len(self.value)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Trend:
+    """A sensor's curve in n points out of `rows` readings, in order of time. `unit` is the newest reading's.
+
+    Not downsampled, a point is a reading. Downsampled, it is a bucket: `value` float64[n] its mean, `time_us` its
+    last reading's, `quality` its worst, with `minimum` and `maximum`; no reading is left out.
+    """
+
+    sensor: str
+    unit: str
+    rows: int
+    downsampled: bool
+    time_us: Ints
+    value: NDArray[np.float64]
+    quality: NDArray[np.uint8]
+    minimum: NDArray[np.float64]
+    maximum: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreTrend:
+    """A machine's score in n points out of `rows` scored windows, in order of time.
+
+    Downsampled, a point is its bucket's largest score, with the time, the limit and the version of that window.
+    `model` int64[n] indexes `models`: (name, version hash). `newest`: (sensor, share) of the newest scored window.
+    """
+
+    rows: int
+    downsampled: bool
+    time_us: Ints
+    score: NDArray[np.float64]
+    limit: NDArray[np.float64]
+    model: Ints
+    models: tuple[tuple[str, str], ...]
+    newest: tuple[tuple[str, float], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
     """An event with its place in the order in which the store took it (`seq`), for readers that follow."""
@@ -191,6 +228,16 @@ class TelemetryReader(Protocol):
         self, machine: str, from_us: int, to_us: int, limit: int, *, newest: bool = False
     ) -> list[Scores]:
         """At most `limit` scored windows, one item for each model version, limit and set of sensors."""
+        ...
+
+    async def trends(
+        self, machine: str, sensors: Sequence[str] | None, from_us: int, to_us: int, most: int
+    ) -> list[Trend]:
+        """Each sensor's curve in at most `most` points, by name; None takes all sensors, those it lacks give none."""
+        ...
+
+    async def score_trend(self, machine: str, from_us: int, to_us: int, most: int) -> ScoreTrend:
+        """The machine's score in at most `most` points; windows without a score are no point."""
         ...
 
     async def events(

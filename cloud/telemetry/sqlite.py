@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from cloud.telemetry import sqlite_read as read
+from cloud.telemetry import sqlite_trend as trend
 from cloud.telemetry.port import (
     BEGIN_US,
     END_US,
@@ -23,11 +24,13 @@ from cloud.telemetry.port import (
     Counters,
     Entry,
     Latest,
+    ScoreTrend,
     Series,
     Source,
     StoredEvent,
     StoredRanges,
     TelemetryReader,
+    Trend,
     WriteResult,
 )
 from cloud.telemetry.sqlite_schema import connect_reader, connect_writer, mapped
@@ -100,6 +103,16 @@ class SqliteReader:
     ) -> list[Scores]:
         """See the port."""
         return await self._run(read.scores, machine, from_us, to_us, limit, newest=newest)
+
+    async def trends(
+        self, machine: str, sensors: Sequence[str] | None, from_us: int, to_us: int, most: int
+    ) -> list[Trend]:
+        """See the port."""
+        return await self._run(trend.trends, machine, sensors, from_us, to_us, most)
+
+    async def score_trend(self, machine: str, from_us: int, to_us: int, most: int) -> ScoreTrend:
+        """See the port."""
+        return await self._run(trend.score_trend, machine, from_us, to_us, most)
 
     async def events(
         self,

@@ -1,0 +1,87 @@
+"""Examples of the main answers, for the OpenAPI document."""
+
+from typing import Any, Final
+
+_CURVE: Final = {
+    "machine": "pump-01",
+    "sensor": "flow",
+    "unit": "m3/h",
+    "from_us": 1_767_225_600_000_000,
+    "to_us": 1_767_312_000_000_000,
+    "points": 86_400,
+    "downsampled": True,
+    "time_us": [1_767_225_642_000_000, 1_767_225_685_000_000],
+    "value": [41.9, 42.3],
+    "quality": [0, 0],
+    "min": [40.8, 41.1],
+    "max": [43.0, 43.2],
+}
+READINGS: Final = _CURVE
+SERIES: Final = {"series": [_CURVE]}
+SENSORS: Final = {
+    "machine": "pump-01",
+    "sensors": [
+        {
+            "sensor": "flow",
+            "unit": "m3/h",
+            "low": 38.2,
+            "high": 45.9,
+            "learnt": True,
+            "last": {"time_us": 1_767_312_000_000_000, "value": 42.1, "quality": 0},
+        }
+    ],
+}
+SCORES: Final = {
+    "machine": "pump-01",
+    "from_us": 1_767_225_600_000_000,
+    "to_us": 1_767_312_000_000_000,
+    "points": 2,
+    "downsampled": False,
+    "time_us": [1_767_225_642_000_000, 1_767_225_643_000_000],
+    "score": [0.4, 1.7],
+    "limit": [1.2, 1.2],
+    "version_hash": [0, 0],
+    "models": [{"name": "pump-01/window-pca", "version_hash": "ab" * 32}],
+    "contributions": [{"sensor": "flow", "share": 0.8}, {"sensor": "pressure", "share": 0.2}],
+}
+MACHINE: Final = {
+    "machine": "pump-01",
+    "site": "demo",
+    "edge": "edge-pump-01",
+    "state": "anomalous",
+    "score": 3.1,
+    "limit": 1.2,
+    "unscored_reason": "",
+    "model": {
+        "name": "pump-01/window-pca",
+        "version": 1,
+        "version_hash": "ab" * 32,
+        "provisional": True,
+    },
+    "leading": [{"sensor": "flow", "share": 0.8, "seen": 38.0, "expected": 42.0, "unit": "m3/h"}],
+    "last": [{"sensor": "flow", "value": 38.0, "unit": "m3/h", "at": "2026-01-01T00:00:00Z"}],
+    "data_age_seconds": 0.4,
+    "clock_skew_seconds": 0.0,
+    "outbox_rows": 0,
+    "listening": True,
+}
+MACHINES: Final = {"machines": [MACHINE]}
+LOGIN_LINK: Final = {"code": "S0me-43-characters", "expires_at": "2026-01-01T00:10:00Z"}
+REDEEMED: Final = {"principal": "admin", "role": "admin"}
+UPDATE: Final = {
+    "type": "update",
+    "now_us": 1_767_312_000_100_000,
+    "machines": [MACHINE],
+    "readings": {"pump-01": {"flow": [[1_767_312_000_000_000, 38.0, 0]]}},
+    "scores": {"pump-01": [[1_767_311_999_000_000, 3.1, 1.2]]},
+    "events": [],
+}
+
+
+def example(
+    content: Any,  # noqa: ANN401 - JSON
+    status: int = 200,
+    media_type: str = "application/json",
+) -> dict[int | str, dict[str, Any]]:
+    """`responses` of an endpoint with this example."""
+    return {status: {"content": {media_type: {"example": content}}}}
