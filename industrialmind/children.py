@@ -20,6 +20,7 @@ class Ports:
     nats: int
     mqtt: int
     api: int
+    ui: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +93,29 @@ class Processes:
                 "api": {
                     "port": self.ports.api,
                     "token": self.data.token("cli"),
+                    "ui_token": self.data.token("ui"),
+                    "app_url": self.data.app_url,
                     "telemetry_url": self.data.telemetry_url,
                     "nats_url": self.nats.nats_url,
                     "credentials": account.userinfo,
                 },
                 "ledger": {"path": str((self.data.root / "ledger.json").resolve())},
+            },
+        )
+
+    def control_room(self) -> Child:
+        """The pages in the browser; it knows the data API alone."""
+        return self._service(
+            "ui",
+            ("cloud", "run", "ui"),
+            {
+                "ui": {
+                    "port": self.ports.ui,
+                    "api_url": f"http://127.0.0.1:{self.ports.api}",
+                    "token": self.data.token("ui"),
+                    "session_key": self.data.secret("session.key"),
+                    "site": self.plant.site,
+                }
             },
         )
 

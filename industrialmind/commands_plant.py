@@ -9,7 +9,7 @@ import typer
 
 from industrialmind.options import DATA, ConfigOption, DataOption, JsonOption
 from industrialmind.sections import given_sections
-from shared.names import API_PORT, MQTT_PORT, NATS_PORT
+from shared.names import API_PORT, MQTT_PORT, NATS_PORT, UI_PORT
 
 config_app = typer.Typer(help="Settings: where each value comes from.", no_args_is_help=True)
 
@@ -19,6 +19,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(up)
     app.command()(status)
     app.command()(doctor)
+    app.command("login-link")(login)
     app.add_typer(config_app, name="config")
 
 
@@ -50,6 +51,7 @@ def up(
     nats_port: Annotated[int, typer.Option(help="NATS port.")] = NATS_PORT,
     mqtt_port: Annotated[int, typer.Option(help="MQTT port.")] = MQTT_PORT,
     api_port: Annotated[int, typer.Option(help="Data API port.")] = API_PORT,
+    ui_port: Annotated[int, typer.Option(help="Control room port.")] = UI_PORT,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON line when ready.")] = False,
 ) -> None:
     """Run the whole plant on this machine until Ctrl-C; a second start resumes from disk."""
@@ -64,7 +66,7 @@ def up(
     given_sections(None)
     options = UpOptions(
         data=data,
-        ports=Ports(nats_port, mqtt_port, api_port),
+        ports=Ports(nats_port, mqtt_port, api_port, ui_port),
         replay=ReplayOptions(replay, mapping, fit_rows, speed, interval, tuple(keep_column or ()))
         if replay
         else None,
@@ -99,6 +101,15 @@ def doctor(data: DataOption = DATA, json: JsonOption = False) -> None:
     else:
         render(checks)
     raise typer.Exit(1 if any(not check.ok for check in checks) else 0)
+
+
+def login(data: DataOption = DATA, json: JsonOption = False) -> None:
+    """Print a link into the control room: it works once, within ten minutes."""
+    from industrialmind.login import link_into
+    from industrialmind.plant import DataDir
+
+    link = link_into(DataDir(data))
+    sys.stdout.write((orjson.dumps({"login_link": link}).decode() if json else link) + "\n")
 
 
 @config_app.command("show")

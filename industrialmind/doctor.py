@@ -19,7 +19,7 @@ from industrialmind.client import Client
 from industrialmind.embedded import server_binary
 from industrialmind.plant import DataDir
 from shared.errors import IndustrialMindError
-from shared.names import API_PORT, MQTT_PORT, NATS_PORT
+from shared.names import API_PORT, MQTT_PORT, NATS_PORT, UI_PORT
 from shared.settings import no_color
 
 FREE_DISK_MB: Final = 2000
@@ -56,9 +56,10 @@ def examine(root: Path) -> list[Check]:
     ]
     if running is None:
         checks += [
-            port_check("NATS", NATS_PORT),
-            port_check("MQTT", MQTT_PORT),
-            port_check("data API", API_PORT),
+            port_check("NATS", NATS_PORT, "--nats-port"),
+            port_check("MQTT", MQTT_PORT, "--mqtt-port"),
+            port_check("data API", API_PORT, "--api-port"),
+            port_check("control room", UI_PORT, "--ui-port"),
         ]
         checks.append(Check("plant", True, "not running"))
     else:
@@ -137,14 +138,13 @@ def ntp_offset(host: str, *, port: int = 123, timeout: float = 0.3) -> float | N
     return remote - (sent + time.time()) / 2
 
 
-def port_check(name: str, port: int) -> Check:
-    """A default port that `up` would take."""
+def port_check(name: str, port: int, flag: str) -> Check:
+    """A default port that `up` would take, and the option that moves it."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            flag = {"NATS": "--nats-port", "MQTT": "--mqtt-port"}.get(name, "--api-port")
             return Check(f"port {port}", False, f"taken ({name})", f"stop what holds it, or use {flag}")
     return Check(f"port {port}", True, f"free for {name}")
 

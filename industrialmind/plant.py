@@ -104,9 +104,39 @@ class DataDir:
         return self.root / "telemetry.db"
 
     @property
+    def app_url(self) -> str:
+        """What is no event: login links, later users and tokens."""
+        return f"sqlite:///{(self.root / 'app.db').resolve()}"
+
+    @property
     def logs(self) -> Path:
         """Each process's log."""
         return self.root / "logs"
+
+    @property
+    def mlflow(self) -> Path:
+        """MLflow's database and the runs' files: derived from the log, but for the curves of the runs."""
+        return self.root / "mlflow"
+
+    @property
+    def mlflow_url(self) -> str:
+        """The embedded database of MLflow."""
+        return f"sqlite:///{(self.mlflow / 'mlflow.db').resolve()}"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """The runs' files."""
+        return self.mlflow / "artifacts"
+
+    @property
+    def reconciled(self) -> Path:
+        """Through which position of the `models` topic MLflow and the edges' desired state were brought."""
+        return self.mlflow / "reconciled.json"
+
+    @property
+    def trainer_lock(self) -> Path:
+        """Held by the one trainer that works."""
+        return self.root / "trainer.lock"
 
     @property
     def run_file(self) -> Path:

@@ -12,6 +12,7 @@ import structlog
 
 from industrialmind.children import Processes
 from industrialmind.client import Client
+from industrialmind.login import is_open, login_link
 from industrialmind.plant import Machine
 from shared.clock import Clock
 from shared.errors import NotFound, Unavailable
@@ -73,6 +74,8 @@ class Story:
     say: Say
     began: float
     """When the user gave the command, on `clock`'s monotonic time."""
+    room: str
+    """Address of the control room."""
 
     def waited(self) -> float:
         """Seconds since the command was given."""
@@ -99,6 +102,22 @@ class Story:
     async def listening(self) -> bool:
         """Wait until every edge hears its devices: what a device sends before is acknowledged by no edge."""
         return await self.until(lambda states: all(s["listening"] for s in states))
+
+    async def way_in(self) -> str | None:
+        """Wait for the control room, and say and return the link into it; None if `stop` came first."""
+        while not self.stop.is_set():
+            try:
+                if await asyncio.to_thread(is_open, self.room):
+                    link = await asyncio.to_thread(login_link, self.client, self.room)
+                    self.say(f"control room, {self.waited():.1f} s after the command: {link}")
+                    self.say(
+                        "the link works once, within 10 minutes; industrialmind login-link makes another"
+                    )
+                    return link
+            except Unavailable:
+                pass  # the data API is between two lives
+            await wait_or_stop(self.stop, POLL_SECONDS)
+        return None
 
     async def live(self) -> bool:
         """Wait for readings of every machine."""

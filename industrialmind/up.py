@@ -81,14 +81,15 @@ async def _run(
     await supervisor.start(processes.cloud())
     for machine in active:
         await supervisor.start(processes.edge(machine))
-    api = f"http://127.0.0.1:{ports.api}"
-    urls = {"api": api, "nats": nats.nats_url, "mqtt": nats.mqtt_url}
+    await supervisor.start(processes.control_room())
+    api, room = f"http://127.0.0.1:{ports.api}", f"http://127.0.0.1:{ports.ui}"
+    urls = {"api": api, "ui": room, "nats": nats.nats_url, "mqtt": nats.mqtt_url}
     write_private(data.run_file, orjson.dumps({"pid": os.getpid(), **urls}).decode())
     backfill = options.backfill_hours if not has_history(data) else 0.0
     async with AsyncExitStack() as stack:
         client = stack.enter_context(Client(api, data.token("cli")))
         clock = SystemClock()
-        story = Story(client, supervisor, processes, active, clock, stop, say, command_given(clock))
+        story = Story(client, supervisor, processes, active, clock, stop, say, command_given(clock), room)
         if not await story.listening():
             return
         if options.replay is None:
@@ -96,8 +97,12 @@ async def _run(
         else:
             await supervisor.start(processes.replay(active[0], options.replay, lines.on_line))
         say(f"data API at {api}; the plant's files are in {data.root}")
+        link = await story.way_in()
+        if link is None:
+            return
         if options.json:
-            sys.stdout.write(orjson.dumps({"event": "ready", "pid": os.getpid(), **urls}).decode() + "\n")
+            ready = {"event": "ready", "pid": os.getpid(), **urls, "login_link": link}
+            sys.stdout.write(orjson.dumps(ready).decode() + "\n")
             sys.stdout.flush()
         if options.replay is None:
             marker = history_marker(data) if backfill > 0 else None
@@ -164,13 +169,18 @@ def check_ports(ports: Ports) -> None:
     """Raises Misconfigured naming each port that another program holds."""
     taken = [
         f"{port} ({name})"
-        for name, port in (("NATS", ports.nats), ("MQTT", ports.mqtt), ("data API", ports.api))
+        for name, port in (
+            ("NATS", ports.nats),
+            ("MQTT", ports.mqtt),
+            ("data API", ports.api),
+            ("control room", ports.ui),
+        )
         if not port_free(port)
     ]
     if taken:
         raise Misconfigured(
             f"taken by another program: port {', '.join(taken)}",
-            hint="stop that program, or move with --nats-port, --mqtt-port, --api-port",
+            hint="stop that program, or move with --nats-port, --mqtt-port, --api-port, --ui-port",
         )
 
 

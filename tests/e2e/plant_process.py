@@ -29,11 +29,13 @@ class PlantProcess:
         self.data = DataDir(root)
         self.ports = tuple(ports)
         self._stderr: list[str] = []
-        nats, mqtt, api = (str(port) for port in ports)
+        flags = ("--nats-port", "--mqtt-port", "--api-port", "--ui-port")
+        self.flags = tuple(part for pair in zip(flags, map(str, ports), strict=True) for part in pair)
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "industrialmind", "up", "--json", "--data", str(root)),
-                *("--nats-port", nats, "--mqtt-port", mqtt, "--api-port", api, *arguments),
+                *self.flags,
+                *arguments,
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -152,7 +154,7 @@ class PlantProcess:
 @contextmanager
 def running_plant(root: Path, *arguments: str, ports: Sequence[int] | None = None) -> Iterator[PlantProcess]:
     """A plant for the length of the block."""
-    plant = PlantProcess(root, arguments, ports or free_ports(3))
+    plant = PlantProcess(root, arguments, ports or free_ports(4))
     try:
         yield plant
     finally:

@@ -36,7 +36,7 @@ def processes(tmp_path: Path) -> Processes:
     root = tmp_path / 'a "strange" folder\\ü'
     nats = EmbeddedNats(root, DEMO_PLANT.edges(), nats_port=4000, mqtt_port=4001)
     nats.write_config()
-    return Processes(DataDir(root), DEMO_PLANT, nats, Ports(4000, 4001, 4002))
+    return Processes(DataDir(root), DEMO_PLANT, nats, Ports(4000, 4001, 4002, 4003))
 
 
 def settings(processes: Processes, child: Child) -> dict[str, Any]:

@@ -28,10 +28,18 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         yield given
 
 
+FLAGS = {
+    "NATS_PORT": "--nats-port",
+    "MQTT_PORT": "--mqtt-port",
+    "API_PORT": "--api-port",
+    "UI_PORT": "--ui-port",
+}
+
+
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Default ports that nobody holds, whatever runs on this machine."""
-    ports = dict(zip(("NATS_PORT", "MQTT_PORT", "API_PORT"), free_ports(3), strict=True))
+    ports = dict(zip(FLAGS, free_ports(4), strict=True))
     for name, port in ports.items():
         monkeypatch.setattr(doctor, name, port)
     return ports
@@ -54,14 +62,13 @@ def test_a_machine_that_is_ready_fails_nothing(command: Command, tmp_path: Path)
 def test_a_taken_port_is_named_with_the_flag_that_moves_it(
     command: Command, tmp_path: Path, free: dict[str, int]
 ) -> None:
-    flags = {"NATS_PORT": "--nats-port", "MQTT_PORT": "--mqtt-port", "API_PORT": "--api-port"}
     for name, port in free.items():
         with socket.create_server(("127.0.0.1", port)):
-            assert flags[name] in failing(tmp_path)[f"port {port}"].fix
+            assert FLAGS[name] in failing(tmp_path)[f"port {port}"].fix
             shown = command("doctor", "--data", tmp_path)
         assert shown.code == 1
         assert "FAILS" in shown.out
-        assert flags[name] in shown.out
+        assert FLAGS[name] in shown.out
 
 
 @pytest.mark.usefixtures("free")
