@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from industrialmind.login import link_into
 from tests.e2e.plant_process import PlantProcess, running_plant
 from tests.servers import NatsServer
 
@@ -35,6 +36,18 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlantProcess]:
     with running_plant(root, "--backfill-hours", "1", "--fault-after", "1") as running:
         running.wait_ready()
         yield running
+
+
+@pytest.fixture
+def login_url(plant: PlantProcess) -> str:
+    """A fresh link into the plant's control room."""
+    return link_into(plant.data)
+
+
+@pytest.fixture
+def ui_url(plant: PlantProcess) -> str:
+    """The address of the plant's control room."""
+    return f"http://127.0.0.1:{plant.ports[3]}"
 
 
 @pytest.hookimpl(tryfirst=True)

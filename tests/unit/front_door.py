@@ -183,6 +183,7 @@ class RunningPlant:
         self.nats.write_config()
         self.processes = Processes(self.data, PLANT, self.nats, self.ports)
         self.api = f"http://127.0.0.1:{self.ports.api}"
+        self.room = f"http://127.0.0.1:{self.ports.ui}"
         self.process: subprocess.Popen[bytes] | None = None
         self.failed: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -203,7 +204,7 @@ class RunningPlant:
         """Return once the data API is ready."""
         self.start_server()
         self.processes.cloud()
-        urls = {"api": self.api, "nats": self.nats.nats_url, "mqtt": self.nats.mqtt_url}
+        urls = {"api": self.api, "ui": self.room, "nats": self.nats.nats_url, "mqtt": self.nats.mqtt_url}
         write_private(self.data.run_file, orjson.dumps({"pid": os.getpid(), **urls}).decode())
         self._thread.start()
         with Client.of(self.data) as client:

@@ -8,9 +8,10 @@ import httpx
 import pytest
 
 from cloud.api.settings import ApiSettings
+from industrialmind.client import Client
 from industrialmind.cloud import CloudSettings, run_cloud
 from shared.clock import SystemClock
-from shared.errors import Misconfigured, Unavailable
+from shared.errors import Misconfigured, Rejected, Unavailable
 from shared.supervise import free_ports
 from shared.uvicorn import listen
 from tests.unit.front_door import Command, RunningPlant, commanding, reported, running_plant
@@ -71,6 +72,18 @@ def test_doctor_asks_the_plant_for_its_machines(command: Command, plant: Running
 def test_models_are_listed_none_at_first(command: Command, plant: RunningPlant) -> None:
     assert command("models", "list", "--data", plant.data.root, "--json").json == []
     assert "wanted on" in command("models", "list", "--data", plant.data.root).out
+
+
+def test_each_login_link_is_another_one(command: Command, plant: RunningPlant) -> None:
+    links = {command("login-link", "--data", plant.data.root).out.strip() for _ in range(2)}
+    links.add(command("login-link", "--data", plant.data.root, "--json").json["login_link"])
+    assert len(links) == 3
+    assert all(link.startswith(f"{plant.room}/login?code=") for link in links)
+    with Client(plant.api, plant.data.token("ui")) as room:
+        code = links.pop().partition("code=")[2]
+        assert room.post("/v1/login-links/redeem", {"code": code})["role"] == "admin"
+        with pytest.raises(Rejected, match="login-link"):
+            room.post("/v1/login-links/redeem", {"code": code})
 
 
 def test_without_a_plant_models_are_unavailable(command: Command, plant: RunningPlant) -> None:
