@@ -12,7 +12,7 @@ NEEDED_MB := 8000
 COVERAGE_FLOOR := 85
 ARGS ?=
 
-.PHONY: help setup up test check test-real nightly bench fmt lock proto edge-size clean
+.PHONY: help setup browser up test check test-real nightly bench fmt lock proto edge-size clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,11 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+browser: ## Install Debian's Chromium, which the browser tests drive (root or sudo; they are skipped without it)
+	@command -v chromium >/dev/null || { as=$$([ "$$(id -u)" -eq 0 ] || echo sudo); \
+	  $$as apt-get update -qq && $$as apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
+	@chromium --version 2>/dev/null
 
 up: $(STAMP) ## Run the whole plant on this machine (ARGS="--replay FILE" and others: see industrialmind up --help)
 	@$(BIN)/industrialmind up $(ARGS)
