@@ -1,0 +1,266 @@
+"""The fleet: every machine, worst first, as tiles or as a table."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from dash import html
+from dash.development.base_component import Component
+
+from cloud.ui.parts import (
+    STATE_TEXT,
+    attrs,
+    badge,
+    choice,
+    hours,
+    measured,
+    moment,
+    score_bar,
+    sparkline,
+    table,
+)
+from cloud.ui.plant import PlantView
+from cloud.ui.route import Route
+from cloud.ui.screen import Key, Part
+from cloud.ui.text import NOTHING, number, quantity, unit
+from cloud.ui.view import STATES, Spark, Strip, Tile, strip, tile_spark, tiles
+
+LIST: Key = ("fleet-list", "children")
+
+
+def layout(plant: PlantView, route: Route, now_us: int) -> Component:
+    """The page, filled with what is known now."""
+    built = {part.key: part for part in parts(plant, route, now_us) if part.inside is None}
+    return html.Div(
+        [
+            html.Div(
+                [
+                    html.H1("Fleet"),
+                    html.Div(
+                        [
+                            choice("Tiles", route.to(view="tiles"), chosen=route.view == "tiles"),
+                            choice("Table", route.to(view="table"), chosen=route.view == "table"),
+                        ],
+                        className="choices",
+                        role="group",
+                        **attrs(aria_label="how to show machines"),
+                    ),
+                ],
+                className="page-head",
+            ),
+            html.Nav(
+                built["fleet-strip", "children"].build(),
+                id="fleet-strip",
+                className="strip",
+                **attrs(aria_label="machines by state"),
+            ),
+            html.Div(built[LIST].build(), id=LIST[0]),
+        ],
+        className="page fleet",
+    )
+
+
+def parts(plant: PlantView, route: Route, now_us: int) -> list[Part]:
+    """What follows the plant on this page."""
+    counts = strip(plant, now_us)
+    shown = tiles(plant, now_us, route.state)
+    found = [Part("fleet-strip", "children", (counts, route), lambda: _strip(counts, route))]
+    if route.view == "table" or not shown:
+        model = (route, shown, counts.machines == 0)
+        found.append(Part(*LIST, model, lambda: _table(shown) if shown else _empty(counts, route)))
+        return found
+    sparks = {each.machine: tile_spark(plant.machines[each.machine], now_us) for each in shown}
+    order = (route, tuple(each.machine for each in shown))
+    found.append(Part(*LIST, order, lambda: _tiles(shown, sparks)))
+    for each in shown:
+        name, spark = each.machine, sparks[each.machine]
+        found += [
+            Part(f"tile-{name}", "children", each, partial(tile_body, each), inside=LIST),
+            Part(f"trend-{name}", "children", spark, partial(trend, spark), inside=LIST),
+            Part(f"box-{name}", "className", each.state, partial(box_class, each), inside=LIST),
+        ]
+    return found
+
+
+def _strip(counts: Strip, route: Route) -> list[Component]:
+    """Counts that filter: all machines that run, then each state."""
+
+    def cell(count: int, label: str, state: str, note: str = "") -> Component:
+        chosen = route.state == state
+        said = attrs(aria_current="true") if chosen else {}
+        lively = " lively" if state == "anomalous" and count else ""
+        return html.A(
+            [
+                html.Span(str(count), className="count"),
+                html.Span([*_shape(state), label], className="count-label"),
+                html.Span(note, className="count-note"),
+            ],
+            href=route.to(state="" if chosen and state else state),
+            className=f"cell{lively}",
+            **said,
+            **attrs(data_nav="1"),
+        )
+
+    known = dict(counts.states)
+    cells = [cell(counts.running, "Running", "", f"of {counts.machines}")]
+    cells += [
+        cell(known[state], "Abnormal" if state == "anomalous" else STATE_TEXT[state], state)
+        for state in STATES
+        if state != "unknown" or known[state]
+    ]
+    return cells
+
+
+def _shape(state: str) -> list[Component]:
+    return [html.Span(className=f"shape shape-{state}", **attrs(aria_hidden="true"))] if state else []
+
+
+def _tiles(shown: Sequence[Tile], sparks: dict[str, Spark | None]) -> Component:
+    return html.Ul(
+        [
+            html.Li(
+                html.A(
+                    [
+                        html.Div(tile_body(each), id=f"tile-{each.machine}", className="tile-body"),
+                        html.Div(
+                            trend(sparks[each.machine]), id=f"trend-{each.machine}", className="tile-trend"
+                        ),
+                    ],
+                    id=f"box-{each.machine}",
+                    href=f"/machine/{each.machine}",
+                    className=box_class(each),
+                    **attrs(data_nav="1"),
+                ),
+                key=each.machine,
+            )
+            for each in shown
+        ],
+        className="tiles",
+    )
+
+
+def box_class(each: Tile) -> str:
+    """A tile's frame says its state too."""
+    return f"tile tile-{each.state}"
+
+
+def tile_body(each: Tile) -> list[Component]:
+    """State, score against limit, what leads, model and age."""
+    model = each.model
+    return [
+        html.Div([html.H2(each.machine, className="tile-name"), badge(each.state)], className="tile-head"),
+        html.Div(
+            [
+                score_bar(each.score, each.limit, each.state),
+                html.Div(
+                    [
+                        html.Span(["score ", html.B(number(each.score), className="figure")]),
+                        html.Span(["limit ", html.Span(number(each.limit), className="figure")]),
+                    ]
+                    if each.score is not None
+                    else [html.Span(_unscored(each))],
+                    className="tile-score",
+                ),
+            ]
+        ),
+        _lead(each),
+        html.Div(
+            [
+                html.Span(
+                    f"model v{model.version}{' · provisional' if model.provisional else ''}"
+                    if model
+                    else "no model yet"
+                ),
+                html.Span(["data ", moment(each.arrival_s, kind="age")]),
+            ],
+            className="tile-foot",
+        ),
+    ]
+
+
+def _unscored(each: Tile) -> str:
+    if each.state == "learning" or each.model is None:
+        return "learning: no score yet"
+    return f"not scored: {each.reason}" if each.reason else "not scored yet"
+
+
+def _lead(each: Tile) -> Component:
+    lead = each.lead
+    if lead is None:
+        return html.Div(className="tile-lead tile-lead-none")
+    return html.Div(
+        [
+            html.Div(
+                [html.B(lead.sensor), html.Span(f"{lead.share:.0%} of the deviation")], className="lead-name"
+            ),
+            html.Div(
+                [
+                    html.Span(["seen ", measured(lead.seen, lead.unit)]),
+                    html.Span(["expected ", measured(lead.expected, lead.unit)]),
+                ],
+                className="lead-values",
+            ),
+        ],
+        className="tile-lead",
+    )
+
+
+def trend(spark: Spark | None) -> list[Component]:
+    """A sparkline with what it is of, and how long."""
+    if spark is None:
+        return [sparkline(None)]
+    label = html.Div(
+        [
+            html.Span(f"{spark.label}{' ' + unit(spark.unit) if spark.unit else ''}"),
+            html.Span(f"last {hours(spark.hours)}"),
+        ],
+        className="trend-label",
+        **attrs(aria_hidden="true"),
+    )
+    return [label, sparkline(spark)]
+
+
+def _table(shown: Sequence[Tile]) -> Component:
+    head = ("Machine", "State", "Score", "Limit", "Leading sensor", "Seen", "Expected", "Model", "Data")
+    rows = [
+        (
+            html.A(each.machine, href=f"/machine/{each.machine}", **attrs(data_nav="1")),
+            badge(each.state),
+            html.Span(number(each.score), className="figure"),
+            html.Span(number(each.limit), className="figure"),
+            each.lead.sensor if each.lead else NOTHING,
+            quantity(each.lead.seen, each.lead.unit) if each.lead else NOTHING,
+            quantity(each.lead.expected, each.lead.unit) if each.lead else NOTHING,
+            f"v{each.model.version}{' provisional' if each.model.provisional else ''}"
+            if each.model
+            else NOTHING,
+            moment(each.arrival_s, kind="age"),
+        )
+        for each in shown
+    ]
+    return table("Machines, worst first", head, rows, name="fleet-table")
+
+
+def _empty(counts: Strip, route: Route) -> Component:
+    if counts.machines:
+        return html.Div(
+            [
+                html.H2("No machine is in this state"),
+                html.P(html.A("Show all machines", href=route.to(state=""), **attrs(data_nav="1"))),
+            ],
+            className="empty",
+        )
+    return html.Div(
+        [
+            html.H2("No machine yet"),
+            html.P("A machine appears here as soon as its first reading has reached the log."),
+            html.P(["For a demonstration, start ", html.Code("industrialmind up"), "."]),
+            html.P(
+                [
+                    "For a machine of your own, let it publish to ",
+                    html.Code("plant/SITE/MACHINE/SENSOR"),
+                    " on the plant's MQTT broker.",
+                ]
+            ),
+        ],
+        className="empty",
+    )

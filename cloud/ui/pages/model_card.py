@@ -1,0 +1,108 @@
+"""What runs for a machine: name, version, hash, how it was judged, where it runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dash import html
+from dash.development.base_component import Component
+
+from cloud.ui.parts import attrs, short_hash
+from cloud.ui.plant import MachineNow
+from cloud.ui.text import number
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """The model that runs, and what is registered of it."""
+
+    name: str
+    version: int
+    version_hash: str
+    provisional: bool
+    method: str
+    runs_on: tuple[str, ...]
+    aliases: tuple[str, ...]
+    limit_from: str
+    p99_ms: float | None
+    metrics: tuple[tuple[str, float], ...]
+
+
+def card(machine: MachineNow, registered: Mapping[str, Any]) -> Card | None:
+    """The running model; None while there is none. `registered` is `/v1/models/{hash}`, or nothing yet."""
+    model = machine.status.model
+    if model is None:
+        return None
+    manifest = registered.get("manifest") or {}
+    calibration = manifest.get("calibration") or {}
+    metrics = manifest.get("metrics") or registered.get("metrics") or {}
+    return Card(
+        model.name,
+        model.version,
+        model.version_hash,
+        model.provisional,
+        str(manifest.get("method") or registered.get("method") or ""),
+        tuple(registered.get("running_on") or ((machine.status.edge,) if machine.status.edge else ())),
+        tuple(registered.get("aliases") or ()),
+        str(calibration.get("method", "")),
+        manifest.get("p99_ms"),
+        tuple(sorted((str(k), float(v)) for k, v in metrics.items())),
+    )
+
+
+def build(shown: Card | None) -> list[Component]:
+    """The card's content."""
+    if shown is None:
+        return [
+            html.P("None yet", className="big plain"),
+            html.P(
+                "The first model is fitted and delivered without further action.", className="muted small"
+            ),
+        ]
+    facts: list[tuple[str, Any]] = [
+        ("Name", shown.name),
+        ("Hash", short_hash(shown.version_hash)),
+        ("Runs on", ", ".join(shown.runs_on) or "not told"),
+    ]
+    if shown.method:
+        facts.insert(1, ("Method", shown.method))
+    if shown.limit_from:
+        facts.append(("Limit by", shown.limit_from))
+    if shown.p99_ms is not None:
+        facts.append(("A window takes", f"{number(shown.p99_ms)} ms (p99)"))
+    marks = [html.Span(alias, className="mark") for alias in shown.aliases]
+    if shown.provisional:
+        marks.append(
+            html.Span(
+                "provisional",
+                className="mark mark-provisional",
+                title="its limit stands on little data so far",
+            )
+        )
+    return [
+        html.P([html.Span(f"v{shown.version}", className="big figure"), *marks], className="model-version"),
+        html.Dl([html.Div([html.Dt(name), html.Dd(value)]) for name, value in facts], className="details"),
+        *_metrics(shown),
+    ]
+
+
+def _metrics(shown: Card) -> list[Component]:
+    if not shown.metrics:
+        return []
+    return [
+        html.Details(
+            [
+                html.Summary("Figures it was judged by"),
+                html.Dl(
+                    [
+                        html.Div(
+                            [html.Dt(name.replace("_", " ")), html.Dd(number(value), className="figure")]
+                        )
+                        for name, value in shown.metrics
+                    ],
+                    className="details",
+                    **attrs(aria_label="figures"),
+                ),
+            ]
+        )
+    ]
