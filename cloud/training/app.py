@@ -1,10 +1,14 @@
 """From the store's rows to a fitted artifact: the reading side of training."""
 
+import asyncio
+
 import numpy as np
 import structlog
 
 from cloud.telemetry.port import BEGIN_US, END_US, Columns, TelemetryReader
+from cloud.training.candidates import fit_candidates
 from cloud.training.logic import Recording, fit
+from cloud.training.trained import Trained
 from shared.clock import Clock
 from shared.errors import Rejected
 from shared.frames import Quality
@@ -62,6 +66,41 @@ async def fit_machine(
     )
     log.info("model fitted", machine=machine, rows=len(recording.times_us), bytes=len(artifact))
     return artifact
+
+
+async def train_machine_models(
+    store: TelemetryReader,
+    machine: str,
+    machine_type: str,
+    clock: Clock,
+    *,
+    operating_sensor: str | None = None,
+    from_us: int = BEGIN_US,
+    to_us: int = END_US,
+    seed: int = 0,
+) -> Trained:
+    """Fit and compare a machine's candidates on what the store has of it (`fit_candidates` explains them).
+
+    The fit runs in a thread, so that the caller's connections live on. Raises Rejected, Unavailable, Misconfigured.
+    """
+    recording = await read_recording(store, machine, from_us=from_us, to_us=to_us)
+    trained = await asyncio.to_thread(
+        fit_candidates,
+        recording,
+        machine=machine,
+        machine_type=machine_type,
+        now_us=clock.now_us(),
+        seed=seed,
+        operating_sensor=operating_sensor,
+    )
+    log.info(
+        "models fitted",
+        machine=machine,
+        rows=len(recording.times_us),
+        better=trained.chosen.method,
+        candidates={each.method: each.metrics.get("panel_found") for each in trained.candidates},
+    )
+    return trained
 
 
 def _usable(chunk: Columns) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":

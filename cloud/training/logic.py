@@ -1,11 +1,9 @@
 """Fits a machine's anomaly model: rows in, artifact bytes out. Pure: no clock, no files, no randomness.
 
 In time order the first 60 % of the full windows are fitted on, a gap of W is left, the rest sets the limit.
+`cloud.training.candidates` fits the rivals beside it.
 """
 
-import hashlib
-import math
-import platform
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
@@ -13,29 +11,29 @@ import numpy as np
 import orjson
 
 from cloud.training import limits, onnx, pca
-from cloud.training.probe import make_probe
+from cloud.training.packing import OPERATING_NOISE, Fitted, Request, pack_fitted
 from cloud.training.recording import Recording, choose_step
-from shared.artifact import pack, sha256
-from shared.clock import MICROSECONDS
+from shared.artifact import sha256
 from shared.errors import Rejected
 from shared.grid import grid_frame
-from shared.manifest import (
-    Calibration,
-    GridFields,
-    Manifest,
-    OperatingFields,
-    RuntimeNeeds,
-    SensorSpec,
-    TrainingData,
-)
-from shared.windows import PREPARATION_VERSION, Cells, Floats, GridSpec, Ints, Operating, preparation_hash
+from shared.windows import Cells, Floats, GridSpec, Ints
 
-__all__ = ["Config", "Recording", "choose_step", "fit", "forward_ratio"]
+__all__ = [
+    "OPERATING_NOISE",
+    "Config",
+    "Recording",
+    "choose_step",
+    "fit",
+    "fit_window_pca",
+    "forward_ratio",
+    "full_windows",
+    "split",
+]
 
+METHOD: Final = "window-pca"
 TRAIN_SHARE: Final = 0.6
 FORWARD_PARTS: Final = 4
 WINDOWS_MIN: Final = 8  # in windows' lengths: fewer training windows say nothing about a machine
-OPERATING_NOISE: Final = 3.0  # widths of noise beyond the range seen
 
 
 @dataclass(frozen=True)
@@ -64,15 +62,6 @@ class Config:
         constants = [pca.CLIP, pca.REST, pca.BLOCKS, pca.OUTLIVES, pca.COMPONENT, pca.WINSOR, pca.NOISE_SHARE]
         fixed = [TRAIN_SHARE, FORWARD_PARTS, limits.MARGIN_MIN, limits.TAIL, *constants]
         return sha256(orjson.dumps([asdict(self), fixed], option=orjson.OPT_SORT_KEYS))
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    model: pca.WindowPca
-    limit: limits.Limit
-    cells: Cells
-    ends: Ints  # the full windows
-    healthy: Floats  # scores of the calibration part
 
 
 def fit(
@@ -110,75 +99,19 @@ def fit(
     Raises:
         Rejected: Too few rows, or none that moves.
     """
-    config = config or Config()
+    request = Request(
+        machine, machine_type, now_us, seed, operating_sensor, author, code_sha, lock_sha256, parent
+    )
+    return pack_fitted(fit_window_pca(recording, config or Config(), step_us), recording, request)
+
+
+def full_windows(recording: Recording, config: Config, step_us: int | None) -> tuple[Cells, Ints]:
+    """The recording on its grid, and the cells that full windows end at. Raises Rejected for too few of these."""
     step = step_us or choose_step(recording, config.mask_limit)
     spec = GridSpec(
         recording.sensors, step, config.window, config.max_age, config.lateness, config.mask_limit
     )
-    fitted = _fit(grid_frame(spec, recording.times_us, recording.values), config)
-    operating = None if operating_sensor is None else _operating(fitted, operating_sensor, config)
-    graph = onnx.to_onnx(fitted.model, spec.window, fitted.limit.value)
-    probe = make_probe(fitted.model, fitted.cells, int(fitted.ends[-1]), fitted.limit.value, operating)
-    manifest = Manifest(
-        onnx_sha256=sha256(graph),
-        probe_sha256=sha256(probe.to_json()),
-        preparation_version=PREPARATION_VERSION,
-        preparation_sha256=preparation_hash(),
-        parent=parent,
-        method=f"window-pca/{config.sha256()[:12]}",
-        machine_type=machine_type,
-        machines=(machine,),
-        sensors=_sensors(recording, fitted.model),
-        grid=GridFields(
-            step_us=step,
-            window=spec.window,
-            max_age=spec.max_age,
-            lateness=spec.lateness,
-            mask_limit=spec.mask_limit,
-        ),
-        operating=None if operating is None else OperatingFields(**asdict(operating)),
-        limit=float(np.float32(fitted.limit.value)),
-        calibration=Calibration(
-            method=fitted.limit.method,
-            n_eff=fitted.limit.n_eff,
-            rows=fitted.limit.rows,
-            decorrelation=fitted.limit.decorrelation,
-            alpha=fitted.limit.alpha,
-            margin=fitted.limit.margin,
-            budget_month=config.budget.episodes_month,
-            persistence_m=config.budget.m,
-            persistence_n=config.budget.n,
-        ),
-        provisional=fitted.limit.provisional,
-        training=TrainingData(
-            first_us=int(fitted.cells.times_us[0]),
-            last_us=int(fitted.cells.times_us[-1]),
-            rows=len(fitted.cells),
-            windows=len(fitted.ends),
-            sha256=hashlib.sha256(fitted.cells.cells.tobytes()).hexdigest(),
-            excluded={"masked": len(fitted.cells) - len(fitted.ends)},
-        ),
-        seed=seed,
-        code_sha=code_sha,
-        lock_sha256=lock_sha256,
-        metrics={
-            "calibration_median": float(np.median(fitted.healthy)),
-            "calibration_max": float(fitted.healthy.max()),
-            "components": float(fitted.model.components),
-        },
-        runtime=RuntimeNeeds(
-            opset=onnx.OPSET,
-            onnxruntime=onnx.ONNXRUNTIME,
-            dtype="float64->float32",
-            architectures_tested=(platform.machine(),),
-        ),
-        created_us=now_us,
-        author=author,
-    )
-    return pack(graph, manifest, probe)
-
-
-def _fit(cells: Cells, config: Config) -> _Fitted:
+    cells = grid_frame(spec, recording.times_us, recording.values)
     ends = np.concatenate(
         [np.zeros(0, np.int64)]
         + [
@@ -190,26 +123,55 @@ def _fit(cells: Cells, config: Config) -> _Fitted:
     if len(ends) < WINDOWS_MIN * window:
         raise Rejected(
             f"{len(ends)} full windows are too few to learn from: give at least "
-            f"{(WINDOWS_MIN + 1) * window} rows a sensor at a step of {cells.spec.step_us / 1e6:g} s"
+            f"{(WINDOWS_MIN + 1) * window} rows a sensor at a step of {step / 1e6:g} s"
         )
+    return cells, ends
+
+
+def split(ends: Ints, window: int) -> tuple[Ints, Ints]:
+    """Training and calibration windows, W apart."""
     cut = int(len(ends) * TRAIN_SHARE)
-    model, table = _model(cells, ends[:cut])
-    after = ends[cut:][ends[cut:] >= ends[cut - 1] + window]
-    healthy = pca.score_features(model, pca.features_of(model.scale, cells, after))
+    return ends[:cut], ends[cut:][ends[cut:] >= ends[cut - 1] + window]
+
+
+def fit_window_pca(recording: Recording, config: Config, step_us: int | None = None) -> Fitted:
+    """Fit window PCA and set its limit. Raises Rejected: too few rows, or none that moves."""
+    cells, ends = full_windows(recording, config, step_us)
+    train, after = split(ends, config.window)
+    scale = pca.fit_scale(cells.cells[: int(train[-1]) + 1])
+    table = pca.features_of(scale, cells, train)
+    model = pca.fit_pca(scale, table, config.window)
+    healthy = pca.score_features(model, pca.features_of(scale, cells, after))
+    forward = forward_ratio(table, config.window)
     limit = limits.set_limit(
         healthy,
-        window=window,
+        window=config.window,
         step_us=cells.spec.step_us,
         budget=config.budget,
-        forward_ratio=forward_ratio(table, window),
+        forward_ratio=forward,
     )
-    return _Fitted(model, limit, cells, ends, healthy)
 
+    def score(windows: Floats) -> tuple[Floats, Floats]:
+        of = pca.features(scale, windows)
+        return pca.score_features(model, of), pca.contributions(model, of)
 
-def _model(cells: Cells, ends: Ints) -> tuple[pca.WindowPca, Floats]:
-    scale = pca.fit_scale(cells.cells[: int(ends[-1]) + 1])
-    table = pca.features_of(scale, cells, ends)
-    return pca.fit_pca(scale, table, cells.spec.window), table
+    return Fitted(
+        method=METHOD,
+        method_hash=config.sha256(),
+        scale=scale,
+        cells=cells,
+        ends=ends,
+        after=after,
+        healthy=healthy,
+        forward=forward,
+        limit=limit,
+        budget=config.budget,
+        settle_s=config.settle_s,
+        score=score,
+        graph=lambda: onnx.to_onnx(model, config.window, limit.value),
+        parameters={"window": config.window, "components": model.components, "step_us": cells.spec.step_us},
+        figures={"components": float(model.components)},
+    )
 
 
 def forward_ratio(table: Floats, window: int) -> float:
@@ -233,29 +195,3 @@ def forward_ratio(table: Floats, window: int) -> float:
 
 
 _NO_SCALE: Final = pca.Scale(np.zeros(0), np.zeros(0), np.zeros(0))  # features are already made
-
-
-def _sensors(recording: Recording, model: pca.WindowPca) -> tuple[SensorSpec, ...]:
-    made = []
-    for index, (name, unit) in enumerate(zip(recording.sensors, recording.units, strict=True)):
-        column = recording.values[:, index]
-        column = column[np.isfinite(column)]
-        low, high = (float(column.min()), float(column.max())) if len(column) else (0.0, 0.0)
-        learnt = bool(model.scale.inverse[index] > 0)
-        made.append(SensorSpec(name=name, unit=unit, low=low, high=high, learnt=learnt))
-    return tuple(made)
-
-
-def _operating(fitted: _Fitted, sensor: str, config: Config) -> Operating:
-    """The range of the operating sensor over all rows, widened by its noise."""
-    names = fitted.cells.spec.sensors
-    if sensor not in names:
-        raise Rejected(f"the operating sensor {sensor!r} is not among {', '.join(names)}")
-    index = names.index(sensor)
-    scale = fitted.model.scale
-    column = fitted.cells.cells[:, index]
-    noise = OPERATING_NOISE / scale.inverse[index] if scale.inverse[index] > 0 else 0.0
-    low, high = float(np.nanmin(column)) - noise, float(np.nanmax(column)) + noise
-    return Operating(
-        sensor, low, high, settle=math.ceil(config.settle_s * MICROSECONDS / fitted.cells.spec.step_us)
-    )

@@ -1,21 +1,29 @@
 """Probe vectors: raw rows, and the scores, decisions and contributions that must come of them anywhere."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from cloud.training.pca import WindowPca, contributions, features, score_features
+from cloud.training.pca import Scale
 from shared.artifact import Probe
 from shared.errors import Rejected
 from shared.grid import grid_frame
-from shared.windows import Cells, Operating
+from shared.windows import Cells, Floats, Operating
 
 PROBE_WINDOWS: Final = 3
 PROBE_SPREADS: Final = 12.0  # how far the last rows push one sensor, in widths of its noise
 
 
-def make_probe(model: WindowPca, cells: Cells, last: int, limit: float, operating: Operating | None) -> Probe:
+def make_probe(
+    score: Callable[[Floats], tuple[Floats, Floats]],
+    scale: Scale,
+    cells: Cells,
+    last: int,
+    limit: float,
+    operating: Operating | None,
+) -> Probe:
     """The cells of the window that ends at `last`, then the same with one sensor pushed off, and what must come of it.
 
     Raises:
@@ -23,19 +31,18 @@ def make_probe(model: WindowPca, cells: Cells, last: int, limit: float, operatin
     """
     spec = replace(cells.spec, operating=operating)
     tail = cells.gather(np.array([last])).values[0]
-    ready = model.scale.inverse > 0
+    ready = scale.inverse > 0
     if operating is not None and ready.sum() > 1:
         ready[spec.sensors.index(operating.sensor)] = False  # pushed off, it would end the scoring
     judged = int(np.flatnonzero(ready)[0])
     pushed = tail.copy()
-    pushed[:, judged] += PROBE_SPREADS / model.scale.inverse[judged]
+    pushed[:, judged] += PROBE_SPREADS / scale.inverse[judged]
     rows = np.concatenate([tail, pushed])
     times = (1 + np.arange(len(rows))) * spec.step_us
     made = grid_frame(spec, times, rows)
     every = made.gather(np.arange(len(made)))
     full = np.flatnonzero(every.scorable)
-    table = features(model.scale, every.values)
-    scores = score_features(model, table)
+    scores, contributions = score(every.values)
     # A window whose score lies on the limit may fall either way on another processor: it proves nothing.
     clear = full[np.abs(scores[full] - limit) > 1e-3 * limit]
     chosen = np.unique(np.concatenate([clear[:PROBE_WINDOWS], clear[-PROBE_WINDOWS:]]))
@@ -47,5 +54,5 @@ def make_probe(model: WindowPca, cells: Cells, last: int, limit: float, operatin
         edges_us=tuple(every.times_us[chosen].tolist()),
         scores=tuple(scores[chosen].tolist()),
         alarms=tuple((scores[chosen] > limit).tolist()),
-        contributions=tuple(map(tuple, contributions(model, table[chosen]).tolist())),
+        contributions=tuple(map(tuple, contributions[chosen].tolist())),
     )

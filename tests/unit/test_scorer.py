@@ -4,8 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from cloud.training import pca
-from cloud.training.logic import Config, _fit
+from cloud.training.logic import Config, fit_window_pca
 from shared.artifact import Artifact, unpack
 from shared.errors import Rejected
 from shared.grid import grid_frame
@@ -22,17 +21,16 @@ def windows_of(
 
 def test_the_graph_does_what_training_did_with_and_without_empty_cells() -> None:
     made = artifact()
-    spec = made.manifest.grid_spec()
-    fitted = _fit(grid_frame(spec, recording().times_us, recording().values), Config())
+    fitted = fit_window_pca(recording(), Config())
     table = healthy(400, seed=5)
     table[100:150, 2] = np.nan
     table[200:260] = np.nan
     table[300:, 3] += 5
     windows = windows_of(table)
     scores = Scorer(made).score(windows)
-    features = pca.features(fitted.model.scale, windows)
-    np.testing.assert_allclose(scores.score, pca.score_features(fitted.model, features), rtol=1e-6)
-    np.testing.assert_allclose(scores.contributions, pca.contributions(fitted.model, features), atol=1e-6)
+    score, contributions = fitted.score(windows)
+    np.testing.assert_allclose(scores.score, score, rtol=1e-6)
+    np.testing.assert_allclose(scores.contributions, contributions, atol=1e-6)
     assert (scores.contributions >= 0).all()
     np.testing.assert_allclose(scores.contributions.sum(axis=1)[scores.score > 0], 1, atol=1e-6)
     assert scores.alarm.tolist() == (scores.score > np.float32(scores.limit)).tolist()

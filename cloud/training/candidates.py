@@ -1,0 +1,96 @@
+"""Fits every method on the same rows of a machine and says which is the better. Needs the extra [train]."""
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from cloud.training import compare
+from cloud.training.logic import Config, fit_window_pca
+from cloud.training.packing import Fitted, Request, pack_fitted
+from cloud.training.recording import Recording, choose_step
+from cloud.training.trained import Candidate, Trained
+from shared.errors import Misconfigured, Rejected
+
+log = structlog.get_logger()
+
+
+def fit_candidates(
+    recording: Recording,
+    *,
+    machine: str,
+    machine_type: str,
+    now_us: int,
+    seed: int = 0,
+    config: Config | None = None,
+    step_us: int | None = None,
+    operating_sensor: str | None = None,
+    author: str = "industrialmind",
+    code_sha: str | None = None,
+    lock_sha256: str | None = None,
+    parent: str | None = None,
+) -> Trained:
+    """Fit window PCA and the convolutional autoencoder, and compare them. The same arguments give the same bytes.
+
+    The arguments are those of `cloud.training.logic.fit`; `config` is window PCA's, the autoencoder's follows from it.
+    Where the autoencoder can't be fitted (too few rows, one sensor), window PCA is the only candidate; where the two
+    can't be compared, it is the better: it is the simpler.
+
+    Raises:
+        Rejected: Too few rows, or none that moves.
+        Misconfigured: torch is not installed.
+    """
+    fit_autoencoder = _autoencoder()
+    config = config or Config()
+    step = step_us or choose_step(recording, config.mask_limit)
+    request = Request(
+        machine, machine_type, now_us, seed, operating_sensor, author, code_sha, lock_sha256, parent
+    )
+    fitted = [fit_window_pca(recording, config, step)]
+    try:
+        fitted.append(fit_autoencoder(recording, config, seed=seed, step_us=step))
+    except Rejected as error:
+        log.info("no autoencoder", machine=machine, reason=error.reason)
+    best = 0
+    panels: list[compare.Panel] = []
+    if len(fitted) > 1:
+        try:
+            panels = compare.judge_all(fitted, seed)
+            best = compare.better(panels)
+        except Rejected as error:
+            log.info("models not compared", machine=machine, reason=error.reason)
+    made = tuple(
+        _candidate(each, recording, request, _figures(fitted, panels, index))
+        for index, each in enumerate(fitted)
+    )
+    return Trained(machine, made, best, fitted[best].data)
+
+
+def _candidate(
+    fitted: Fitted, recording: Recording, request: Request, figures: dict[str, float]
+) -> Candidate:
+    return Candidate(
+        method=fitted.method,
+        artifact=pack_fitted(fitted, recording, request, figures),
+        parameters={**fitted.parameters, "limit": fitted.limit.value},
+        metrics={**fitted.metrics, **figures},
+        curves=fitted.curves,
+    )
+
+
+def _figures(fitted: Sequence[Fitted], panels: Sequence[compare.Panel], index: int) -> dict[str, float]:
+    """A model's own figures on the panel, and its rivals' under their names."""
+    found: dict[str, float] = {}
+    for number, (each, panel) in enumerate(zip(fitted, panels, strict=False)):
+        found |= panel.metrics("" if number == index else f"{each.method}.")
+    return found
+
+
+def _autoencoder() -> Callable[..., Fitted]:
+    """Raises Misconfigured where torch is not installed."""
+    try:
+        from cloud.training.torch.fit import fit_autoencoder  # noqa: PLC0415 - seconds, and only trainers need it
+    except ModuleNotFoundError as error:
+        raise Misconfigured(
+            f"training needs {error.name}, which is not installed", hint="install industrialmind[train]"
+        ) from error
+    return fit_autoencoder

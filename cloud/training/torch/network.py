@@ -1,0 +1,173 @@
+"""The network: a convolutional autoencoder that rebuilds each sensor from the others. And how it is trained."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
+
+from cloud.training.autoencoder import Singles
+from shared.windows import Floats
+
+BATCH: Final = 32
+EPOCHS: Final = 16
+PATIENCE: Final = 4
+RATE: Final = 5e-3
+DECAY: Final = 1e-3
+DEAF: Final = 0.1  # chance that one of the other sensors is left out too, in training
+CHANNELS: Final = 16
+CODES: Final = 24
+KERNEL: Final = 5
+VALIDATION: Final = 0.2  # of the training part, its end
+THREADS: Final = 1  # the plant runs beside it
+CHUNK: Final = 1024
+
+
+class Autoencoder(nn.Module):
+    """Encoder: two convolutions with stride over the cells, pooled to a code narrower than the sensors. Decoder: dense.
+
+    What the first layer makes of each sensor is kept apart, so that leaving a sensor out is a subtraction: one pass
+    gives the S codes that know nothing of their own sensor.
+    """
+
+    def __init__(self, sensors: int) -> None:
+        super().__init__()
+        self.sensors = sensors
+        narrow = max(2, math.ceil(sensors / 2))
+        self.look = nn.Conv1d(
+            2 * sensors,
+            sensors * CHANNELS,
+            KERNEL,
+            stride=2,
+            padding=KERNEL // 2,
+            groups=sensors,
+            bias=False,
+        )
+        self.offset = nn.Parameter(torch.zeros(CHANNELS, 1))
+        self.combine = nn.Conv1d(CHANNELS, CHANNELS, 3, stride=2, padding=1)
+        self.narrow = nn.Linear(CHANNELS, narrow)
+        self.widen = nn.Linear(narrow, CODES)
+        self.rebuild = nn.Parameter(torch.zeros(sensors, CODES, 2))
+        self.rebuild_offset = nn.Parameter(torch.zeros(sensors, 2))
+        with torch.no_grad():  # a sum over sensors, not a mean: as wide as one
+            self.look.weight.mul_(math.sqrt(2.0 / sensors))
+
+    def codes(self, cells: Tensor, there: Tensor, heard: Tensor | None = None) -> Tensor:
+        """float32[n, S, H] codes of float32[n, S, W] cells and masks; `heard` float32[n, S] leaves out more sensors."""
+        both = torch.stack([cells * there, there - 1], dim=2).flatten(1, 2)
+        each = self.look(both)
+        each = each.view(-1, self.sensors, CHANNELS, each.shape[2])
+        if heard is not None:
+            each = each * heard[:, :, None, None]
+        others = torch.tanh(each.sum(dim=1, keepdim=True) - each + self.offset)
+        pooled = torch.tanh(self.combine(others.flatten(0, 1))).mean(dim=2)
+        wide = torch.tanh(self.widen(self.narrow(pooled)))
+        return wide.view(-1, self.sensors, CODES)
+
+    def forward(self, cells: Tensor, there: Tensor, heard: Tensor | None = None) -> Tensor:
+        """float32[n, S, 2]: what the linear part leaves of each sensor's level and restlessness, rebuilt."""
+        codes = self.codes(cells, there, heard).unsqueeze(2)
+        return (codes @ self.rebuild).squeeze(2) + self.rebuild_offset
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Windows in order of time: cells and masks float32[n, S, W], targets float32[n, S, 2]."""
+
+    cells: Singles
+    there: Singles
+    targets: Singles
+
+    def dataset(self, part: slice) -> TensorDataset:
+        """A part of them for torch."""
+        return TensorDataset(*(torch.from_numpy(a[part]) for a in (self.cells, self.there, self.targets)))
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """One thread and deterministic kernels, as it was before afterwards."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(THREADS)
+    torch.use_deterministic_algorithms(mode=True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(mode=strict)
+
+
+def train(examples: Examples, gap: int, seed: int) -> tuple[Autoencoder, dict[str, tuple[float, ...]]]:
+    """Train on the first part of the windows, stop early by the last, `gap` windows later; the best epoch's network.
+
+    AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019), one cycle of the learning rate,
+    smooth L1 loss.
+
+    Returns:
+        The network, and `train_loss`, `validation_loss` and `learning_rate` by epoch.
+    """
+    random = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Autoencoder(examples.cells.shape[1])
+    cut = int(len(examples.cells) * (1 - VALIDATION))
+    known = examples.dataset(slice(0, cut))
+    held = examples.dataset(slice(cut + gap, None))
+    order = BatchSampler(RandomSampler(known, generator=random), BATCH, drop_last=False)
+    loader = DataLoader(known, sampler=order, batch_size=None, generator=random)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2 * RATE, total_steps=EPOCHS * len(order))
+    curves: dict[str, list[float]] = {"train_loss": [], "validation_loss": [], "learning_rate": []}
+    best = {name: value.clone() for name, value in network.state_dict().items()}
+    for _ in range(EPOCHS):
+        curves["learning_rate"].append(float(schedule.get_last_lr()[0]))
+        curves["train_loss"].append(_epoch(network, loader, optimiser, schedule, random))
+        now = _loss_of(network, held)
+        if now < min(curves["validation_loss"], default=math.inf):
+            best = {name: value.clone() for name, value in network.state_dict().items()}
+        curves["validation_loss"].append(now)
+        if len(curves["validation_loss"]) - int(np.argmin(curves["validation_loss"])) > PATIENCE:
+            break
+    network.load_state_dict(best)
+    return network.eval(), {name: tuple(values) for name, values in curves.items()}
+
+
+def _epoch(
+    network: Autoencoder,
+    loader: "DataLoader[tuple[Tensor, ...]]",
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.OneCycleLR,
+    random: torch.Generator,
+) -> float:
+    network.train()
+    losses = []
+    for cells, there, targets in loader:
+        heard = (torch.rand(cells.shape[:2], generator=random) > DEAF).float()
+        loss = nn.functional.smooth_l1_loss(network(cells, there, heard), targets)
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.item())
+    return float(np.mean(losses))
+
+
+@torch.no_grad()
+def _loss_of(network: Autoencoder, held: TensorDataset) -> float:
+    network.eval()
+    cells, there, targets = held.tensors
+    return nn.functional.smooth_l1_loss(network(cells, there), targets).item()
+
+
+@torch.no_grad()
+def codes_of(network: Autoencoder, cells: Singles, there: Singles) -> Floats:
+    """float64[n, S, H] codes of float32[n, S, W] cells and masks."""
+    parts = [
+        network.codes(torch.from_numpy(cells[at : at + CHUNK]), torch.from_numpy(there[at : at + CHUNK]))
+        for at in range(0, len(cells), CHUNK)
+    ]
+    return torch.cat(parts).numpy().astype(np.float64)
