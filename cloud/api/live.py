@@ -178,8 +178,10 @@ class Client:
         turn, statuses = source.changed(-1, self._machines)
         yield self._message("snapshot", machines=statuses)
         told = monotonic()
-        while not source.closed:
+        while True:
             await _until(told + INTERVAL_SECONDS)
+            if source.closed:
+                return
             self._news.clear()
             turn, statuses = source.changed(turn, self._machines)
             news = source.journal.since(cursor, self._machines)

@@ -10,7 +10,7 @@ from shared.errors import Rejected
 from shared.events import to_us
 
 DAY_US: Final = 86_400 * MICROSECONDS
-_AGO: Final = re.compile(r"-(\d{1,9})(s|m|h|d)")
+_AGO: Final = re.compile(r"-([0-9]{1,9})(s|m|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SHAPES: Final = "µs since 1970, RFC 3339 with its offset, now, or -N with s, m, h or d"
 
@@ -23,7 +23,7 @@ def moment(text: str, now_us: int, name: str) -> int:
     if text == "now":
         return now_us
     try:
-        found = int(text) if re.fullmatch(r"-?\d{1,20}", text) else _rfc3339(text)
+        found = int(text) if re.fullmatch(r"-?[0-9]{1,20}", text) else _rfc3339(text)
     except (ValueError, OverflowError) as error:
         raise Rejected(f"{name}: {text[:40]!r} is no time: {_SHAPES}") from error
     if not BEGIN_US <= found <= END_US:

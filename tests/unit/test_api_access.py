@@ -14,7 +14,11 @@ async def hello(_: Request) -> PlainTextResponse:
 
 def client() -> httpx.AsyncClient:
     inner = Starlette(routes=[Route("/v1/machines", hello), Route("/livez", hello)])
-    app = Access(inner, token="secret", allowed_hosts=("localhost", "127.0.0.1", "[::1]"))
+    app = Access(
+        inner,
+        tokens={"cli": "secret", "ui": "other", "nobody": ""},
+        allowed_hosts=("localhost", "127.0.0.1", "[::1]"),
+    )
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:8000")
 
 

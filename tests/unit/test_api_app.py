@@ -3,73 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import orjson
 import pytest
-from prometheus_client import CollectorRegistry, Counter
 
-from cloud.api.app import MAX_EVENTS, MAX_POINTS, Reported, build_app
-from cloud.api.settings import ApiSettings
-from cloud.telemetry.port import END_US, TelemetryStore, open_store
-from shared.clock import ManualClock
+from cloud.api.app import MAX_EVENTS
+from cloud.api.history import MAX_POINTS
+from cloud.telemetry.port import END_US, open_store
 from shared.errors import Rejected, Unavailable
-from shared.health import Health
-from shared.nats import ControlPlane, open_control
-from tests.models import STEP_US
+from shared.nats import open_control
 from tests.servers import NatsServer
-from tests.unit.front_door import ONSET, T0, anomaly_ended, anomaly_started, event, readings, reported
-
-
-class Api:
-    """The application with its parts in a test's hands."""
-
-    def __init__(self, store: TelemetryStore, control: ControlPlane) -> None:
-        self.control = control
-        self.reported = Reported(control)
-        self.health = Health()
-        self.registry = CollectorRegistry()
-        Counter("im_test", "for the test", registry=self.registry).inc()
-        settings = ApiSettings.load(
-            flags={"token": "secret", "telemetry_url": "", "nats_url": "", "credentials": ""}, environ={}
-        )
-        self.answers: dict[str, Any] = {"models": ([], {"0": 3}), "ledger": b'{"findings": []}'}
-        app = build_app(
-            settings,
-            store=store,
-            reported=self.reported,
-            health=self.health,
-            registry=self.registry,
-            clock=ManualClock(T0 + 2_000_000),
-            ledger=lambda: self._answer("ledger"),
-            models=lambda: self._answer("models"),
-            promote=lambda *_: self._answer("promotion"),
-        )
-        self.http = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app),
-            base_url="http://localhost",
-            headers={"Authorization": "Bearer secret"},
-        )
-
-    async def _answer(self, name: str) -> Any:  # noqa: ANN401 - JSON
-        if isinstance(self.answers[name], Exception):
-            raise self.answers[name]
-        return self.answers[name]
-
-    async def get(self, path: str, status: int = 200, **query: str | int) -> Any:  # noqa: ANN401 - JSON
-        response = await self.http.get(path, params=query)
-        assert response.status_code == status, response.text
-        if status != 200:
-            assert response.headers["content-type"] == "application/problem+json"
-            assert response.json()["status"] == status
-        return response.json()
-
-    async def until(self, holds: Any) -> None:  # noqa: ANN401 - a plain predicate
-        """Wait for what the watchers bring."""
-        async with asyncio.timeout(10):
-            while not holds():
-                await asyncio.sleep(0.005)
+from tests.unit.api_parts import READINGS, Api
+from tests.unit.front_door import ONSET, anomaly_ended, anomaly_started, event, readings, reported
 
 
 @pytest.fixture
@@ -172,17 +117,6 @@ async def test_an_assignment_or_report_that_ends_is_forgotten(api: Api) -> None:
     await end(following)
 
 
-async def test_readings_are_the_newest_of_a_range_oldest_first(api: Api) -> None:
-    path = "/v1/machines/pump-1/readings/flow"
-    found = await api.get(path)
-    assert len(found["time_us"]) == len(found["value"]) == len(found["quality"]) == 1100
-    assert found["time_us"] == sorted(found["time_us"])
-    assert set(found["units"]) == {"l/min"}
-    part = await api.get(path, **{"from": T0, "to": T0 + 10 * STEP_US, "limit": 3})
-    assert part["time_us"] == [T0 + n * STEP_US for n in (7, 8, 9)]
-    assert (await api.get(path, **{"from": T0 + 10**12}))["value"] == []
-
-
 async def test_a_machine_s_data_are_counted(api: Api) -> None:
     found = await api.get("/v1/machines/pump-1")
     assert found["machine"] == "pump-1"
@@ -191,13 +125,20 @@ async def test_a_machine_s_data_are_counted(api: Api) -> None:
 
 
 UNANSWERABLE: list[tuple[str, dict[str, str | int], int, str]] = [
-    ("/v1/machines/pump-1/readings/flow", {"limit": 0}, 422, "limit: "),
-    ("/v1/machines/pump-1/readings/flow", {"limit": MAX_POINTS + 1}, 422, "limit: "),
-    ("/v1/machines/pump-1/readings/flow", {"from": -1}, 422, "from: "),
-    ("/v1/machines/pump-1/readings/flow", {"to": END_US + 1}, 422, "to: "),
-    ("/v1/machines/pump-1/readings/flow", {"from": "monday"}, 422, "from: "),
-    ("/v1/machines/pump-1/readings/colour", {}, 404, "'colour'"),
+    (f"{READINGS}/flow", {"max_points": 1}, 422, "max_points: "),
+    (f"{READINGS}/flow", {"max_points": MAX_POINTS + 1}, 422, "max_points: "),
+    (f"{READINGS}/flow", {"from": -1}, 422, "from: "),
+    (f"{READINGS}/flow", {"to": END_US + 1}, 422, "to: "),
+    (f"{READINGS}/flow", {"from": "monday"}, 422, "from: "),
+    (f"{READINGS}/flow", {"from": "2026-01-01T00:00:00"}, 422, "from: "),
+    (READINGS, {"to": "-25h"}, 422, "to: it is before from"),
+    (f"{READINGS}/colour", {}, 404, "'colour'"),
     ("/v1/machines/pump-9/readings/flow", {}, 404, "'pump-9'"),
+    ("/v1/machines/pump-9/readings", {}, 404, "'pump-9'"),
+    ("/v1/machines/pump-9/sensors", {}, 404, "'pump-9'"),
+    ("/v1/machines/pump-9/status", {}, 404, "'pump-9'"),
+    ("/v1/machines/pump-1/scores", {"max_points": "many"}, 422, "max_points: "),
+    ("/v1/anomalies", {"from": "soon"}, 422, "from: "),
     ("/v1/anomalies", {"limit": MAX_EVENTS + 1}, 422, "limit: "),
     ("/v1/events", {"limit": 0}, 422, "limit: "),
     ("/v1/machines/pump-9", {}, 404, "pump-9"),
@@ -224,6 +165,8 @@ async def test_anomalies_and_events(api: Api) -> None:
         ("pump-1", False, 5.0),
     ]
     assert len((await api.get("/v1/anomalies", limit=1))["anomalies"]) == 1
+    since = {"from": "2026-01-01T12:00:00Z"}
+    assert [a["machine"] for a in (await api.get("/v1/anomalies", **since))["anomalies"]] == ["fan-1"]
     assert [a["machine"] for a in (await api.get("/v1/anomalies", machine="pump-1"))["anomalies"]] == [
         "pump-1"
     ]
@@ -264,14 +207,24 @@ async def test_probes_answer_anyone_and_metrics_need_the_token(api: Api) -> None
 async def test_the_schema_is_whole_and_needs_the_token(api: Api) -> None:
     schema = await api.get("/openapi.json")
     assert set(schema["paths"]) == {
+        "/v1/models/{version_hash}",
+        "/v1/models/promotions",
         "/v1/machines",
         "/v1/machines/{machine}",
+        "/v1/machines/{machine}/status",
+        "/v1/machines/{machine}/sensors",
+        "/v1/machines/{machine}/readings",
         "/v1/machines/{machine}/readings/{sensor}",
+        "/v1/machines/{machine}/scores",
+        "/v1/stream",
+        "/v1/login-links",
+        "/v1/login-links/redeem",
         "/v1/anomalies",
         "/v1/events",
         "/v1/models",
         "/v1/ledger",
     }
-    assert all(path["get"]["description"] for path in schema["paths"].values())
+    operations = [operation for path in schema["paths"].values() for operation in path.values()]
+    assert all(operation["description"] for operation in operations)
     assert (await api.http.get("/docs")).status_code == 404
     assert (await api.http.get("/openapi.json", headers={"Authorization": ""})).status_code == 401
