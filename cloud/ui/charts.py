@@ -5,19 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from dash.development.base_component import Component
-
 from cloud.ui.client import ApiClient
-from cloud.ui.parts import moment, table
 from cloud.ui.plant import MachineNow, PlantView
 from cloud.ui.route import Route
-from cloud.ui.text import number, quantity, unit, utc
-from shared.clock import MICROSECONDS
+from cloud.ui.text import number, unit
 from shared.errors import NotFound
 from shared.events import to_us
 
 POINTS: Final = 600
-TABLE_ROWS: Final = 60
 TAIL_POINTS: Final = 60
 """Live points sent at once: a gap of a minute heals by itself."""
 _MODEL_EVENT: Final = "model.activated"
@@ -159,32 +154,6 @@ def tail(machine: MachineNow, route: Route) -> dict[str, Any]:
             for sensor in route.sensors
         ],
     }
-
-
-def chart_table(chart: ChartData) -> Component:
-    """The score line as a table, thinned to what can be read; marks below it would repeat the list of anomalies."""
-    rows = list(zip(chart.score.time_us, chart.score.value, chart.limit, strict=True))
-    step = max(1, -(-len(rows) // TABLE_ROWS))
-    shown = [
-        (
-            moment(time_us / MICROSECONDS, kind="date"),
-            number(score),
-            number(limit),
-            "over" if score is not None and limit is not None and score > limit else "",
-            *(quantity(_at(line, time_us), line.unit) for line in chart.overlays),
-        )
-        for time_us, score, limit in reversed(rows[::-step])
-    ]
-    head = ("Time", "Score", "Limit", "Over limit", *(line.name for line in chart.overlays))
-    span = f"{utc(chart.start_us / MICROSECONDS)} to {utc(chart.end_us / MICROSECONDS)}"
-    return table(f"Score over time, {span}", head, shown)
-
-
-def _at(line: Line, time_us: int) -> float | None:
-    """The line's value nearest to a time."""
-    if not len(line.time_us):
-        return None
-    return line.value[min(range(len(line.time_us)), key=lambda i: abs(line.time_us[i] - time_us))]
 
 
 def _line(machine: MachineNow, sensor: str, found: Mapping[str, Any]) -> Line:

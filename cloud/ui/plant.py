@@ -98,12 +98,12 @@ _BANDS: Final = TypeAdapter(list[Band])
 
 
 class Series:
-    """One quantity: a coarse trend of the last hours, the newest points as they came, the newest of all."""
+    """One quantity: a coarse trend of the last hours, and the newest points as they came."""
 
     def __init__(self, span_us: int, points: int) -> None:
         self._span_us = span_us
-        self.step_us = max(1, span_us // points)
-        self.trend: deque[tuple[int, float]] = deque(maxlen=2 * points)
+        self._points = points
+        self.trend: deque[tuple[int, float]] = deque()
         self.recent: deque[tuple[int, float]] = deque(maxlen=RECENT_KEPT)
 
     @property
@@ -111,15 +111,19 @@ class Series:
         """The newest point."""
         return self.recent[-1] if self.recent else self.trend[-1] if self.trend else None
 
+    @property
+    def step_us(self) -> int:
+        """How far apart the trend's points are."""
+        return (self.trend[-1][0] - self.trend[0][0]) // self._points if self.trend else 0
+
     def replace(self, times_us: Sequence[int], values: Sequence[float | None]) -> None:
         """Take a trend read anew; live points that are newer stay."""
-        newer = [point for point in self.recent if not times_us or point[0] > times_us[-1]]
         self.trend.clear()
-        self.trend.extend(
-            (t, v) for t, v in list(zip(times_us, values, strict=True))[-self._points :] if v is not None
-        )
-        for point in newer:
-            self._to_trend(*point)
+        self.trend.extend((t, v) for t, v in zip(times_us, values, strict=True) if v is not None)
+        newest = self.trend[-1][0] if self.trend else 0
+        for time_us, value in self.recent:
+            if time_us > newest:
+                self._to_trend(time_us, value)
 
     def add(self, time_us: int, value: float) -> bool:
         """Take a live point; one that is not newer than the last changes nothing (False)."""
@@ -131,16 +135,14 @@ class Series:
         return True
 
     def _to_trend(self, time_us: int, value: float) -> None:
-        """Points nearer together than the trend's step replace the last, so that its length stays what it was."""
+        """A point nearer than a step replaces the last, so that the trend stays as coarse as it is and bounded."""
         if len(self.trend) > 1 and time_us - self.trend[-2][0] < self.step_us:
             self.trend.pop()
         self.trend.append((time_us, value))
-        while self.trend and self.trend[0][0] < time_us - self._span_us:
+        while self.trend[0][0] < time_us - self._span_us:
             self.trend.popleft()
-
-    @property
-    def _points(self) -> int:
-        return self.trend.maxlen or 0
+        if len(self.trend) > 2 * self._points:
+            self.trend = deque(list(self.trend)[::2])
 
 
 class MachineNow:

@@ -10,7 +10,7 @@ _DIGITS: Final = 4
 
 
 def number(value: float | None) -> str:
-    """Four significant digits, never an exponent for what plants measure; a dash for nothing."""
+    """Four significant digits (fewer below 1), never an exponent for what plants measure; a dash for nothing."""
     if value is None or not math.isfinite(value):
         return NOTHING
     if value == 0:
@@ -18,7 +18,7 @@ def number(value: float | None) -> str:
     size = math.floor(math.log10(abs(value)))
     if size >= 9 or size < -_DIGITS:  # noqa: PLR2004 - beyond what fits a tile
         return f"{value:.2e}"
-    return f"{value:.{min(4, max(0, _DIGITS - 1 - size))}f}"
+    return f"{value:.{max(0, _DIGITS - 1 - max(0, size)) if size >= -1 else _DIGITS - 2 - size}f}"
 
 
 def unit(name: str) -> str:

@@ -22,7 +22,7 @@ from cloud.ui.plant import PlantView
 from cloud.ui.route import Route
 from cloud.ui.screen import Key, Part
 from cloud.ui.text import NOTHING, number, quantity, unit
-from cloud.ui.view import STATES, Spark, Strip, Tile, strip, tile_spark, tiles
+from cloud.ui.view import STATES, SensorLead, Spark, Strip, Tile, strip, tile_spark, tiles
 
 LIST: Key = ("fleet-list", "children")
 
@@ -162,7 +162,7 @@ def tile_body(each: Tile) -> list[Component]:
                 ),
             ]
         ),
-        _lead(each),
+        html.Div(className="tile-lead-none") if each.lead is None else lead_box(each.lead),
         html.Div(
             [
                 html.Span(
@@ -183,10 +183,8 @@ def _unscored(each: Tile) -> str:
     return f"not scored: {each.reason}" if each.reason else "not scored yet"
 
 
-def _lead(each: Tile) -> Component:
-    lead = each.lead
-    if lead is None:
-        return html.Div(className="tile-lead tile-lead-none")
+def lead_box(lead: SensorLead) -> Component:
+    """What leads a deviation: seen beside expected."""
     return html.Div(
         [
             html.Div(

@@ -8,8 +8,9 @@ from typing import Any, Final
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from cloud.ui.charts import ChartData, chart_table, tail
+from cloud.ui.charts import ChartData, tail
 from cloud.ui.pages import model_card
+from cloud.ui.pages.fleet import lead_box
 from cloud.ui.parts import (
     attrs,
     badge,
@@ -25,7 +26,7 @@ from cloud.ui.plant import Anomaly, MachineNow, PlantView, State
 from cloud.ui.route import RANGES, Route
 from cloud.ui.screen import Key, Part
 from cloud.ui.text import number, quantity
-from cloud.ui.view import Spark, exceedances, leads, sensor_spark
+from cloud.ui.view import SensorLead, Spark, exceedances, leads, sensor_spark
 from shared.clock import MICROSECONDS
 from shared.events import to_us
 
@@ -56,6 +57,7 @@ class Judgement:
     over: int
     needs: int | None
     of: int | None
+    lead: SensorLead | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +147,11 @@ def parts(plant: PlantView, route: Route, now_us: int) -> list[Part]:
         Part(f"sensor-{row.sensor}", "children", row, partial(_sensor, row), inside=SENSORS) for row in rows
     ]
     if route.live:
-        latest = tuple(series.last for series in (machine.score, *(machine.series(s) for s in route.sensors)))
-        found.append(Part("chart-tail", "data", latest, partial(tail, machine, route)))
+        lines = (machine.score, *(machine.series(sensor) for sensor in route.sensors))
+        newest = max((line.last[0] for line in lines if line.last), default=0) // MICROSECONDS
+        found.append(
+            Part("chart-tail", "data", newest, partial(tail, machine, route))
+        )  # once a second is enough
     return found
 
 
@@ -156,7 +161,8 @@ def judgement(machine: MachineNow, state: State, manifest: Mapping[str, Any]) ->
     calibration = manifest.get("calibration") or {}
     needs, of = calibration.get("persistence_m"), calibration.get("persistence_n")
     over = exceedances(machine.score.recent, status.limit, of) if of else 0
-    return Judgement(state, status.score, status.limit, status.unscored_reason, over, needs, of)
+    lead = next(iter(leads(machine)), None) if status.state == "anomalous" else None
+    return Judgement(state, status.score, status.limit, status.unscored_reason, over, needs, of, lead)
 
 
 def sensor_rows(machine: MachineNow, route: Route, now_us: int) -> tuple[SensorRow, ...]:
@@ -235,6 +241,7 @@ def _judgement(judged: Judgement) -> list[Component]:
             ],
             className="small",
         ),
+        *([lead_box(judged.lead)] if judged.lead else []),
     ]
 
 
@@ -284,7 +291,7 @@ def _chart(route: Route, chart: ChartData) -> Component:
             ),
             html.P(chart.note(), className="muted small"),
             html.Details(
-                [html.Summary("The same as a table"), chart_table(chart)],
+                [html.Summary("The same as a table"), html.Div(id="chart-rows")],
                 className="chart-table",
                 id="chart-table",
             ),
