@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from industrialmind.embedded import EmbeddedNats
 from industrialmind.plant import DataDir, Machine, Plant, write_private
+from industrialmind.trainer_job import Job
 from shared.supervise import Child
 
 PYTHON = sys.executable
@@ -21,6 +22,8 @@ class Ports:
     mqtt: int
     api: int
     ui: int
+    mlflow: int | None = None
+    """None: MLflow's server does not run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +180,28 @@ class Processes:
         }
         return self._service("sim", ("sim", "replay"), {"replay": settings}, on_line, restart="on-failure")
 
-    def trainer(self, *machines: str) -> Child:
-        """A short-lived child that fits, registers and delivers models."""
+    def trainer(self, job: Job, on_line: Callable[[str], None]) -> Child:
+        """A short-lived child that does one job on the models; what it does comes as JSON lines."""
         command = (PYTHON, "-m", "industrialmind", "train", "--data", str(self.data.root), "--json")
-        chosen = tuple(part for machine in machines for part in ("--machine", machine))
-        return Child("trainer", command + chosen, self._log("trainer"), nice=10, restart="never")
+        chosen = tuple(part for machine in job.machines for part in ("--machine", machine))
+        flags = ("--missing",) * job.missing + ("--reconcile",) * job.reconcile
+        logs = self._log("trainer")
+        return Child("trainer", command + chosen + flags, logs, on_line=on_line, nice=10, restart="never")
+
+    def mlflow(self, port: int) -> Child:
+        """MLflow's server: while it runs, it alone writes MLflow's database."""
+        return self._service(
+            "mlflow",
+            ("cloud", "run", "mlflow"),
+            {
+                "mlflow": {
+                    "port": port,
+                    "store_url": self.data.mlflow_url,
+                    "artifacts": str(self.data.mlflow_artifacts.resolve()),
+                    "password": self.data.token("mlflow"),
+                }
+            },
+        )
 
     def _mqtt(self, account: Any, role: str, prefix: str = "") -> dict[str, str]:  # noqa: ANN401
         return {

@@ -1,7 +1,10 @@
-"""Commands on models: `train`, `models list`."""
+"""Commands on models: `train`, `models list|show|promote`."""
 
 import asyncio
 import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import orjson
@@ -10,6 +13,8 @@ import typer
 from industrialmind.options import DATA, DataOption, JsonOption
 
 models_app = typer.Typer(help="Registered models.", no_args_is_help=True)
+
+MachineArgument = Annotated[str, typer.Argument(help="A machine's id.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,52 +28,168 @@ def train(
     machine: Annotated[
         list[str] | None, typer.Option(help="A machine's id; may be given again. All without it.")
     ] = None,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Only machines that no model is promoted for.")
+    ] = False,
+    reconcile: Annotated[
+        bool,
+        typer.Option("--reconcile", help="Train nothing: bring MLflow and the edges to what the log says."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Fit models on what the store has, register them and deliver them to the machines' edges."""
-    from industrialmind.train import train_machines
+    """Fit models on what the store has, register them and deliver the better of each machine to its edge."""
+    from industrialmind.train import run_job
+    from industrialmind.trainer_job import Job
     from shared.log import configure
 
     configure("trainer")
-
-    def tell(delivered: dict[str, Any]) -> None:
-        if json:
-            sys.stdout.write(orjson.dumps(delivered).decode() + "\n")
-        else:
-            mark = " (provisional)" if delivered["provisional"] else ""
-            sys.stdout.write(
-                f"{delivered['machine']}: {delivered['model']} v{delivered['version']}{mark} "
-                f"{delivered['sha256'][:12]} delivered to {delivered['edge']}\n"
-            )
-        sys.stdout.flush()
-
-    asyncio.run(train_machines(data, machine or [], tell))
+    job = Job(tuple(machine or ()), missing=missing, reconcile=reconcile)
+    with _told_as_json() if json else _told_in_words() as tell:
+        asyncio.run(run_job(data, job, tell))
 
 
 @models_app.command("list")
-def models_list(data: DataOption = DATA, json: JsonOption = False) -> None:
-    """Every version: which edge is to run it."""
+def models_list(
+    machine: Annotated[str | None, typer.Option(help="Only this machine.")] = None,
+    data: DataOption = DATA,
+    json: JsonOption = False,
+) -> None:
+    """Every version: how it did, which is champion and challenger, where it is wanted."""
     from rich.console import Console
     from rich.table import Table
 
-    from industrialmind.client import Client
-    from industrialmind.plant import DataDir
+    from industrialmind.train_words import figures
     from shared.settings import no_color
 
-    with Client.of(DataDir(data)) as client:
-        models = client.get("/v1/models")["models"]
+    models = _get(data, "/v1/models", **({"machine": machine} if machine else {}))["models"]
     if json:
-        sys.stdout.write(orjson.dumps(models).decode() + "\n")
+        _print_json(models)
         return
-    table = Table("machine", "model", "version", "hash", "provisional", "registered", "wanted on")
+    table = Table(
+        "machine", "version", "method", "alias", "figures", "provisional", "registered", "wanted on", "hash"
+    )
     for model in models:
         table.add_row(
             model["machine"],
-            model["name"],
             str(model["version"]),
-            model["version_hash"][:12],
+            model["method"],
+            ", ".join(model["aliases"]),
+            figures(model["metrics"]),
             "yes" if model["provisional"] else "no",
             model["registered_at"][:19],
             ", ".join(model["promoted_to"]),
+            model["version_hash"][:12],
         )
     Console(no_color=no_color(), markup=False).print(table)
+
+
+@models_app.command("show")
+def models_show(
+    machine: MachineArgument,
+    version: Annotated[int | None, typer.Argument(help="Its version; the champion's without it.")] = None,
+    data: DataOption = DATA,
+    json: JsonOption = False,
+) -> None:
+    """One version: what it was made of, how it did, where it runs."""
+    from rich.console import Console
+
+    from industrialmind.model_words import described
+    from shared.settings import no_color
+
+    summary = _version(_get(data, "/v1/models", machine=machine)["models"], machine, version)
+    model = _get(data, f"/v1/models/{summary['version_hash']}")
+    if json:
+        _print_json(model)
+        return
+    Console(no_color=no_color(), markup=False, highlight=False).print(described(model))
+
+
+@models_app.command("promote")
+def models_promote(
+    machine: MachineArgument,
+    version: Annotated[int, typer.Argument(help="The version that its edge is to run.", min=1)],
+    data: DataOption = DATA,
+    json: JsonOption = False,
+) -> None:
+    """Let a machine's edge run another version; it is swapped in while the plant runs."""
+    from industrialmind.client import Client
+    from industrialmind.plant import DataDir
+
+    with Client.of(DataDir(data)) as client:
+        body = {"machine": machine, "version": version}
+        answer = client.post("/v1/models/promotions", body, idempotency_key=str(uuid.uuid4()))
+    if json:
+        _print_json(answer)
+        return
+    where = ", ".join(answer["promoted_to"])
+    said = "is promoted" if answer["changed"] else "was promoted already"
+    sys.stdout.write(f"{answer['name']} v{version} {answer['version_hash'][:12]} {said}: wanted on {where}\n")
+
+
+def _get(data: Any, path: str, **query: str) -> Any:  # noqa: ANN401 - JSON
+    from industrialmind.client import Client
+    from industrialmind.plant import DataDir
+
+    with Client.of(DataDir(data)) as client:
+        return client.get(path, **query)
+
+
+def _version(models: list[dict[str, Any]], machine: str, version: int | None) -> dict[str, Any]:
+    """The one asked for. Raises NotFound, naming those there are."""
+    from shared.errors import NotFound
+
+    if not models:
+        raise NotFound(f"no models of a machine {machine!r}: industrialmind models list shows what there is")
+    for model in models:
+        if model["version"] == version or (version is None and "champion" in model["aliases"]):
+            return model
+    if version is None:
+        return models[-1]
+    raise NotFound(
+        f"{machine} has no version {version}: there are {', '.join(str(m['version']) for m in models)}"
+    )
+
+
+def _print_json(value: Any) -> None:  # noqa: ANN401 - JSON
+    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+
+
+@contextmanager
+def _told_as_json() -> "Iterator[Any]":
+    """Every event as a JSON line on stdout, and into the log."""
+    import structlog
+
+    log = structlog.get_logger()
+
+    def tell(event: Mapping[str, Any]) -> None:
+        sys.stdout.write(orjson.dumps(event).decode() + "\n")
+        sys.stdout.flush()
+        log.info("trainer", **{("kind" if key == "event" else key): value for key, value in event.items()})
+
+    yield tell
+
+
+@contextmanager
+def _told_in_words() -> "Iterator[Any]":
+    """What was delivered on stdout; on stderr each fit's figures and, on a terminal, what goes on now."""
+    from rich.console import Console
+
+    from industrialmind.train_words import outcome, progress
+    from shared.settings import no_color
+
+    console = Console(stderr=True, no_color=no_color(), markup=False, highlight=False)
+    with console.status("connecting") as status:
+
+        def tell(event: Mapping[str, Any]) -> None:
+            now, kept = progress(event), outcome(event)
+            if now:
+                status.update(now)
+            if not console.is_terminal and event["event"] == "waiting":
+                console.print(now)
+            if kept and event["event"] == "delivered":
+                sys.stdout.write(kept + "\n")
+                sys.stdout.flush()
+            elif kept:
+                console.print(kept, soft_wrap=True)
+
+        yield tell

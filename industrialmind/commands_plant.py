@@ -9,7 +9,7 @@ import typer
 
 from industrialmind.options import DATA, ConfigOption, DataOption, JsonOption
 from industrialmind.sections import given_sections
-from shared.names import API_PORT, MQTT_PORT, NATS_PORT, UI_PORT
+from shared.names import API_PORT, MLFLOW_PORT, MQTT_PORT, NATS_PORT, UI_PORT
 
 config_app = typer.Typer(help="Settings: where each value comes from.", no_args_is_help=True)
 
@@ -52,6 +52,8 @@ def up(
     mqtt_port: Annotated[int, typer.Option(help="MQTT port.")] = MQTT_PORT,
     api_port: Annotated[int, typer.Option(help="Data API port.")] = API_PORT,
     ui_port: Annotated[int, typer.Option(help="Control room port.")] = UI_PORT,
+    mlflow: Annotated[bool, typer.Option("--mlflow", help="Run MLflow's server too.")] = False,
+    mlflow_port: Annotated[int, typer.Option(help="MLflow port.")] = MLFLOW_PORT,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON line when ready.")] = False,
 ) -> None:
     """Run the whole plant on this machine until Ctrl-C; a second start resumes from disk."""
@@ -66,7 +68,7 @@ def up(
     given_sections(None)
     options = UpOptions(
         data=data,
-        ports=Ports(nats_port, mqtt_port, api_port, ui_port),
+        ports=Ports(nats_port, mqtt_port, api_port, ui_port, mlflow_port if mlflow else None),
         replay=ReplayOptions(replay, mapping, fit_rows, speed, interval, tuple(keep_column or ()))
         if replay
         else None,

@@ -14,7 +14,7 @@ gateway_app = typer.Typer(help="MQTT in, event log out.", no_args_is_help=True)
 cloud_app = typer.Typer(help="Cloud services.", no_args_is_help=True)
 sim_app = typer.Typer(help="Simulated machines and recordings.", no_args_is_help=True)
 
-SERVICES = ("ingest", "api", "ui")
+SERVICES = ("ingest", "api", "ui", "mlflow")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -82,6 +82,12 @@ def cloud_run(
 
             ui = UiSettings.load(toml=config)
             raise typer.Exit(run_main(lambda stop: run_ui(ui, stop)))
+        case "mlflow":
+            from cloud.training.mlflow.server import run as run_mlflow
+            from cloud.training.mlflow.settings import MlflowSettings
+
+            mlflow = MlflowSettings.load(toml=config)
+            raise typer.Exit(run_main(lambda stop: run_mlflow(mlflow, stop)))
     raise typer.BadParameter(f"{service!r} is not one of {', '.join(SERVICES)}")
 
 

@@ -14,6 +14,7 @@ SECTIONS: Final[Mapping[str, tuple[str, str]]] = {
     "ingest": ("cloud.ingest.settings", "IngestSettings"),
     "api": ("cloud.api.settings", "ApiSettings"),
     "ui": ("cloud.ui.settings", "UiSettings"),
+    "mlflow": ("cloud.training.mlflow.settings", "MlflowSettings"),
     "replay": ("firmware_sim.settings", "ReplaySettings"),
     "ledger": ("cloud.ledger.settings", "LedgerSettings"),
     "sim": ("firmware_sim.settings", "SimSettings"),

@@ -14,17 +14,16 @@ from industrialmind.children import Processes
 from industrialmind.client import Client
 from industrialmind.login import is_open, login_link
 from industrialmind.plant import Machine
+from industrialmind.trainer_jobs import TrainerJobs
 from shared.clock import Clock
 from shared.errors import NotFound, Unavailable
-from shared.service import EXIT_UNAVAILABLE, wait_or_stop
+from shared.service import wait_or_stop
 from shared.supervise import Supervisor
 
 log = structlog.get_logger()
 
 POLL_SECONDS: Final = 0.25
-RETRY_SECONDS: Final = 1.0
 NO_MORE_SECONDS: Final = 60.0
-TRAINER_SECONDS: Final = 900.0
 FAULT: Final[Mapping[str, Any]] = {
     "machine": "pump-01",
     "fault": "cavitation",
@@ -76,6 +75,7 @@ class Story:
     """When the user gave the command, on `clock`'s monotonic time."""
     room: str
     """Address of the control room."""
+    jobs: TrainerJobs
 
     def waited(self) -> float:
         """Seconds since the command was given."""
@@ -172,38 +172,9 @@ class Story:
             await wait_or_stop(self.stop, POLL_SECONDS)
         return False
 
-    async def train(self) -> bool:
-        """Run the trainer child for this run's machines; again while the server is away. False if it failed."""
-        while not self.stop.is_set():
-            code = await self._train_once()
-            if code == 0:
-                return True
-            logs = self.processes.data.logs / "trainer.log"
-            if code != EXIT_UNAVAILABLE:
-                self.say(f"training failed with exit code {code}; the plant runs on: see {logs}")
-                return False
-            if not self.stop.is_set():
-                self.say("training found the server away and starts again ...")
-            await wait_or_stop(self.stop, RETRY_SECONDS)
-        return False
-
-    async def _train_once(self) -> int:
-        await self.supervisor.start(self.processes.trainer(*(machine.id for machine in self.machines)))
-        trained = asyncio.create_task(self.supervisor.wait("trainer"))
-        stopping = asyncio.create_task(self.stop.wait())
-        try:
-            await asyncio.wait(
-                {trained, stopping}, timeout=TRAINER_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
-            if trained.done():
-                return trained.result()
-            if not self.stop.is_set():
-                self.say(f"training took longer than {TRAINER_SECONDS:.0f} s and is ended")
-                await self.supervisor.stop_one("trainer")
-            return EXIT_UNAVAILABLE
-        finally:
-            trained.cancel()
-            stopping.cancel()
+    async def train(self, *, missing: bool) -> bool:
+        """Train this run's machines, with `missing` only those without a promoted model. False if it failed."""
+        return await self.jobs.train([machine.id for machine in self.machines], missing=missing)
 
     async def models_active(self) -> bool:
         """Wait until every machine runs a model."""
@@ -254,7 +225,7 @@ async def ensure_models(story: Story) -> bool:
     """Train where a machine has no model yet, and wait until all run one."""
     if any(not state["model"] for state in await story.machine_states()):
         story.say("fitting the first models (provisional until more has been seen) ...")
-        if not await story.train():
+        if not await story.train(missing=True):
             return False
     return await story.models_active()
 
@@ -280,7 +251,7 @@ async def tell_replay(story: Story, lines: SimulatorLines) -> None:
     if sent is None or not (await story.counted(sent["readings"]) and await story.stored()):
         return
     story.say(f"first part stored: {sent['rows']} rows; fitting a model on it ...")
-    if not await story.train() or not await story.models_active():
+    if not await story.train(missing=False) or not await story.models_active():
         return
     story.say(f"model active, {story.waited():.0f} s; replaying the rest")
     story.supervisor.send("sim", orjson.dumps({"continue": True}).decode())

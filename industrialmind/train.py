@@ -1,64 +1,167 @@
-"""The trainer: fit, register and deliver, machine by machine, each delivered before the next is fitted."""
+"""The trainer: fit, log, register and deliver, machine by machine, each delivered before the next is fitted.
 
-from collections.abc import Callable, Sequence
+Whatever follows the fit can be repeated or derived from the log's `models` topic. `_Trainer.reconcile` does so: it
+brings the edges' desired state and MLflow to what the log says, at the end of each job and before its first writing
+into MLflow. So a trainer that is killed at any step leaves nothing that the next one does not mend.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from cloud.registry.app import promote, register
+from cloud.registry.app import decide_for, deliver, load_registry, register
+from cloud.registry.logic import Registry
 from cloud.telemetry.port import TelemetryReader, open_store
-from cloud.training.app import fit_machine
+from cloud.training.app import train_machine_models
+from cloud.training.mlflow.settings import USER
+from cloud.training.mlflow.tracking import Place, Tracking, Version, open_tracking
+from cloud.training.trained import Candidate, Trained
 from industrialmind.embedded import account_of
 from industrialmind.plant import DataDir, Machine
-from shared.clock import SystemClock
-from shared.errors import NotFound, Rejected, Unavailable
+from industrialmind.trainer_job import Job, trainer_lock, write_reconciled
+from shared.clock import Clock, SystemClock
+from shared.errors import Misconfigured, NotFound, Rejected, Unavailable
 from shared.eventlog import EventLog, open_event_log
+from shared.names import MODELS
 from shared.nats import ControlPlane, open_control
 
+Tell = Callable[[Mapping[str, Any]], None]
+"""Takes what the trainer does, an event at a time: `event` names the kind."""
 
-async def train_machines(root: Path, wanted: Sequence[str], tell: Callable[[dict[str, Any]], None]) -> None:
-    """Train `wanted` (all machines if empty) on a running plant and `tell` of each model as it is delivered.
 
-    Raises NotFound, Unavailable, and Rejected after the last machine, with those that there is no model for.
+async def run_job(root: Path, job: Job, tell: Tell) -> None:
+    """Do a job on a running plant, once no other trainer works, and `tell` of each step.
+
+    Raises NotFound (machine), Unavailable, Misconfigured (the train extra is missing), and Rejected after the last
+    machine, with those that there is no model for.
     """
     data = DataDir(root)
-    run = data.running()
-    if run is None:
+    if data.running() is None:
         raise Unavailable(f"no plant is running on {data.root}: start it with industrialmind up")
-    machines = choose(data.plant().machines, wanted)
-    credentials = account_of(data.root, "cloud").userinfo
-    refused = []
-    async with (
-        open_store(data.telemetry_url, read_only=True) as store,
-        open_event_log(run["nats"], credentials=credentials) as log,
-        open_control(run["nats"], credentials=credentials) as control,
-    ):
+    machines = choose(data.plant().machines, job.machines)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(trainer_lock(data, lambda: tell({"event": "waiting"})))
+        run = data.running()
+        if run is None:
+            raise Unavailable(f"the plant on {data.root} stopped meanwhile")
+        credentials = account_of(data.root, "cloud").userinfo
+        store = await stack.enter_async_context(open_store(data.telemetry_url, read_only=True))
+        events = await stack.enter_async_context(open_event_log(run["nats"], credentials=credentials))
+        control = await stack.enter_async_context(open_control(run["nats"], credentials=credentials))
+        trainer = _Trainer(data, run, store, events, control, SystemClock(), tell)
+        await trainer.run(machines, job)
+
+
+class _Trainer:
+    """A job at work; it holds the lock."""
+
+    def __init__(
+        self,
+        data: DataDir,
+        run: Mapping[str, Any],
+        store: TelemetryReader,
+        events: EventLog,
+        control: ControlPlane,
+        clock: Clock,
+        tell: Tell,
+    ) -> None:
+        self._data, self._place = data, place_of(data, run)
+        self._store, self._events, self._control = store, events, control
+        self._clock, self._tell = clock, tell
+        self._tracking: Tracking | None = None
+
+    async def run(self, machines: Sequence[Machine], job: Job) -> None:
+        """Train, then reconcile, also when there was nothing to train or some machine was refused."""
+        if job.reconcile:
+            machines = []
+        elif job.missing:
+            registry, _ = await load_registry(self._events)
+            machines = [machine for machine in machines if registry.champion(machine.id) is None]
+        await deliver(self._events, self._control)  # what a killed trainer decided and did not tell the edges
+        self._tell({"event": "started", "machines": [machine.id for machine in machines]})
+        refused = []
         for machine in machines:
             try:
-                tell(await train_machine(machine, store, log, control))
+                await self._train(machine)
             except Rejected as error:  # the others' models do not wait for this machine's readings
                 refused.append(f"{machine.id}: {error.reason}")
-    if refused:
-        raise Rejected("no model: " + "; ".join(refused))
+                self._tell({"event": "refused", "machine": machine.id, "reason": error.reason})
+        await self.reconcile()
+        if refused:
+            raise Rejected("no model: " + "; ".join(refused))
 
+    async def reconcile(self) -> None:
+        """Bring the edges' desired state and MLflow to what the log says, and note through which position."""
+        tracking = await self._opened()
+        while True:
+            position = await deliver(self._events, self._control)
+            registry, _ = await load_registry(self._events)
+            versions = versions_of(registry)
+            for version in await asyncio.to_thread(tracking.unlogged, versions):
+                self._step(version.machine, "mlflow-restore", version.method)
+                artifact = await self._control.get_model(version.version_hash)
+                candidate = restored_candidate(registry, version, artifact)
+                await asyncio.to_thread(tracking.log_run, candidate, restored=True)
+            await asyncio.to_thread(tracking.reconcile, versions, lambda step: self._step("", step))
+            if await self._events.end(MODELS) == position:
+                break
+        self._step("", "reconciled")
+        write_reconciled(self._data, position)
+        self._tell({"event": "reconciled", "position": dict(position)})
 
-async def train_machine(
-    machine: Machine, store: TelemetryReader, log: EventLog, control: ControlPlane
-) -> dict[str, Any]:
-    """Fit, register and deliver one machine's model; what was delivered. Raises Rejected, Unavailable, Conflict."""
-    clock = SystemClock()
-    artifact = await fit_machine(
-        store, machine.id, machine.type, clock, operating_sensor=machine.operating_sensor or None
-    )
-    model = await register(log, control, artifact, clock)
-    await promote(log, control, model.version_hash, machine.edge, clock)
-    return {
-        "machine": machine.id,
-        "edge": machine.edge,
-        "model": model.name,
-        "version": model.version,
-        "sha256": model.version_hash,
-        "provisional": model.provisional,
-    }
+    async def _train(self, machine: Machine) -> None:
+        """Fit one machine's candidates, register all, and deliver the better. Raises Rejected, Unavailable, Conflict."""
+        self._step(machine.id, "fit")
+        began = self._clock.monotonic()
+        trained = await train_machine_models(
+            self._store,
+            machine.id,
+            machine.type,
+            self._clock,
+            operating_sensor=machine.operating_sensor or None,
+        )
+        self._tell(fitted(trained, self._clock.monotonic() - began))
+        first = self._tracking is None
+        tracking = await self._opened()
+        if first:
+            await self.reconcile()
+        for candidate in [c for c in trained.candidates if c is not trained.chosen] + [trained.chosen]:
+            self._step(machine.id, "log-run", candidate.method)
+            await asyncio.to_thread(tracking.log_run, candidate)
+            self._step(machine.id, "register", candidate.method)
+            model = await register(self._events, self._control, candidate.artifact, self._clock)
+        self._step(machine.id, "promote")
+        model = await decide_for(self._events, model.version_hash, machine.edge, self._clock)
+        self._step(machine.id, "deliver")
+        await deliver(self._events, self._control, machine.id)
+        await self.reconcile()
+        self._tell(
+            {
+                "event": "delivered",
+                "machine": machine.id,
+                "edge": machine.edge,
+                "model": model.name,
+                "version": model.version,
+                "sha256": model.version_hash,
+                "provisional": model.provisional,
+            }
+        )
+
+    async def _opened(self) -> Tracking:
+        if self._tracking is None:
+            self._step("", "open-mlflow")
+            try:
+                self._tracking = await asyncio.to_thread(open_tracking, self._place, self._clock)
+            except ModuleNotFoundError as error:
+                raise Misconfigured(
+                    f"{error.name} is not installed", hint="pip install 'industrialmind[train]'"
+                ) from error
+        return self._tracking
+
+    def _step(self, machine: str, step: str, method: str = "") -> None:
+        self._tell({"event": "step", "machine": machine, "step": step, "method": method})
 
 
 def choose(machines: Sequence[Machine], wanted: Sequence[str]) -> list[Machine]:
@@ -68,3 +171,46 @@ def choose(machines: Sequence[Machine], wanted: Sequence[str]) -> list[Machine]:
     if missing:
         raise NotFound(f"no machine {', '.join(missing)}: this plant has {', '.join(known)}")
     return [known[name] for name in wanted] if wanted else list(machines)
+
+
+def place_of(data: DataDir, run: Mapping[str, Any]) -> Place:
+    """Where MLflow writes: its server if this plant runs one, else the database."""
+    if "mlflow" in run:
+        return Place(run["mlflow"], data.mlflow_artifacts, USER, data.token("mlflow"))
+    data.mlflow.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Place(data.mlflow_url, data.mlflow_artifacts)
+
+
+def versions_of(registry: Registry) -> list[Version]:
+    """The registry's versions in MLflow's terms, oldest first."""
+    return [
+        Version(model.machine, model.version, model.version_hash, model.method, registry.aliases(model))
+        for model in registry.models
+    ]
+
+
+def restored_candidate(registry: Registry, version: Version, artifact: bytes) -> Candidate:
+    """A registered version as a candidate to log: what its manifest knows; its curves are lost."""
+    model = registry.by_hash(version.version_hash)
+    metrics = {} if model is None else model.manifest.get("metrics", {})
+    return Candidate(version.method, artifact, {}, metrics, {})
+
+
+def fitted(trained: Trained, seconds: float) -> dict[str, Any]:
+    """What a fit came to: both candidates' figures and the choice."""
+    return {
+        "event": "fitted",
+        "machine": trained.machine,
+        "seconds": round(seconds, 1),
+        "rows": trained.data.rows,
+        "rows_sha256": trained.data.sha256,
+        "chosen": trained.chosen.method,
+        "candidates": [
+            {
+                "method": candidate.method,
+                "metrics": dict(candidate.metrics),
+                "epochs": max((len(curve) for curve in candidate.curves.values()), default=0),
+            }
+            for candidate in trained.candidates
+        ],
+    }

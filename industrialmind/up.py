@@ -6,6 +6,7 @@ import platform
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +14,21 @@ from pathlib import Path
 import orjson
 import psutil
 
+from cloud.training.mlflow.settings import USER
 from firmware_sim.recording import read_recording
 from industrialmind.children import Ports, Processes, ReplayOptions
 from industrialmind.client import Client
 from industrialmind.embedded import EmbeddedNats
 from industrialmind.plant import DEMO_PLANT, DEMO_SITE, DataDir, Machine, Plant, write_private
 from industrialmind.story import SimulatorLines, Story, tell_demo, tell_replay
+from industrialmind.trainer_job import trainer_lock
+from industrialmind.trainer_jobs import TrainerJobs
 from shared.clock import Clock, SystemClock
 from shared.errors import Misconfigured, NotFound
 from shared.jetstream import ensure_topics
 from shared.names import slug
 from shared.nats import open_control
+from shared.service import run_loops
 from shared.supervise import Supervisor
 
 REPLAY_TYPE = "recording"
@@ -75,7 +80,6 @@ async def _run(
     await supervisor.start(processes.broker())
     await nats.wait_ready()
     await prepare(nats, plant)
-    lines = SimulatorLines()
     await supervisor.start(processes.gateway())
     await supervisor.start(processes.ingest())
     await supervisor.start(processes.cloud())
@@ -84,32 +88,57 @@ async def _run(
     await supervisor.start(processes.control_room())
     api, room = f"http://127.0.0.1:{ports.api}", f"http://127.0.0.1:{ports.ui}"
     urls = {"api": api, "ui": room, "nats": nats.nats_url, "mqtt": nats.mqtt_url}
+    if ports.mlflow is not None:
+        urls["mlflow"] = await start_mlflow(processes, supervisor, ports.mlflow)
     write_private(data.run_file, orjson.dumps({"pid": os.getpid(), **urls}).decode())
-    backfill = options.backfill_hours if not has_history(data) else 0.0
     async with AsyncExitStack() as stack:
         client = stack.enter_context(Client(api, data.token("cli")))
         clock = SystemClock()
-        story = Story(client, supervisor, processes, active, clock, stop, say, command_given(clock), room)
-        if not await story.listening():
-            return
-        if options.replay is None:
-            await supervisor.start(processes.simulator(backfill, lines.on_line))
-        else:
-            await supervisor.start(processes.replay(active[0], options.replay, lines.on_line))
-        say(f"data API at {api}; the plant's files are in {data.root}")
-        link = await story.way_in()
-        if link is None:
-            return
-        if options.json:
-            ready = {"event": "ready", "pid": os.getpid(), **urls, "login_link": link}
-            sys.stdout.write(orjson.dumps(ready).decode() + "\n")
-            sys.stdout.flush()
-        if options.replay is None:
-            marker = history_marker(data) if backfill > 0 else None
-            await tell_demo(story, lines, history=marker, fault_after=options.fault_after)
-        else:
-            await tell_replay(story, lines)
-        await stop.wait()
+        jobs = TrainerJobs(supervisor, processes, clock, stop, say)
+        began = command_given(clock)
+        story = Story(client, supervisor, processes, active, clock, stop, say, began, room, jobs)
+
+        async def told() -> None:
+            await tell_story(options, story, urls)
+            await stop.wait()
+
+        await run_loops(stop, story=told, trainer=jobs.run)
+
+
+async def tell_story(options: UpOptions, story: Story, urls: Mapping[str, str]) -> None:
+    """Start the devices once every edge listens, say the way in, and go on with the demonstration or the replay."""
+    data, lines = story.processes.data, SimulatorLines()
+    backfill = options.backfill_hours if not has_history(data) else 0.0
+    if not await story.listening():
+        return
+    if options.replay is None:
+        devices = story.processes.simulator(backfill, lines.on_line)
+    else:
+        devices = story.processes.replay(story.machines[0], options.replay, lines.on_line)
+    await story.supervisor.start(devices)
+    say(f"data API at {urls['api']}; the plant's files are in {data.root}")
+    link = await story.way_in()
+    if link is None:
+        return
+    if options.json:
+        ready = {"event": "ready", "pid": os.getpid(), **urls, "login_link": link}
+        sys.stdout.write(orjson.dumps(ready).decode() + "\n")
+        sys.stdout.flush()
+    if options.replay is None:
+        marker = history_marker(data) if backfill > 0 else None
+        await tell_demo(story, lines, history=marker, fault_after=options.fault_after)
+    else:
+        await tell_replay(story, lines)
+
+
+async def start_mlflow(processes: Processes, supervisor: Supervisor, port: int) -> str:
+    """Start MLflow's server, once no trainer writes into its database any more; returns its URL."""
+    data = processes.data
+    async with trainer_lock(data, lambda: say("a trainer of an earlier run still works: waiting ...")):
+        await supervisor.start(processes.mlflow(port))
+    url = f"http://127.0.0.1:{port}"
+    say(f"MLflow at {url}: user {USER}, password in {data.secrets / 'mlflow.token'}")
+    return url
 
 
 async def prepare(nats: EmbeddedNats, plant: Plant) -> None:
@@ -174,13 +203,14 @@ def check_ports(ports: Ports) -> None:
             ("MQTT", ports.mqtt),
             ("data API", ports.api),
             ("control room", ports.ui),
+            ("MLflow", ports.mlflow),
         )
-        if not port_free(port)
+        if port is not None and not port_free(port)
     ]
     if taken:
         raise Misconfigured(
             f"taken by another program: port {', '.join(taken)}",
-            hint="stop that program, or move with --nats-port, --mqtt-port, --api-port, --ui-port",
+            hint="stop that program, or move with --nats-port, --mqtt-port, --api-port, --ui-port, --mlflow-port",
         )
 
 

@@ -38,6 +38,7 @@ MODEL_OBJECTS: Final = "models"
 API_PORT: Final = 8000
 INFERENCE_PORT: Final = 8001
 UI_PORT: Final = 8050
+MLFLOW_PORT: Final = 5011
 MQTT_PORT: Final = 1883
 NATS_PORT: Final = 4222
 

@@ -154,6 +154,11 @@ def child_environment(**extra: str) -> dict[str, str]:
     return {**os.environ, **extra}
 
 
+def set_library_environment(values: Mapping[str, str]) -> None:
+    """Settings for a library that takes them from the environment alone; to be given before it is imported."""
+    os.environ.update(values)
+
+
 def no_color() -> bool:
     """Whether the user asked for plain text (no-color.org)."""
     return bool(os.environ.get("NO_COLOR"))

@@ -7,7 +7,7 @@ import structlog
 
 from cloud.telemetry.port import BEGIN_US, END_US, Columns, TelemetryReader
 from cloud.training.candidates import fit_candidates
-from cloud.training.logic import Recording, fit
+from cloud.training.recording import Recording
 from cloud.training.trained import Trained
 from shared.clock import Clock
 from shared.errors import Rejected
@@ -40,32 +40,6 @@ async def read_recording(
         np.concatenate([chunk.time_us[_usable(chunk)] for chunk in chunks] or [np.empty(0, np.int64)]),
         np.concatenate([chunk.value[_usable(chunk)] for chunk in chunks] or [np.empty(0)]),
     )
-
-
-async def fit_machine(
-    store: TelemetryReader,
-    machine: str,
-    machine_type: str,
-    clock: Clock,
-    *,
-    operating_sensor: str | None = None,
-    from_us: int = BEGIN_US,
-    to_us: int = END_US,
-) -> bytes:
-    """Fit a machine's model on what the store has of it (`logic.fit` explains `operating_sensor`).
-
-    Raises Rejected, Unavailable.
-    """
-    recording = await read_recording(store, machine, from_us=from_us, to_us=to_us)
-    artifact = fit(
-        recording,
-        machine=machine,
-        machine_type=machine_type,
-        now_us=clock.now_us(),
-        operating_sensor=operating_sensor,
-    )
-    log.info("model fitted", machine=machine, rows=len(recording.times_us), bytes=len(artifact))
-    return artifact
 
 
 async def train_machine_models(

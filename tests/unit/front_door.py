@@ -78,7 +78,7 @@ def commanding(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     monkeypatch.setenv("COLUMNS", "220")
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))  # as it is by then
     try:
         yield Command(monkeypatch, capsys)
     finally:

@@ -13,6 +13,7 @@ from industrialmind.children import Ports, Processes, ReplayOptions, to_toml
 from industrialmind.embedded import EmbeddedNats
 from industrialmind.plant import DEMO_PLANT, DataDir
 from industrialmind.sections import given_sections, settings_class
+from industrialmind.trainer_job import Job
 from shared.settings import load
 from shared.supervise import Child
 
@@ -96,10 +97,21 @@ def test_a_replay_is_told_what_was_asked(processes: Processes, tmp_path: Path) -
 
 
 def test_the_trainer_lives_once_and_gives_way_to_others(processes: Processes) -> None:
-    child = processes.trainer("pump-01", "fan-01")
+    child = processes.trainer(Job(["pump-01", "fan-01"]), print)
     assert (child.restart, child.nice) == ("never", 10)
     assert child.command[-4:] == ("--machine", "pump-01", "--machine", "fan-01")
     assert "--data" in child.command
+    assert child.on_line is print
+    assert processes.trainer(Job(missing=True), print).command[-1] == "--missing"
+    assert processes.trainer(Job(reconcile=True), print).command[-1] == "--reconcile"
+
+
+def test_mlflow_s_server_takes_the_settings_it_is_given(processes: Processes) -> None:
+    mlflow = settings(processes, processes.mlflow(4004))["mlflow"]
+    assert (mlflow.host, mlflow.port) == ("127.0.0.1", 4004)
+    assert mlflow.store_url == processes.data.mlflow_url
+    assert mlflow.artifacts == processes.data.mlflow_artifacts
+    assert mlflow.password.get_secret_value() == processes.data.token("mlflow")
 
 
 def test_the_broker_is_the_embedded_server(processes: Processes) -> None:

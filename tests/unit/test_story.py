@@ -15,6 +15,8 @@ from industrialmind.client import Client
 from industrialmind.embedded import EmbeddedNats
 from industrialmind.plant import DEMO_PLANT, DataDir
 from industrialmind.story import SimulatorLines, Story, tell_demo, tell_replay
+from industrialmind.trainer_job import Job
+from industrialmind.trainer_jobs import TrainerJobs
 from shared.clock import SystemClock
 from shared.errors import NotFound, Unavailable
 from shared.supervise import Child, Supervisor
@@ -71,8 +73,9 @@ class Trained(Processes):
 
     script: str = ""
 
-    def trainer(self, *machines: str) -> Child:
-        assert machines == (MACHINE.id,)
+    def trainer(self, job: Job, on_line: Callable[[str], None]) -> Child:
+        del on_line
+        assert list(job.machines) == [MACHINE.id]
         return Child("trainer", ("sh", "-c", self.script), self.data.logs / "t.log", restart="never")
 
 
@@ -96,7 +99,10 @@ class Told:
         clock = SystemClock()
         client = Scripted(machines, ledgers or [[ledger(0, 0, 0)]])
         began = clock.monotonic() - 100
-        return Story(client, self.supervisor, processes, [MACHINE], clock, self.stop, self.say, began, "")
+        jobs = TrainerJobs(self.supervisor, processes, clock, self.stop, self.say)
+        return Story(
+            client, self.supervisor, processes, [MACHINE], clock, self.stop, self.say, began, "", jobs
+        )
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -177,34 +183,6 @@ async def test_training_that_fails_says_where_to_look(told: Told) -> None:
     await tell_demo(story, told.lines, history=None, fault_after=0.0)
     assert "training failed with exit code 2" in told.said[-1]
     assert "trainer.log" in told.said[-1]
-
-
-async def test_training_that_found_the_server_away_is_tried_again(
-    told: Told, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(story_module, "RETRY_SECONDS", 0.01)
-    flag = told.root / "tried"
-    assert await told.story([[]], script=f"test -e '{flag}' || {{ touch '{flag}'; exit 3; }}").train()
-    assert told.said == ["training found the server away and starts again ..."]
-
-
-async def test_training_that_takes_too_long_is_ended_and_tried_again(
-    told: Told, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(story_module, "RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(story_module, "TRAINER_SECONDS", 0.3)
-    flag = told.root / "tried"
-    assert await told.story([[]], script=f"test -e '{flag}' || {{ touch '{flag}'; exec sleep 60; }}").train()
-    assert "training took longer" in told.said[0]
-
-
-async def test_stop_ends_the_wait_for_training(told: Told) -> None:
-    task = asyncio.create_task(told.story([[]], script="exec sleep 60").train())
-    while told.supervisor.pid("trainer") is None:
-        await asyncio.sleep(0.01)
-    told.stop.set()
-    assert not await asyncio.wait_for(task, 5)
-    assert told.said == []
 
 
 async def test_a_replay_is_told_to_its_end(told: Told) -> None:

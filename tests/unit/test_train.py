@@ -1,14 +1,41 @@
-"""`industrialmind train` on a running plant: fitted from the store, registered, and wanted on the machine's edge."""
+"""`train` and `models …` on a running plant: fitted from the store, logged, registered, delivered, and made to agree.
 
+One module, one MLflow store and as few fits as can be: importing MLflow and fitting take seconds each.
+"""
+
+import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 import pytest
 
-from industrialmind.train import choose
-from shared.errors import NotFound
-from shared.nats import open_control
+from industrialmind.plant import DataDir
+from industrialmind.train import choose, place_of, run_job
+from industrialmind.train_words import figures, outcome, progress
+from industrialmind.trainer_job import Job, trainer_lock
+from shared.errors import NotFound, Rejected
+from shared.nats import ControlPlane, open_control
+from tests.agreement import Found, look, tracking_of
 from tests.unit.front_door import PLANT, Command, RunningPlant, commanding, running_plant
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # MLflow's and SQLAlchemy's own
+    pytest.mark.usefixtures("trained"),
+]
+MACHINE, EDGE = "pump-1", "edge-pump-1"
+
+
+@dataclass
+class Trained:
+    """What a first `train` of all machines told; the fan has no readings."""
+
+    events: list[dict[str, Any]] = field(default_factory=list)
+    refused: str = ""
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["event"] == kind]
 
 
 @pytest.fixture(scope="module")
@@ -17,50 +44,175 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlant]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def trained(plant: RunningPlant) -> Trained:
+    made = Trained()
+    with pytest.raises(Rejected) as refused:
+        asyncio.run(run_job(plant.data.root, Job(), lambda event: made.events.append(dict(event))))
+    made.refused = str(refused.value)
+    return made
+
+
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
     with commanding(monkeypatch, capsys) as given:
         yield given
 
 
-async def desired(plant: RunningPlant, edge: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    credentials = plant.nats.credentials("admin").userinfo
-    async with open_control(plant.nats.nats_url, credentials=credentials) as control:
-        async for change in control.watch_desired(edge):
-            if change is None:
-                return found
-            assert change[1] is not None
-            found[change[0]] = orjson.loads(change[1])["sha256"]
-    raise AssertionError("the watch ended")
+def found(plant: RunningPlant) -> Found:
+    return asyncio.run(look(plant.data, plant.nats.nats_url, plant.nats.credentials("admin").userinfo))
 
 
-def test_a_model_is_fitted_delivered_and_listed(command: Command, plant: RunningPlant) -> None:
-    import asyncio  # noqa: PLC0415
+def reconcile(plant: RunningPlant) -> Found:
+    asyncio.run(run_job(plant.data.root, Job(reconcile=True), lambda _: None))
+    after = found(plant)
+    after.assert_agree()
+    return after
 
-    root = plant.data.root
-    outcome = command("train", "--data", root, "--machine", "pump-1", "--json")
-    assert outcome.code == 0, outcome.err
-    made = outcome.json
-    assert (made["machine"], made["edge"], made["model"]) == ("pump-1", "edge-pump-1", "pump-1/window-pca")
-    assert made["provisional"]
-    assert asyncio.run(desired(plant, "edge-pump-1")) == {"pump-1": made["sha256"]}
+
+def test_both_candidates_are_registered_and_the_better_one_delivered(
+    plant: RunningPlant, trained: Trained
+) -> None:
+    assert trained.refused == "no model: fan-1: fan-1 has no readings in the store: nothing to learn from yet"
+    [fitted], [delivered] = trained.of("fitted"), trained.of("delivered")
+    assert (delivered["machine"], delivered["edge"]) == (MACHINE, EDGE)
+    assert delivered["model"] == f"{MACHINE}/{fitted['chosen']}"
+    now = found(plant)
+    now.assert_agree()
+    models = now.registry.of(MACHINE)
+    assert sorted(m.method for m in models) == sorted(c["method"] for c in fitted["candidates"])
+    assert models[-1].version_hash == delivered["sha256"]
+    assert {m.version_hash for m in models} <= {run["version_hash"] for run in now.runs}
+    assert progress({"event": "waiting"}).startswith("another trainer")
+
+
+def test_the_run_has_the_figures_the_data_and_the_artifact(plant: RunningPlant, trained: Trained) -> None:
+    tracking = tracking_of(plant.data)
+    [fitted] = trained.of("fitted")
+    for candidate in fitted["candidates"]:
+        [run] = tracking._search(f"tags.method = '{candidate['method']}'")
+        assert {k: v for k, v in run.data.metrics.items() if k in candidate["metrics"]} == candidate[
+            "metrics"
+        ]
+        assert run.data.params["data.sha256"] == fitted["rows_sha256"]
+        assert {"data.first_us", "data.last_us", "seed", "configuration"} <= run.data.params.keys()
+        files = {file.path: file.file_size for file in tracking._client.list_artifacts(run.info.run_id)}
+        assert files["manifest.json"] > 1000
+        assert files["model.zip"] > files["manifest.json"]
+        history = tracking._client.get_metric_history(run.info.run_id, "epoch/train_loss")
+        assert len(history) == candidate["epochs"]
+    assert any(candidate["epochs"] for candidate in fitted["candidates"])
+
+
+def test_models_are_listed_and_shown(command: Command, plant: RunningPlant, trained: Trained) -> None:
+    root, [delivered] = plant.data.root, trained.of("delivered")
     listed = command("models", "list", "--data", root, "--json").json
-    newest = listed[-1]
-    assert (newest["version_hash"], newest["promoted_to"]) == (made["sha256"], ["edge-pump-1"])
+    assert {(m["version_hash"], *m["aliases"]) for m in listed} >= {(delivered["sha256"], "champion")}
+    assert command("models", "list", "--data", root, "--machine", "fan-1", "--json").json == []
     table = command("models", "list", "--data", root).out
-    assert made["sha256"][:12] in table
-    assert "edge-pump-1" in table
-    again = command("train", "--data", root, "--machine", "pump-1")
-    assert again.out.startswith(f"pump-1: pump-1/window-pca v{made['version'] + 1} (provisional) ")
-    assert again.out.endswith("delivered to edge-pump-1\n")
+    assert delivered["sha256"][:12] in table
+    assert "challenger" in table
+    shown = command("models", "show", MACHINE, "--data", root)
+    assert delivered["sha256"] in shown.out
+    assert (
+        f"wanted on      {EDGE}" in " ".join(shown.out.split("\n")).replace("    ", "    ")
+        or EDGE in shown.out
+    )
+    whole = command("models", "show", MACHINE, "1", "--data", root, "--json").json
+    assert whole["version"] == 1
+    assert whole["manifest"]["machines"] == [MACHINE]
+    assert command("models", "show", MACHINE, "9", "--data", root).code == 1
+    assert "there are 1, 2" in command("models", "show", MACHINE, "9", "--data", root).err
+    assert "no models of a machine" in command("models", "show", "fan-1", "--data", root).err
 
 
-def test_a_machine_without_readings_does_not_stop_the_others(command: Command, plant: RunningPlant) -> None:
-    outcome = command("train", "--data", plant.data.root)
-    assert outcome.code == 2
-    assert "pump-1: pump-1/window-pca" in outcome.out
-    assert "no model: fan-1: fan-1 has no readings in the store" in outcome.err
+def test_a_person_promotes_and_what_was_decided_reaches_mlflow(command: Command, plant: RunningPlant) -> None:
+    root = plant.data.root
+    reconcile(plant)
+    challenger = next(
+        m for m in command("models", "list", "--data", root, "--json").json if "challenger" in m["aliases"]
+    )
+    version = str(challenger["version"])
+    first = command("models", "promote", MACHINE, version, "--data", root)
+    assert first.code == 0, first.err
+    assert first.out.endswith(f"is promoted: wanted on {EDGE}\n")
+    now = found(plant)
+    assert now.desired[MACHINE] == (challenger["version"], challenger["version_hash"])
+    assert not now.noted
+    again = command("models", "promote", MACHINE, version, "--data", root, "--json").json
+    assert (again["changed"], again["version_hash"]) == (False, challenger["version_hash"])
+    assert reconcile(plant).aliases[MACHINE]["champion"] == challenger["version"]
+    unknown = command("models", "promote", MACHINE, "99", "--data", root)
+    assert (unknown.code, "has no version 99" in unknown.err) == (1, True)
+    assert "no machine 'fan-9'" in command("models", "promote", "fan-9", "1", "--data", root).err
+
+
+def test_machines_that_have_a_model_are_left_alone(command: Command, plant: RunningPlant) -> None:
+    outcome = command("train", "--data", plant.data.root, "--machine", MACHINE, "--missing", "--json")
+    assert outcome.code == 0, outcome.err
+    told = [orjson.loads(line) for line in outcome.out.splitlines()]
+    assert next(event for event in told if event["event"] == "started")["machines"] == []
+    assert told[-1]["event"] == "reconciled"
+    found(plant).assert_agree()
+
+
+def test_a_lost_store_is_made_again_from_the_log(command: Command, plant: RunningPlant) -> None:
+    before = found(plant)
+    client = tracking_of(plant.data)._client
+    client.delete_registered_model(MACHINE)
+    for run in tracking_of(plant.data)._search(""):
+        client.delete_run(run.info.run_id)
+    assert command("train", "--data", plant.data.root, "--reconcile").code == 0
+    after = found(plant)
+    after.assert_agree()
+    assert after.mlflow == before.mlflow
+    assert all(run["restored"] == "true" for run in after.runs)
+
+
+def test_what_others_wrote_into_mlflow_gives_way_to_the_log(plant: RunningPlant) -> None:
+    client = tracking_of(plant.data)._client
+    client.create_model_version(MACHINE, source="file:///nowhere")
+    client.set_registered_model_alias(MACHINE, "favourite", "1")
+    reconcile(plant)
+    client.set_registered_model_alias(MACHINE, "favourite", "1")
+    client.delete_model_version(MACHINE, "1")
+    assert "favourite" not in reconcile(plant).aliases[MACHINE]
+
+
+def test_an_edge_s_desired_state_follows_the_log(plant: RunningPlant) -> None:
+    async def spoil() -> None:
+        credentials = plant.nats.credentials("admin").userinfo
+        async with open_control(plant.nats.nats_url, credentials=credentials) as control:
+            await _spoil(control)
+
+    asyncio.run(spoil())
+    reconcile(plant)
+
+
+async def _spoil(control: ControlPlane) -> None:
+    value = {"model": "x", "version": 7, "object": "x", "sha256": "ab" * 32}
+    await control.desire(EDGE, MACHINE, orjson.dumps(value))
+
+
+def test_a_second_trainer_says_that_it_waits(command: Command, plant: RunningPlant) -> None:
+    """The first one holds the lock for a while, then lets go."""
+    import threading  # noqa: PLC0415
+
+    held, release = threading.Event(), threading.Event()
+
+    async def hold() -> None:
+        async with trainer_lock(plant.data, lambda: None):
+            held.set()
+            await asyncio.to_thread(release.wait, 20)
+
+    first = threading.Thread(target=lambda: asyncio.run(hold()))
+    first.start()
+    held.wait(10)
+    threading.Timer(0.5, release.set).start()
+    outcome = command("train", "--data", plant.data.root, "--reconcile")
+    first.join()
+    assert outcome.code == 0
+    assert "another trainer works" in outcome.err
 
 
 def test_an_unknown_machine_is_named_with_those_there_are(command: Command, plant: RunningPlant) -> None:
@@ -80,3 +232,27 @@ def test_machines_are_chosen_by_id_all_without_one() -> None:
     assert [m.id for m in choose(PLANT.machines, ["fan-1"])] == ["fan-1"]
     with pytest.raises(NotFound):
         choose(PLANT.machines, ["fan-1", "x"])
+
+
+def test_mlflow_is_written_where_its_one_writer_is(plant: RunningPlant) -> None:
+    data = DataDir(plant.data.root)
+    assert place_of(data, {}).url == data.mlflow_url
+    served = place_of(data, {"mlflow": "http://127.0.0.1:5011"})
+    assert (served.url, served.password) == ("http://127.0.0.1:5011", data.token("mlflow"))
+
+
+def test_a_fit_in_words() -> None:
+    candidates = [
+        {"method": "window-pca", "metrics": {"panel_found": 0.8, "panel_false": 1.0}, "epochs": 0},
+        {"method": "conv-autoencoder", "metrics": {}, "epochs": 40},
+    ]
+    fitted = {"event": "fitted", "machine": "m", "rows": 9, "seconds": 3.2, "chosen": "window-pca"}
+    assert outcome({**fitted, "candidates": candidates}) == (
+        "m: 9 rows in 3 s: window-pca (found 80% of a panel of faults, false 1); conv-autoencoder (40 epochs); "
+        "window-pca is chosen"
+    )
+    assert figures({"panel_found": 1.0}) == "found 100% of a panel of faults"
+    step = {"event": "step", "machine": "m", "method": "window-pca", "step": "mlflow-version"}
+    assert progress(step) == "m window-pca: mlflow version"
+    assert progress({**step, "machine": "", "method": "", "step": "open-mlflow"}) == "opening MLflow"
+    assert (outcome(step), progress({"event": "reconciled"})) == ("", "")

@@ -9,9 +9,7 @@ import pytest
 
 from cloud.telemetry.port import TelemetryStore, open_store
 from cloud.training import app
-from cloud.training.app import fit_machine, read_recording
-from shared.artifact import unpack
-from shared.clock import ManualClock
+from cloud.training.app import read_recording
 from shared.errors import Rejected
 from shared.frames import Quality, Readings
 from tests.models import SENSORS, STEP_US, UNITS, healthy
@@ -64,14 +62,3 @@ async def test_nothing_and_too_much_are_refused(
     monkeypatch.setattr(app, "MAX_ROWS", 199)
     with pytest.raises(Rejected, match="choose a later start"):
         await read_recording(store, "pump-1")
-
-
-async def test_the_artifact_is_of_this_machine_and_its_time(store: TelemetryStore) -> None:
-    await store.write([readings()])
-    clock = ManualClock()
-    artifact = await fit_machine(store, "pump-1", "centrifugal-pump", clock, operating_sensor="speed")
-    manifest = unpack(artifact).manifest
-    assert manifest.machines == ("pump-1",)
-    assert [s.name for s in manifest.sensors] == sorted(SENSORS)
-    assert manifest.grid.step_us == STEP_US
-    assert await fit_machine(store, "pump-1", "centrifugal-pump", clock, operating_sensor="speed") == artifact

@@ -1,0 +1,265 @@
+"""Training runs and model versions in MLflow.
+
+A run is whole before its model is registered in the log; all that comes after (versions, aliases, the runs' ends) is
+derived from the log by `reconcile`, which whoever holds the trainer's lock may run at any time.
+"""
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from cloud.training.trained import Candidate
+from shared.artifact import unpack
+from shared.clock import Clock
+from shared.errors import Unavailable
+from shared.manifest import Manifest
+from shared.settings import set_library_environment
+
+EXPERIMENT: Final = "industrialmind"
+ARTIFACT_FILE: Final = "model.zip"
+MANIFEST_FILE: Final = "manifest.json"
+HASH: Final = "version_hash"
+WHOLE: Final = "whole"
+"""Tag of a run that has everything logged but its end."""
+RUNNING: Final = "RUNNING"
+BATCH: Final = 1000  # metrics in one request, MLflow's limit
+
+QUIET: Final[Mapping[str, str]] = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_AGENT_HINT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",  # doubling from 2 s: as long as its server takes to come up
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+"""No network but the tracking URL's, nothing on stdout."""
+
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where MLflow keeps what it is told: `sqlite:///…`, or a server's `http://…` with its user."""
+
+    url: str
+    artifacts: Path
+    user: str = ""
+    password: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A registered version, as the log has it."""
+
+    machine: str
+    number: int
+    version_hash: str
+    method: str
+    aliases: tuple[str, ...]
+
+
+def open_tracking(place: Place, clock: Clock) -> "Tracking":
+    """Import MLflow and open its store (made if need be). Takes some 10 s. Raises Unavailable."""
+    credentials = {"MLFLOW_TRACKING_USERNAME": place.user, "MLFLOW_TRACKING_PASSWORD": place.password}
+    set_library_environment({**QUIET, **(credentials if place.user else {})})
+    from mlflow.tracking import MlflowClient  # noqa: PLC0415 - seconds, and only after its environment is set
+
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with _mapped(place.url):
+        client = MlflowClient(tracking_uri=place.url, registry_uri=place.url)
+        found = client.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            location = place.artifacts.resolve().as_uri()
+            experiment = client.create_experiment(EXPERIMENT, artifact_location=location)
+        else:
+            experiment = found.experiment_id
+    return Tracking(client, str(experiment), place.url, clock)
+
+
+class Tracking:
+    """The runs and versions of one plant. Calls block; each raises Unavailable."""
+
+    def __init__(self, client: Any, experiment: str, url: str, clock: Clock) -> None:  # noqa: ANN401 - untyped library
+        self._client, self._experiment, self._url, self._clock = client, experiment, url, clock
+
+    def log_run(self, candidate: Candidate, *, restored: bool = False) -> str:
+        """Log a fitted model whole and leave its run open; returns the run's id.
+
+        `restored`: made again from a registered artifact, whose first run is lost.
+        """
+        artifact = unpack(candidate.artifact)
+        manifest, now_ms = artifact.manifest, self._clock.now_us() // 1000
+        with _mapped(self._url):
+            tags = {
+                HASH: artifact.version_hash,
+                "machine": manifest.machines[0],
+                "method": candidate.method,
+                "rows_sha256": manifest.training.sha256,
+                "mlflow.user": manifest.author,
+                **({"restored": "true"} if restored else {}),
+            }
+            name = f"{manifest.machines[0]}/{candidate.method}"
+            run = self._client.create_run(self._experiment, run_name=name, tags=tags)
+            run_id: str = run.info.run_id
+            self._log_figures(run_id, candidate, manifest, now_ms)
+            with tempfile.TemporaryDirectory() as folder:
+                for file, data in ((ARTIFACT_FILE, candidate.artifact), (MANIFEST_FILE, manifest.to_json())):
+                    path = Path(folder) / file
+                    path.write_bytes(data)
+                    self._client.log_artifact(run_id, str(path))
+            self._client.set_tag(run_id, WHOLE, "true")
+        return run_id
+
+    def unlogged(self, versions: Iterable[Version]) -> list[Version]:
+        """Those that MLflow is to be given a version for and that have no whole run."""
+        with _mapped(self._url):
+            return [
+                version
+                for machine, its in by_machine(versions).items()
+                for version in self._missing(machine, its)
+                if self._run_of(version.version_hash) is None
+            ]
+
+    def reconcile(self, versions: Sequence[Version], step: Step = lambda _: None) -> None:
+        """Make MLflow's versions, their aliases and the runs' ends what `versions`, in the log's order, say.
+
+        Every version has a whole run (`unlogged`). A machine whose versions are not those of the log (the store
+        was lost in part, or somebody wrote into it) has them made anew. Raises Unavailable.
+        """
+        with _mapped(self._url):
+            for machine, its in by_machine(versions).items():
+                self._reconcile_versions(machine, its, step)
+                self._reconcile_aliases(machine, its, step)
+            self._end_runs({version.version_hash for version in versions}, step)
+
+    def versions(self, machine: str) -> dict[int, str]:
+        """A machine's version numbers and their hashes."""
+        with _mapped(self._url):
+            return self._held(machine)
+
+    def aliases(self, machine: str) -> dict[str, int]:
+        """A machine's aliases and the versions they name."""
+        with _mapped(self._url):
+            found = self._client.get_registered_model(machine).aliases
+            return {alias: int(number) for alias, number in found.items()}
+
+    def runs(self) -> list[dict[str, str]]:
+        """Status and tags of every run, the newest first."""
+        with _mapped(self._url):
+            return [{"status": run.info.status, **run.data.tags} for run in self._search("")]
+
+    def _log_figures(self, run_id: str, candidate: Candidate, manifest: Manifest, now_ms: int) -> None:
+        from mlflow.entities import Metric, Param  # noqa: PLC0415 - as `open_tracking`
+
+        parameters = {**candidate.parameters, **_data_of(manifest)}
+        params = [Param(name, str(value)) for name, value in sorted(parameters.items())]
+        metrics = [Metric(name, float(value), now_ms, 0) for name, value in sorted(candidate.metrics.items())]
+        for name, values in sorted(candidate.curves.items()):
+            curve = f"epoch/{name}"  # a figure of the same name is the fit's, not its last epoch's
+            metrics += [Metric(curve, float(value), now_ms, epoch) for epoch, value in enumerate(values)]
+        self._client.log_batch(run_id, params=params)
+        for begin in range(0, len(metrics), BATCH):
+            self._client.log_batch(run_id, metrics=metrics[begin : begin + BATCH])
+
+    def _reconcile_versions(self, machine: str, versions: Sequence[Version], step: Step) -> None:
+        missing = self._missing(machine, versions)
+        follow = len(missing) < len(versions) or not self._held(machine)
+        if follow and all(self._add_version(version, step) for version in missing):
+            return
+        step("mlflow-rebuild")
+        self._client.delete_registered_model(machine)
+        if not all(self._add_version(version, step) for version in versions):
+            raise Unavailable(f"MLflow at {self._url} numbers the versions of {machine} in a way of its own")
+
+    def _missing(self, machine: str, versions: Sequence[Version]) -> Sequence[Version]:
+        """The versions that are to be added; all, if those that MLflow holds are not the log's first ones."""
+        held = self._held(machine)
+        first = {version.number: version.version_hash for version in versions[: len(held)]}
+        return versions[len(held) :] if held == first else versions
+
+    def _add_version(self, version: Version, step: Step) -> bool:
+        """Whether MLflow gave it the number that the log has."""
+        run = self._run_of(version.version_hash)
+        if run is None:
+            raise Unavailable(f"the run of {version.machine} v{version.number} vanished from MLflow")
+        step("mlflow-version")
+        if not self._client.search_registered_models(f"name = '{version.machine}'"):
+            self._client.create_registered_model(version.machine)
+        made = self._client.create_model_version(
+            version.machine,
+            source=f"{run.info.artifact_uri}/{ARTIFACT_FILE}",
+            run_id=run.info.run_id,
+            tags={HASH: version.version_hash, "method": version.method},
+        )
+        return int(made.version) == version.number
+
+    def _reconcile_aliases(self, machine: str, versions: Sequence[Version], step: Step) -> None:
+        wanted = {alias: version.number for version in versions for alias in version.aliases}
+        held = self.aliases(machine)
+        for alias in held.keys() - wanted.keys():
+            self._client.delete_registered_model_alias(machine, alias)
+        for alias, number in wanted.items():
+            if held.get(alias) != number:
+                step("mlflow-alias")
+                self._client.set_registered_model_alias(machine, alias, str(number))
+
+    def _end_runs(self, registered: set[str], step: Step) -> None:
+        for run in self._search(f"attributes.status = '{RUNNING}'"):
+            status = "FINISHED" if run.data.tags.get(HASH) in registered else "KILLED"
+            step("mlflow-run-end")
+            self._client.set_terminated(run.info.run_id, status)
+
+    def _held(self, machine: str) -> dict[int, str]:
+        found = self._client.search_model_versions(f"name = '{machine}'", max_results=10_000)
+        return {int(version.version): version.tags.get(HASH, "") for version in found}
+
+    def _run_of(self, version_hash: str) -> Any:  # noqa: ANN401 - untyped library
+        found = self._search(f"tags.{HASH} = '{version_hash}' AND tags.{WHOLE} = 'true'")
+        return found[0] if found else None
+
+    def _search(self, query: str) -> list[Any]:
+        return list(self._client.search_runs([self._experiment], query, max_results=10_000))
+
+
+def _data_of(manifest: Manifest) -> dict[str, str | int | float]:
+    """What the model was made of and with, beside the method's own parameters."""
+    training = manifest.training
+    return {
+        "data.first_us": training.first_us,
+        "data.last_us": training.last_us,
+        "data.rows": training.rows,
+        "data.windows": training.windows,
+        "data.sha256": training.sha256,
+        "grid.step_us": manifest.grid.step_us,
+        "grid.window": manifest.grid.window,
+        "limit": manifest.limit,
+        "configuration": manifest.method.partition("/")[2],
+        "seed": manifest.seed,
+    }
+
+
+def by_machine(versions: Iterable[Version]) -> dict[str, list[Version]]:
+    """Each machine's versions, in their order."""
+    found: dict[str, list[Version]] = {}
+    for version in versions:
+        found.setdefault(version.machine, []).append(version)
+    return found
+
+
+@contextmanager
+def _mapped(url: str) -> Iterator[None]:
+    """MLflow's errors, its database's and the network's as Unavailable."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - as `open_tracking`
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - MLflow lets some of its errors through
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        said = str(error).partition("\n")[0][:300]
+        raise Unavailable(f"MLflow at {url} can't be used: {said}") from error

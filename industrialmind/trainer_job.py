@@ -1,0 +1,75 @@
+"""What trainers and those who start them share: the job, the lock that lets one work at a time, how far they came."""
+
+import asyncio
+import fcntl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from industrialmind.plant import DataDir, write_private
+from shared.eventlog import Position
+
+LOOK_SECONDS: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a trainer is to do.
+
+    Attributes:
+        machines: To train; all if empty.
+        missing: Only those of them that no model is promoted for.
+        reconcile: None of them; only bring MLflow and the edges to what the log says.
+    """
+
+    machines: Sequence[str] = ()
+    missing: bool = False
+    reconcile: bool = False
+
+
+@asynccontextmanager
+async def trainer_lock(data: DataDir, waiting: Callable[[], None]) -> AsyncIterator[None]:
+    """Hold DATA/trainer.lock, as whoever trains or writes into MLflow must; a dead holder has let go of it.
+
+    `waiting` is called once if another has it, which is waited for.
+    """
+    with data.trainer_lock.open("a") as file:
+        told = False
+        while not _taken(file.fileno()):
+            if not told:
+                waiting()
+                told = True
+            await asyncio.sleep(LOOK_SECONDS)  # another process holds it: nothing tells when it ends
+        yield
+
+
+def trainer_works(data: DataDir) -> bool:
+    """Whether a process holds the lock now."""
+    with data.trainer_lock.open("a") as file:
+        return not _taken(file.fileno())
+
+
+def _taken(descriptor: int) -> bool:
+    """Whether the lock is ours now; it ends with the file."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def write_reconciled(data: DataDir, position: Position) -> None:
+    """Note, whole or not at all, through which position MLflow and the edges agree with the log."""
+    write_private(data.reconciled, orjson.dumps({"position": dict(position)}).decode())
+
+
+def read_reconciled(data: DataDir) -> Position:
+    """The position of the last reconciliation; empty if there was none."""
+    try:
+        position: Position = orjson.loads(data.reconciled.read_bytes())["position"]
+    except (FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError):
+        return {}
+    return position

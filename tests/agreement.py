@@ -1,0 +1,79 @@
+"""Whether the log, MLflow and what the edges are to run name the same models by hash and version."""
+
+import asyncio
+from dataclasses import dataclass
+
+import orjson
+
+from cloud.registry.app import load_registry
+from cloud.registry.logic import Registry
+from cloud.training.mlflow.tracking import Place, Tracking, open_tracking
+from industrialmind.plant import DataDir
+from industrialmind.trainer_job import read_reconciled
+from shared.clock import SystemClock
+from shared.eventlog import open_event_log
+from shared.names import MODELS
+from shared.nats import ControlPlane, open_control
+
+
+@dataclass(frozen=True)
+class Found:
+    """The three accounts of a plant's models."""
+
+    registry: Registry
+    mlflow: dict[str, dict[int, str]]
+    aliases: dict[str, dict[str, int]]
+    desired: dict[str, tuple[int, str]]
+    runs: list[dict[str, str]]
+    noted: bool
+
+    def assert_agree(self) -> None:
+        """Version by version and hash by hash; no run is left open, and the end of the log is noted."""
+        versions: dict[str, dict[int, str]] = {}
+        for model in self.registry.models:
+            versions.setdefault(model.machine, {})[model.version] = model.version_hash
+        assert self.mlflow == versions
+        for machine in versions:
+            named = {a: m.version for m in self.registry.of(machine) for a in self.registry.aliases(m)}
+            assert self.aliases[machine] == named
+        champions = {m: champion for m in versions if (champion := self.registry.champion(m)) is not None}
+        assert self.desired == {m: (model.version, model.version_hash) for m, model in champions.items()}
+        registered = {model.version_hash for model in self.registry.models}
+        for run in self.runs:
+            assert run["status"] == ("FINISHED" if run["version_hash"] in registered else "KILLED"), run
+        finished = [run["version_hash"] for run in self.runs if run["status"] == "FINISHED"]
+        assert sorted(finished) == sorted(registered)
+        assert self.noted
+
+
+async def look(data: DataDir, nats_url: str, credentials: str) -> Found:
+    """Read all three."""
+    tracking = await asyncio.to_thread(tracking_of, data)
+    async with (
+        open_event_log(nats_url, credentials=credentials) as log,
+        open_control(nats_url, credentials=credentials) as control,
+    ):
+        registry, _ = await load_registry(log)
+        machines = sorted({model.machine for model in registry.models})
+        return Found(
+            registry,
+            {machine: tracking.versions(machine) for machine in machines},
+            {machine: tracking.aliases(machine) for machine in machines},
+            await _desired(data, control),
+            tracking.runs(),
+            dict(await log.end(MODELS)) == dict(read_reconciled(data)),
+        )
+
+
+def tracking_of(data: DataDir) -> Tracking:
+    """MLflow's database, which no trainer may be writing."""
+    return open_tracking(Place(data.mlflow_url, data.mlflow_artifacts), SystemClock())
+
+
+async def _desired(data: DataDir, control: ControlPlane) -> dict[str, tuple[int, str]]:
+    found = {}
+    for machine in data.plant().machines:
+        for key, value in (await control.desired(machine.edge)).items():
+            wanted = orjson.loads(value)
+            found[key] = (wanted["version"], wanted["sha256"])
+    return found
