@@ -170,6 +170,7 @@ def _add_browser_callbacks(app: dash.Dash) -> None:
         Output("chart", "figure"),
         Input("chart-data", "data"),
         Input("chart-tail", "data"),
+        Input("chart-marks", "data"),
         Input("theme", "data"),
     )
     register(

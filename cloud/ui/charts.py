@@ -50,7 +50,6 @@ class ChartData:
     score: Line
     limit: Sequence[float | None]
     overlays: tuple[Line, ...] = ()
-    marks: tuple[Mark, ...] = ()
     problem: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -111,7 +110,6 @@ async def load(client: ApiClient, plant: PlantView, route: Route, now_us: int) -
         Line("score", "", scores["time_us"], scores["score"]),
         scores["limit"],
         tuple(overlays),
-        marks(plant, route.machine, start, end),
     )
 
 
@@ -121,8 +119,8 @@ def unread(route: Route, now_us: int, problem: str) -> ChartData:
     return ChartData(start, end, route.live, Line("score", "", (), ()), (), problem=problem)
 
 
-def marks(plant: PlantView, machine: str, start_us: int, end_us: int) -> tuple[Mark, ...]:
-    """Episodes and model changes that touch a range."""
+def marks(plant: PlantView, machine: str) -> tuple[Mark, ...]:
+    """A machine's episodes and model changes, as far back as they are known."""
     episodes = [
         Mark("anomaly", "anomaly", to_us(a.onset), None if a.ended_at is None else to_us(a.ended_at))
         for a in plant.anomalies
@@ -133,12 +131,7 @@ def marks(plant: PlantView, machine: str, start_us: int, end_us: int) -> tuple[M
         Mark("model", f"model v{event['data']['model_version']}", time_us)
         for event, time_us in (known.moments(_MODEL_EVENT) if known else ())
     ]
-    return tuple(
-        mark
-        for mark in (*episodes, *changes)
-        if mark.start_us <= end_us
-        and ((mark.end_us or end_us) >= start_us if mark.kind == "anomaly" else mark.start_us >= start_us)
-    )
+    return (*episodes, *changes)
 
 
 def tail(machine: MachineNow, route: Route) -> dict[str, Any]:

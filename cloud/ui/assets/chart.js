@@ -63,7 +63,7 @@
     return kept.data;
   };
 
-  room.chart = (data, tail) => {
+  room.chart = (data, tail, marks) => {
     if (!data) return window.dash_clientside.no_update;
     const shown = take(data, tail);
     const ink = colour("--ink"), muted = colour("--muted"), grid = colour("--grid"), line = colour("--line");
@@ -93,7 +93,8 @@
         traces.push({ x, y: pick(over), name: "over limit", mode: "lines+markers", line: { color: abnormal, width: 2.2 }, marker: { color: abnormal, size: 3, symbol: "diamond" }, hoverinfo: "skip", yaxis: axis, connectgaps: false });
       }
     });
-    for (const mark of shown.marks) {
+    for (const mark of marks || []) {
+      if (mark.start_us > shown.end_us || (mark.end_us !== null && mark.end_us < shown.start_us)) continue;
       if (mark.kind === "anomaly") {
         const x0 = local(Math.max(mark.start_us, shown.start_us)), x1 = local(Math.min(mark.end_us || shown.end_us, shown.end_us));
         layout.shapes.push({ type: "rect", xref: "x", x0, x1, yref: "paper", y0: 0, y1: 1, fillcolor: abnormal, opacity: 0.1, line: { width: 0 }, layer: "below" });

@@ -3,8 +3,10 @@
 (() => {
   "use strict";
   const LOST_MS = 3000;
+  const LOST_POLLING_MS = 10000;
+  const WAKE_POLLING_MS = 30000;
   const WAKE_MS = 1500;
-  const POLL_AFTER_MS = 6000;
+  const POLL_AFTER_MS = 4000;
   const TICK_MS = 500;
   const root = document.documentElement;
   const state = { beatAt: performance.now(), heardUs: null, skewMs: 0, lost: false, woke: 0, answersSince: 0, polling: false, index: [] };
@@ -75,30 +77,29 @@
   };
 
   const found = () => {
-    const away = performance.now() - state.woke;
     state.lost = false;
     state.answersSince = 0;
     delete root.dataset.lost;
     set("lost", { children: "" });
-    if (away >= 0) set("again", { data: Date.now() }); // the curves have a gap: read them anew
+    set("again", { data: Date.now() }); // the curves have a gap: read them anew
   };
 
+  const silent = () => performance.now() - state.beatAt > (state.polling ? LOST_POLLING_MS : LOST_MS);
+  const wake = (now) => { state.woke = now; set("wake", { data: Date.now() }); };
+
   const watch = async () => {
-    const silent = performance.now() - state.beatAt;
-    if (silent < LOST_MS) return;
-    if (document.visibilityState === "hidden" && !state.lost) return;
+    const now = performance.now();
+    if (state.polling && now - state.woke > WAKE_POLLING_MS) wake(now);
+    if (!silent() || (document.visibilityState === "hidden" && !state.lost)) return;
     const said = await reach();
-    if (performance.now() - state.beatAt < LOST_MS) return;
-    if (said === "out") {
-      lose("You are signed out: open a new sign-in link (industrialmind login-link)");
-      return;
-    }
+    if (!silent()) return;
+    if (said === "out") return lose("You are signed out: open a new sign-in link (industrialmind login-link)");
     lose("No connection to the control room's server");
     if (said !== "there") { state.answersSince = 0; return; }
-    const now = performance.now();
     state.answersSince = state.answersSince || now;
-    if (now - state.woke > WAKE_MS && !state.polling) { state.woke = now; set("wake", { data: Date.now() }); }
-    if (now - state.answersSince > POLL_AFTER_MS && !state.polling) poll(true);
+    if (state.polling) return;
+    if (now - state.woke > WAKE_MS) wake(now);
+    if (now - state.answersSince > POLL_AFTER_MS || typeof SharedWorker === "undefined") poll(true);
   };
 
   const reach = async () => {
@@ -261,6 +262,7 @@
   const ready = setInterval(() => {
     if (!byId("theme-switch") || !window.dash_clientside.set_props) return;
     clearInterval(ready);
+    if (typeof SharedWorker === "undefined") poll(true);
     showTheme();
     dressSearch();
     tellTimes();

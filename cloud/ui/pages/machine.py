@@ -1,14 +1,14 @@
 """One machine: state, score and limit over time, each sensor with its part in the deviation, model, episodes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Final
 
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from cloud.ui.charts import ChartData, tail
+from cloud.ui.charts import ChartData, marks, tail
 from cloud.ui.pages import model_card
 from cloud.ui.pages.fleet import lead_box
 from cloud.ui.parts import (
@@ -143,6 +143,8 @@ def parts(plant: PlantView, route: Route, now_us: int) -> list[Part]:
         Part("machine-episodes", "children", episodes, partial(_episodes, episodes, route)),
         Part(*SENSORS, order, partial(_sensors, rows)),
     ]
+    drawn = marks(plant, route.machine)
+    found.append(Part("chart-marks", "data", drawn, lambda: [asdict(mark) for mark in drawn]))
     found += [
         Part(f"sensor-{row.sensor}", "children", row, partial(_sensor, row), inside=SENSORS) for row in rows
     ]
@@ -280,6 +282,7 @@ def _chart(route: Route, chart: ChartData) -> Component:
             ),
             dcc.Store(id="chart-data", data=chart.to_json()),
             dcc.Store(id="chart-tail", data=None),
+            dcc.Store(id="chart-marks", data=None),
             html.Div(
                 dcc.Graph(
                     id="chart",
