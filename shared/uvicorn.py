@@ -52,7 +52,7 @@ async def serve(
 def listen(host: str, port: int, *, section: str, what: str) -> socket.socket:
     """A listening socket. Raises Misconfigured (port taken, no such address)."""
     try:
-        return socket.create_server(
+        listener = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG
         )
     except OSError as error:
@@ -60,3 +60,7 @@ def listen(host: str, port: int, *, section: str, what: str) -> socket.socket:
             f"{what} can't listen on {host} port {port}: {error.strerror or error}",
             hint=f"stop what holds the port, or set {section}.port and {section}.host",
         ) from error
+    # Inherited by what it accepts. asyncio sets it only on sockets that name their protocol, which these do not, and
+    # without it an answer's body waits up to 40 ms for the acknowledgement of its head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener

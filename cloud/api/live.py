@@ -26,6 +26,8 @@ log = structlog.get_logger()
 
 TOPICS: Final = (SENSOR_READINGS, SCORES, MACHINE_EVENTS, MODELS)
 INTERVAL_SECONDS: Final = 0.2
+SETTLE_SECONDS: Final = 0.04
+"""After a silence: machines that send at the same moment are told in one message, not most of them in the next."""
 HEARTBEAT_SECONDS: Final = 2.0
 TICK_SECONDS: Final = 0.5
 """How often states are judged anew that change by the passing of time alone."""
@@ -191,7 +193,9 @@ class Client:
                 body |= {"scores": news.scores, "events": news.events}
                 yield self._message("update", **body, **({"skipped": news.skipped} if news.skipped else {}))
                 told = monotonic()
-            elif not await _set_within(self._news, told + HEARTBEAT_SECONDS):
+            elif await _set_within(self._news, told + HEARTBEAT_SECONDS):
+                await asyncio.sleep(SETTLE_SECONDS)
+            else:
                 yield self._message("heartbeat")
                 told = monotonic()
 
