@@ -4,17 +4,25 @@ One module, one MLflow store and as few fits as can be: importing MLflow and fit
 """
 
 import asyncio
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 import pytest
 
+from cloud.telemetry.port import TelemetryReader
+from cloud.training import trained as training
+from cloud.training.app import read_recording
+from cloud.training.logic import Config, fit
+from industrialmind import train as train_module
 from industrialmind.plant import DataDir
 from industrialmind.train import choose, place_of, run_job
 from industrialmind.train_words import figures, outcome, progress
 from industrialmind.trainer_job import Job, trainer_lock
+from shared.artifact import unpack
+from shared.clock import Clock
 from shared.errors import NotFound, Rejected
 from shared.nats import ControlPlane, open_control
 from tests.agreement import Found, look, tracking_of
@@ -192,6 +200,67 @@ def test_an_edge_s_desired_state_follows_the_log(plant: RunningPlant) -> None:
 async def _spoil(control: ControlPlane) -> None:
     value = {"model": "x", "version": 7, "object": "x", "sha256": "ab" * 32}
     await control.desire(EDGE, MACHINE, orjson.dumps(value))
+
+
+ENDS = [
+    *[(step, False) for step in ("log-run", "register", "promote", "deliver", "mlflow-version")],
+    *[
+        pytest.param(step, second, marks=pytest.mark.nightly)
+        for step in (
+            "fit",
+            "log-run",
+            "register",
+            "mlflow-version",
+            "mlflow-alias",
+            "mlflow-run-end",
+            "reconciled",
+        )
+        for second in (True, False)
+    ],
+]
+
+
+class Killed(BaseException):
+    """The trainer ends here; only `finally` still runs."""
+
+
+@pytest.mark.parametrize(("step", "second"), ENDS)
+def test_after_an_end_at_any_step_the_next_job_makes_all_agree(
+    plant: RunningPlant, monkeypatch: pytest.MonkeyPatch, step: str, *, second: bool
+) -> None:
+    """`second`: at the second candidate, or the second time. With two window PCAs, which fit in a moment."""
+    monkeypatch.setattr(train_module, "train_machine_models", two_window_pcas)
+    seen: list[str] = []
+
+    def tell(event: Mapping[str, Any]) -> None:
+        if event.get("step") == step:
+            seen.append(step)
+            if len(seen) > second:
+                raise Killed
+
+    with contextlib.suppress(Killed):  # a second fit or alias need not come
+        asyncio.run(run_job(plant.data.root, Job((MACHINE,)), tell))
+    assert seen
+    reconcile(plant)
+
+
+async def two_window_pcas(
+    store: TelemetryReader, machine: str, machine_type: str, clock: Clock, *, operating_sensor: str | None
+) -> training.Trained:
+    recording = await read_recording(store, machine)
+    made = [
+        fit(
+            recording,
+            machine=machine,
+            machine_type=machine_type,
+            now_us=clock.now_us(),
+            config=Config(window=window),
+            operating_sensor=operating_sensor,
+        )
+        for window in (12, 16)
+    ]
+    candidates = tuple(training.Candidate("window-pca", artifact, {}, {}, {}) for artifact in made)
+    return training.Trained(machine, candidates, 1, unpack(made[1]).manifest.training)
 
 
 def test_a_second_trainer_says_that_it_waits(command: Command, plant: RunningPlant) -> None:
