@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import orjson
 import pytest
 
-from cloud.registry.app import load_registry, promote, register
+from cloud.registry.app import Promotions, decide_for, deliver, load_registry, promote, register
 from cloud.registry.logic import decide_registration
 from shared.artifact import unpack
 from shared.clock import ManualClock
@@ -147,6 +147,68 @@ async def test_after_a_crash_between_two_steps_running_again_ends_in_the_same_pl
     assert await parts.records() == ["model.registered", "model.promoted"]
     assert await parts.desired() == {"pump-1": HASH}
     assert await parts.control.get_model(HASH) == packed()
+
+
+async def two_versions(parts: Parts) -> Promotions:
+    """Both registered, none promoted; the machine is assigned to the edge."""
+    await parts.control.assign("s1", "pump-1", EDGE)
+    for artifact in (packed(), packed("speed")):
+        await register(parts.log, parts.control, artifact, CLOCK)
+    return Promotions(parts.log, parts.control, CLOCK)
+
+
+async def test_a_person_s_promotion_is_done_once_under_its_key(parts: Parts) -> None:
+    promotions = await two_versions(parts)
+    first = await promotions.promote("pump-1", 1, "key-1")
+    assert (first.changed, first.model.promoted_to, dict(first.position)) == (True, (EDGE,), {"0": 3})
+    await promotions.promote("pump-1", 2, "key-2")
+    again = await promotions.promote("pump-1", 1, "key-1")  # sent again after a lost answer
+    assert not again.changed
+    assert await parts.desired() == {"pump-1": unpack(packed("speed")).version_hash}
+    same = await promotions.promote("pump-1", 2, "key-3")
+    assert not same.changed
+    assert (await parts.records()).count("model.promoted") == 2
+    with pytest.raises(Conflict, match="another promotion"):
+        await promotions.promote("pump-1", 2, "key-1")
+
+
+async def test_a_promotion_of_what_there_is_not_says_what_there_is(parts: Parts) -> None:
+    promotions = await two_versions(parts)
+    with pytest.raises(NotFound, match="no version 3: there are 1, 2"):
+        await promotions.promote("pump-1", 3, "k")
+    with pytest.raises(NotFound, match="assigned to an edge"):
+        await promotions.promote("pump-9", 1, "k")
+    await parts.control.assign("s1", "fan-1", "edge-fan-1")
+    with pytest.raises(NotFound, match="no model at all"):
+        await promotions.promote("fan-1", 1, "k")
+
+
+class Late:
+    """A control plane on whose way another decision is written into the log before the first write arrives."""
+
+    def __init__(self, parts: Parts, version_hash: str) -> None:
+        self._parts, self._version_hash = parts, version_hash
+        self.written: list[str] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._parts.control, name)
+
+    async def desire(self, edge: str, key: str, value: bytes) -> None:
+        if not self.written:
+            await promote(self._parts.log, self._parts.control, self._version_hash, EDGE, CLOCK)
+        self.written.append(orjson.loads(value)["sha256"])
+        await self._parts.control.desire(edge, key, value)
+
+
+async def test_who_writes_the_desired_state_last_has_seen_the_last_decision(parts: Parts) -> None:
+    await two_versions(parts)
+    other = unpack(packed("speed")).version_hash
+    await decide_for(parts.log, HASH, EDGE, CLOCK)
+    late = Late(parts, other)
+    position = await deliver(parts.log, late)  # type: ignore[arg-type]
+    assert late.written == [HASH, other]
+    assert await parts.desired() == {"pump-1": other}
+    assert position == await parts.log.end(MODELS)
 
 
 class _Deaf:

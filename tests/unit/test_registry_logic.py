@@ -48,3 +48,20 @@ def test_an_edge_is_wanted_to_run_one_version_of_a_machine() -> None:
 def test_other_events_are_none_of_its_business() -> None:
     event = EdgeStarted(source="edge/e", subject="e", occurred_at=NOW, epoch="00", software="1")
     assert evolve(Registry(), event) == Registry()
+
+
+def test_champion_is_what_is_promoted_challenger_the_newest_other() -> None:
+    registry = fold([registered(1, "a"), registered(2, "b"), registered(3, "c")])
+    assert registry.champion("pump-01") is None
+    assert [registry.aliases(model) for model in registry.models] == [(), (), ("challenger",)]
+    for version, named in (
+        (3, [(), ("challenger",), ("champion",)]),
+        (1, [("champion",), (), ("challenger",)]),
+    ):
+        model = registry.version("pump-01", version)
+        assert model is not None
+        registry = evolve(registry, decide_promotion(model, "edge-1", NOW, request=f"key-{version}"))
+        assert [registry.aliases(model) for model in registry.models] == named
+    assert registry.requests == {"key-3": "c", "key-1": "a"}
+    assert registry.version("pump-01", 4) is None
+    assert [model.method for model in registry.models] == ["window-pca"] * 3

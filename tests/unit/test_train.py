@@ -206,16 +206,11 @@ ENDS = [
     *[(step, False) for step in ("log-run", "register", "promote", "deliver", "mlflow-version")],
     *[
         pytest.param(step, second, marks=pytest.mark.nightly)
-        for step in (
-            "fit",
-            "log-run",
-            "register",
-            "mlflow-version",
-            "mlflow-alias",
-            "mlflow-run-end",
-            "reconciled",
+        for second, steps in (
+            (True, ("log-run", "register", "mlflow-version")),
+            (False, ("fit", "mlflow-alias", "mlflow-run-end", "reconciled")),
         )
-        for second in (True, False)
+        for step in steps
     ],
 ]
 
