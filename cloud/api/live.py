@@ -131,9 +131,10 @@ class Broadcaster:
         self._statuses = found
 
     def _on_report(self, edge: str) -> None:
+        # No reason for a message of its own: with reports of every edge each second, readings would wait for their
+        # turn. It goes with the next readings, at the latest after the tick.
         self.fleet.seed(edge)
         self._dirty = True
-        self._wake()
 
     def _wake(self) -> None:
         for news in self._clients:

@@ -4,8 +4,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from starlette.types import Message
 
-from cloud.api.access import Access, host_name
+from cloud.api.access import Access, host_name, principal
 
 
 async def hello(_: Request) -> PlainTextResponse:
@@ -29,6 +30,8 @@ def client() -> httpx.AsyncClient:
         ("/v1/machines", {"Authorization": "bearer secret"}, 200),
         ("/v1/machines", {"Authorization": "Bearer secret", "Host": "[::1]:8000"}, 200),
         ("/v1/machines", {"Authorization": "Bearer secret", "Origin": "http://localhost:8050"}, 200),
+        ("/v1/machines", {"Authorization": "Bearer other"}, 200),
+        ("/v1/machines", {"Authorization": "Bearer "}, 401),
         ("/v1/machines", {}, 401),
         ("/v1/machines", {"Authorization": "Bearer no"}, 401),
         ("/v1/machines", {"Authorization": "Basic secret"}, 401),
@@ -57,3 +60,31 @@ def test_host_names() -> None:
     assert host_name("LocalHost:80") == "localhost"
     assert host_name("[::1]:80") == "[::1]"
     assert host_name("[::1]") == "[::1]"
+
+
+async def test_it_is_known_who_asks_and_nothing_may_be_cached() -> None:
+    async def who(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(principal(request))
+
+    tokens = {"cli": "secret", "ui": "other"}
+    app = Access(Starlette(routes=[Route("/", who)]), tokens=tokens, allowed_hosts=("localhost",))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
+        for name, token in tokens.items():
+            answer = await http.get("/", headers={"Authorization": f"Bearer {token}"})
+            assert (answer.text, answer.headers["cache-control"]) == (name, "no-store")
+        assert (await http.get("/")).headers["cache-control"] == "no-store"
+
+
+async def test_a_websocket_is_closed_unaccepted_where_the_server_can_not_say_why() -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError("nothing is read of a refused request")
+
+    app = Access(Starlette(), tokens={"cli": "secret"}, allowed_hosts=("localhost",))
+    headers = [(b"host", b"localhost")]
+    await app({"type": "websocket", "path": "/v1/live", "headers": headers}, receive, send)
+    assert [message["type"] for message in sent] == ["websocket.close"]
