@@ -343,3 +343,26 @@ async def test_an_unknown_scheme_is_misconfigured() -> None:
     with pytest.raises(Misconfigured):
         async with open_store("mongodb://host/db"):
             pass
+
+
+async def test_a_curve_leaves_no_reading_out(store: TelemetryStore) -> None:
+    rows = [("t1", T0 + n, float(n % 7)) for n in range(100)] + [("p1", T0, 1.0)]
+    await store.write([frame(1, rows)])
+    p1, t1 = await store.trends("pump-1", None, 0, END_US, 10)
+    assert (p1.sensor, p1.rows, p1.downsampled, p1.value.tolist()) == ("p1", 1, False, [1.0])
+    assert (t1.sensor, t1.unit, t1.rows, t1.downsampled) == ("t1", "degC", 100, True)
+    assert t1.time_us.tolist() == [T0 + n for n in range(9, 100, 10)]
+    assert t1.value.sum() * 10 == pytest.approx(sum(n % 7 for n in range(100)))
+    assert (t1.minimum.tolist(), t1.maximum.tolist()) == ([0.0] * 10, [6.0] * 10)
+    [whole] = await store.trends("pump-1", ["t1"], T0, T0 + 100, 100)
+    assert (whole.downsampled, whole.value.tolist()) == (False, [float(n % 7) for n in range(100)])
+    assert whole.value.tolist() == whole.minimum.tolist() == whole.maximum.tolist()
+    [empty] = await store.trends("pump-1", ["t1"], 0, T0, 10)
+    assert (empty.rows, len(empty.value)) == (0, 0)
+    assert await store.trends("pump-2", None, 0, END_US, 10) == []
+
+
+async def test_a_curve_is_finite_where_its_sum_is_not(store: TelemetryStore) -> None:
+    await store.write([frame(1, [("t1", T0 + n, 1.5e308) for n in range(10)])])
+    [found] = await store.trends("pump-1", ["t1"], 0, END_US, 2)
+    assert found.value.tolist() == [1.5e308, 1.5e308]
