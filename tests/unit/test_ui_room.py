@@ -1,0 +1,191 @@
+"""The control room over the real data API: signing in, pages, what a browser is told and when."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from websockets.sync.client import ClientConnection
+
+from cloud.ui.settings import UiSettings
+from industrialmind.client import Client
+from shared.clock import SystemClock
+from tests.unit.front_door import RunningPlant, reported, running_plant
+from tests.unit.ui_room import RunningRoom, running_room
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlant]:
+    with running_plant(tmp_path_factory.mktemp("plant") / "data") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def room(plant: RunningPlant) -> Iterator[RunningRoom]:
+    plant.processes.control_room()
+    with running_room(UiSettings.load(toml=plant.data.config("ui"))) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def fresh(plant: RunningPlant) -> None:
+    """What was told long ago is stale."""
+    tell(plant, score=3.0)
+
+
+def tell(plant: RunningPlant, **part: Any) -> None:  # noqa: ANN401 - a report's fields
+    """The pump is anomalous, now."""
+    now = SystemClock().now_us()
+    last = {"flow": {"value": 31.5, "unit": "l/min", "ts": now}}
+    pump = reported("anomalous", arrival_us=now, last=last, **part)
+    plant.tell("edge-pump-1", {"machines": {"pump-1": pump}, "listening": True})
+
+
+def outputs(http: httpx.Client) -> dict[str, str]:
+    """Dash's name for each callback, by what starts it and what it reads."""
+    found = http.get("/_dash-dependencies").json()
+    return {
+        " ".join(f"{part['id']}.{part['property']}" for part in (*each["inputs"], *each["state"])): each[
+            "output"
+        ]
+        for each in found
+    }
+
+
+def page(http: httpx.Client, room: RunningRoom, path: str) -> str:
+    """The content of a page, as JSON text."""
+    body = {
+        "output": "..page.children...shown.data..",
+        "outputs": [{"id": "page", "property": "children"}, {"id": "shown", "property": "data"}],
+        "inputs": [
+            {"id": "url", "property": "href", "value": room.url + path},
+            {"id": "again", "property": "data", "value": 0},
+        ],
+        "changedPropIds": ["url.href"],
+    }
+    answer = http.post("/_dash-update-component", json=body, headers={"Origin": room.url})
+    assert answer.status_code == 200
+    found = answer.json()["response"]
+    assert found["shown"]["data"] == room.url + path
+    return orjson.dumps(found["page"]["children"]).decode()
+
+
+def eventually(http: httpx.Client, room: RunningRoom, path: str, text: str) -> str:
+    """The page once it says `text`."""
+    for _ in range(300):
+        if text in (found := page(http, room, path)):
+            return found
+    raise AssertionError(f"{path} never said {text!r}: {found[:2000]}")
+
+
+def follow(socket: ClientConnection, output: str, url: str, tab: str = "t1") -> None:
+    """Start what Dash starts when a page is open."""
+    state = [
+        {"id": "tab", "property": "data", "value": tab},
+        {"id": "shown", "property": "data", "value": url},
+    ]
+    payload = {"output": output, "inputs": [], "state": state, "changedPropIds": []}
+    message = {"type": "callback_request", "rendererId": "r", "requestId": "1", "payload": payload}
+    socket.send(orjson.dumps(message).decode())
+
+
+def until(socket: ClientConnection, component: str, prop: str, text: str) -> str:
+    """What the browser is told of a component, once it contains `text`."""
+    for _ in range(30):
+        told = orjson.loads(socket.recv(10))
+        for each in told if isinstance(told, list) else [told]:
+            payload = each.get("payload", {})
+            if payload.get("componentId") == component and prop in payload["props"]:
+                said = orjson.dumps(payload["props"][prop]).decode()
+                if text in said:
+                    return said
+    raise AssertionError(f"{component}.{prop} never said {text!r}")
+
+
+def test_a_link_signs_in_once(plant: RunningPlant, room: RunningRoom) -> None:
+    with Client(plant.api, plant.data.token("cli")) as cli:
+        code = cli.post("/v1/login-links", {})["code"]
+    with room.http(signed_in=False) as http:
+        answer = http.get(f"/login?code={code}")
+        assert answer.status_code == 303
+        assert answer.headers["location"] == "/"
+        assert http.get("/session").json()["role"] == "admin"
+    again = httpx.get(f"{room.url}/login?code={code}", trust_env=False)
+    assert again.status_code == 410
+    assert "used up" in again.text
+
+
+def test_the_fleet_page_shows_the_worst_machine_first(room: RunningRoom) -> None:
+    with room.http() as http:
+        found = eventually(http, room, "/", "Anomalous")
+        assert found.index("box-pump-1") < found.index("box-fan-1")
+        assert "100% of the deviation" in found
+        table = page(http, room, "/?view=table&state=anomalous")
+        assert "fleet-table" in table
+        assert "fan-1" not in table
+        assert "No machine is in this state" in page(http, room, "/?state=learning")
+
+
+def test_the_machine_page_shows_score_model_and_sensors(room: RunningRoom) -> None:
+    with room.http() as http:
+        eventually(http, room, "/", "Anomalous")
+        found = eventually(http, room, "/machine/pump-1?sensor=flow&range=15m", "sensor-flow")
+        assert "Not enough evidence" in found
+        assert "pump-1/window-pca" in found
+        assert '"aria-pressed":"true"' in found
+        assert "There is no such page" in page(http, room, "/machine/none")
+        assert "There is no such page" in page(http, room, "/nowhere/at/all")
+
+
+def test_a_browser_is_told_what_changes(plant: RunningPlant, room: RunningRoom) -> None:
+    with room.http() as http:
+        eventually(http, room, "/", "Anomalous")
+        stream = outputs(http)["tab.data shown.data"]
+    with room.socket() as socket:
+        follow(socket, stream, f"{room.url}/")
+        until(socket, "connection", "children", "live")
+        until(socket, "tile-pump-1", "children", "3.000")
+        until(socket, "beat", "data", '"via":"socket"')
+        tell(plant, score=4.25)
+        until(socket, "tile-pump-1", "children", "4.250")
+
+
+def test_a_browser_is_told_only_once_of_what_stays(room: RunningRoom) -> None:
+    with room.http() as http:
+        stream = outputs(http)["tab.data shown.data"]
+    with room.socket() as socket:
+        follow(socket, stream, f"{room.url}/machine/pump-1?sensor=flow", tab="t2")
+        until(socket, "machine-model", "children", "window-pca")
+        told = []
+        for _ in range(3):
+            message = orjson.loads(socket.recv(10))
+            told += [
+                m["payload"]["componentId"] for m in (message if isinstance(message, list) else [message])
+            ]
+        assert "machine-model" not in told
+        assert "beat" in told
+
+
+def test_without_websockets_a_browser_polls(room: RunningRoom) -> None:
+    with room.http() as http:
+        output = outputs(http)["poll.n_intervals tab.data shown.data"]
+        body = {
+            "output": output,
+            "inputs": [{"id": "poll", "property": "n_intervals", "value": 1}],
+            "state": [
+                {"id": "tab", "property": "data", "value": "t3"},
+                {"id": "shown", "property": "data", "value": f"{room.url}/"},
+            ],
+            "changedPropIds": ["poll.n_intervals"],
+        }
+        first = http.post("/_dash-update-component", json=body, headers={"Origin": room.url}).json()
+        assert first["sideUpdate"]["beat"]["data"]["via"] == "poll"
+        assert "fleet-strip" in first["sideUpdate"]
+        second = http.post("/_dash-update-component", json=body, headers={"Origin": room.url}).json()
+        assert "site" not in second["sideUpdate"]
+
+
+def test_it_is_ready_while_it_hears_the_data_api(room: RunningRoom) -> None:
+    with room.http(signed_in=False) as http:
+        assert http.get("/readyz").status_code == 200
