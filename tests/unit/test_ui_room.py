@@ -90,17 +90,29 @@ def follow(socket: ClientConnection, output: str, url: str, tab: str = "t1") -> 
     socket.send(orjson.dumps(message).decode())
 
 
-def until(socket: ClientConnection, component: str, prop: str, text: str) -> str:
-    """What the browser is told of a component, once it contains `text`."""
-    for _ in range(30):
-        told = orjson.loads(socket.recv(10))
-        for each in told if isinstance(told, list) else [told]:
-            payload = each.get("payload", {})
-            if payload.get("componentId") == component and prop in payload["props"]:
-                said = orjson.dumps(payload["props"][prop]).decode()
-                if text in said:
-                    return said
-    raise AssertionError(f"{component}.{prop} never said {text!r}")
+class Told:
+    """What a browser was told last of each property."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._last: dict[tuple[str, str], str] = {}
+
+    def until(self, component: str, prop: str, text: str) -> None:
+        """Listen until a property contains `text`."""
+        for _ in range(60):
+            if text in self._last.get((component, prop), ""):
+                return
+            self.listen()
+        raise AssertionError(f"{component}.{prop} never said {text!r}: {self._last.get((component, prop))}")
+
+    def listen(self) -> set[str]:
+        """Take one message: the components that it is about."""
+        message = orjson.loads(self._socket.recv(10))
+        payloads = [each["payload"] for each in (message if isinstance(message, list) else [message])]
+        for payload in payloads:
+            for prop, value in payload["props"].items():
+                self._last[payload["componentId"], prop] = orjson.dumps(value).decode()
+        return {payload["componentId"] for payload in payloads}
 
 
 def test_a_link_signs_in_once(plant: RunningPlant, room: RunningRoom) -> None:
@@ -144,11 +156,12 @@ def test_a_browser_is_told_what_changes(plant: RunningPlant, room: RunningRoom) 
         stream = outputs(http)["tab.data shown.data"]
     with room.socket() as socket:
         follow(socket, stream, f"{room.url}/")
-        until(socket, "connection", "children", "live")
-        until(socket, "tile-pump-1", "children", "3.000")
-        until(socket, "beat", "data", '"via":"socket"')
+        told = Told(socket)
+        told.until("connection", "children", "live")
+        told.until("fleet-list", "children", "3.000")
+        told.until("beat", "data", '"via":"socket"')
         tell(plant, score=4.25)
-        until(socket, "tile-pump-1", "children", "4.250")
+        told.until("tile-pump-1", "children", "4.250")
 
 
 def test_a_browser_is_told_only_once_of_what_stays(room: RunningRoom) -> None:
@@ -156,15 +169,11 @@ def test_a_browser_is_told_only_once_of_what_stays(room: RunningRoom) -> None:
         stream = outputs(http)["tab.data shown.data"]
     with room.socket() as socket:
         follow(socket, stream, f"{room.url}/machine/pump-1?sensor=flow", tab="t2")
-        until(socket, "machine-model", "children", "window-pca")
-        told = []
-        for _ in range(3):
-            message = orjson.loads(socket.recv(10))
-            told += [
-                m["payload"]["componentId"] for m in (message if isinstance(message, list) else [message])
-            ]
-        assert "machine-model" not in told
-        assert "beat" in told
+        told = Told(socket)
+        told.until("machine-model", "children", "window-pca")
+        news = set().union(*(told.listen() for _ in range(4)))
+        assert "machine-model" not in news
+        assert "beat" in news
 
 
 def test_without_websockets_a_browser_polls(room: RunningRoom) -> None:
