@@ -14,6 +14,9 @@ from industrialmind.options import DATA, DataOption, JsonOption
 
 models_app = typer.Typer(help="Registered models.", no_args_is_help=True)
 
+FILE_WIDTH = 160
+"""Columns of a table that goes to no terminal."""
+
 MachineArgument = Annotated[str, typer.Argument(help="A machine's id.")]
 
 
@@ -55,32 +58,49 @@ def models_list(
     json: JsonOption = False,
 ) -> None:
     """Every version: how it did, which is champion and challenger, where it is wanted."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    from industrialmind.train_words import figures
     from shared.settings import no_color
 
     models = _get(data, "/v1/models", **({"machine": machine} if machine else {}))["models"]
     if json:
         _print_json(models)
         return
-    table = Table(
-        "machine", "version", "method", "alias", "figures", "provisional", "registered", "wanted on", "hash"
+    names = (
+        "machine",
+        "v",
+        "method",
+        "alias",
+        "found",
+        "false",
+        "provisional",
+        "wanted on",
+        "hash",
+        "registered",
     )
+    table = Table(*names, box=SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = True
     for model in models:
+        metrics = model["metrics"]
         table.add_row(
             model["machine"],
             str(model["version"]),
             model["method"],
             ", ".join(model["aliases"]),
-            figures(model["metrics"]),
+            f"{metrics['panel_found']:.0%}" if "panel_found" in metrics else "",
+            f"{metrics['panel_false']:g}" if "panel_false" in metrics else "",
             "yes" if model["provisional"] else "no",
-            model["registered_at"][:19],
             ", ".join(model["promoted_to"]),
             model["version_hash"][:12],
+            model["registered_at"][:16],
         )
-    Console(no_color=no_color(), markup=False).print(table)
+    console = Console(no_color=no_color(), markup=False)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    console.print(table)
 
 
 @models_app.command("show")

@@ -127,6 +127,7 @@ class _Trainer:
         tracking = await self._opened()
         if first:
             await self.reconcile()
+        write_reconciled(self._data, None)
         for candidate in [c for c in trained.candidates if c is not trained.chosen] + [trained.chosen]:
             self._step(machine.id, "log-run", candidate.method)
             await asyncio.to_thread(tracking.log_run, candidate)

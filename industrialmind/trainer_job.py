@@ -61,15 +61,21 @@ def _taken(descriptor: int) -> bool:
     return True
 
 
-def write_reconciled(data: DataDir, position: Position) -> None:
-    """Note, whole or not at all, through which position MLflow and the edges agree with the log."""
-    write_private(data.reconciled, orjson.dumps({"position": dict(position)}).decode())
+def write_reconciled(data: DataDir, position: Position | None) -> None:
+    """Note, whole or not at all, through which position MLflow and the edges agree with the log.
+
+    None: a trainer is about to write into MLflow. If it dies, that is what is found.
+    """
+    written = None if position is None else dict(position)
+    write_private(data.reconciled, orjson.dumps({"position": written}).decode())
 
 
-def read_reconciled(data: DataDir) -> Position:
-    """The position of the last reconciliation; empty if there was none."""
+def read_reconciled(data: DataDir) -> Position | None:
+    """The position of the last reconciliation, empty if no trainer ever worked, None if the last one did not end."""
     try:
-        position: Position = orjson.loads(data.reconciled.read_bytes())["position"]
-    except (FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError):
+        position: Position | None = orjson.loads(data.reconciled.read_bytes())["position"]
+    except FileNotFoundError:
         return {}
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
     return position

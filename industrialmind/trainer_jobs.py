@@ -87,12 +87,13 @@ class TrainerJobs:
                     pause = min(2 * pause, RETRY_CAP_SECONDS)
 
     async def _behind(self, events: EventLog) -> bool:
-        """Whether the log has more than the last trainer noted, and none works."""
+        """Whether none works, and the log has more than the last one noted, or that one did not end."""
         data = self._processes.data
         if self._one_at_a_time.locked() or trainer_works(data):
             return False
+        noted = read_reconciled(data)
         try:
-            return dict(await events.end(MODELS)) != dict(read_reconciled(data))
+            return noted is None or dict(await events.end(MODELS)) != dict(noted)
         except Unavailable:
             return False
 

@@ -61,7 +61,7 @@ async def look(data: DataDir, nats_url: str, credentials: str) -> Found:
             {machine: tracking.aliases(machine) for machine in machines},
             await _desired(data, control),
             tracking.runs(),
-            dict(await log.end(MODELS)) == dict(read_reconciled(data)),
+            dict(await log.end(MODELS)) == read_reconciled(data),
         )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from industrialmind import trainer_jobs
 from industrialmind.children import Ports, Processes
-from industrialmind.embedded import EmbeddedNats, ensure_accounts
+from industrialmind.embedded import Account, EmbeddedNats
 from industrialmind.plant import DEMO_PLANT, DataDir
 from industrialmind.trainer_job import Job, read_reconciled, trainer_lock, trainer_works, write_reconciled
 from industrialmind.trainer_jobs import TrainerJobs
@@ -132,13 +132,9 @@ async def test_a_log_that_is_ahead_starts_a_trainer_that_reconciles(
     """None is started while the log is empty, while another trainer works, nor once its end is noted."""
     url, credentials = nats_server.url, nats_server.credentials
     await ensure_topics(url, credentials=credentials, budgets=default_budgets(nats_server.max_file_store))
-    nats = EmbeddedNats(bench.root, DEMO_PLANT.edges(), nats_port=nats_server.port)
-    ensure_accounts(bench.root, ["cli"])
-    secrets = bench.root / "secrets" / "nats.json"
-    secrets.write_text('{"cli": {"password": "secret", "client_id": "c"}}')
-    object.__setattr__(nats, "credentials", lambda _: _Admin())
+    nats = AsAdmin(bench.root, DEMO_PLANT.edges(), nats_port=nats_server.port)
     note = bench.data.reconciled
-    note.parent.mkdir()
+    note.parent.mkdir(parents=True)
     written = '{"position":{"0":1}}'
     jobs, asked = bench.jobs(once(bench.root / "tried", "exit 1") + f" && echo '{written}' > '{note}'", nats)
     running = asyncio.create_task(jobs.run())
@@ -161,8 +157,29 @@ async def test_a_log_that_is_ahead_starts_a_trainer_that_reconciles(
     assert len(asked) == told
 
 
-class _Admin:
-    userinfo = "admin:secret"
+class AsAdmin(EmbeddedNats):
+    """The test server knows one account."""
+
+    def credentials(self, name: str) -> Account:
+        return Account("admin", "secret", name)
+
+
+async def test_a_trainer_that_died_at_work_is_followed_by_one_that_reconciles(
+    bench: Bench, nats_server: NatsServer
+) -> None:
+    """Though it left the log as it was: its run in MLflow is still open."""
+    url, credentials = nats_server.url, nats_server.credentials
+    await ensure_topics(url, credentials=credentials, budgets=default_budgets(nats_server.max_file_store))
+    write_reconciled(bench.data, None)
+    nats = AsAdmin(bench.root, DEMO_PLANT.edges(), nats_port=nats_server.port)
+    jobs, asked = bench.jobs(f"""echo '{{"position":{{}}}}' > '{bench.data.reconciled}'""", nats)
+    running = asyncio.create_task(jobs.run())
+    async with asyncio.timeout(20):
+        while read_reconciled(bench.data) is None:
+            await asyncio.sleep(0.02)
+    bench.stop.set()
+    await asyncio.wait_for(running, 10)
+    assert asked[0] == Job(reconcile=True)
 
 
 async def test_one_trainer_waits_for_another(tmp_path: Path) -> None:
@@ -187,5 +204,7 @@ def test_the_note_of_how_far_a_trainer_came_survives_or_is_empty(tmp_path: Path)
     assert read_reconciled(data) == {}
     write_reconciled(data, {"0": 7})
     assert read_reconciled(data) == {"0": 7}
+    write_reconciled(data, None)  # at work, and perhaps dead
+    assert read_reconciled(data) is None
     data.reconciled.write_text("half writ")
-    assert read_reconciled(data) == {}
+    assert read_reconciled(data) is None
