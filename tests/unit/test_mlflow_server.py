@@ -1,6 +1,6 @@
 """MLflow's server as `up --mlflow` starts it: nobody gets in without the password, and a trainer can write through it.
 
-One real process for all tests: its import takes seconds.
+One real process for all tests of the night: its import takes seconds. The password is tested in this process too.
 """
 
 import subprocess
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse
 
 from cloud.training.mlflow.server import Password
 from cloud.training.mlflow.settings import USER
@@ -24,7 +25,7 @@ from shared.errors import Unavailable
 from shared.supervise import free_ports
 from tests.models import packed
 
-pytestmark = [pytest.mark.nightly, pytest.mark.filterwarnings("ignore")]  # MLflow's and SQLAlchemy's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's and SQLAlchemy's own
 UP_SECONDS = 90.0
 
 
@@ -74,6 +75,7 @@ def wait_until_up(url: str, process: "subprocess.Popen[bytes]", log: Path) -> No
     raise AssertionError(log.read_text())
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("user", "password"), [(USER, "wrong"), ("admin", "a long one"), ("", ""), ("ü", "a long one")]
 )
@@ -85,6 +87,7 @@ def test_nobody_gets_in_without_the_password(server: Server, user: str, password
             assert answer.headers["www-authenticate"].startswith("Basic")
 
 
+@pytest.mark.nightly
 def test_odd_headers_are_no_password(server: Server) -> None:
     with httpx.Client(base_url=server.url, trust_env=False) as http:
         for header in ("Basic", "Basic ÿ", "Bearer x", "Basic !!!"):
@@ -92,6 +95,7 @@ def test_odd_headers_are_no_password(server: Server) -> None:
         assert http.get("/health").text == "OK"
 
 
+@pytest.mark.nightly
 def test_a_foreign_host_or_origin_is_refused_with_the_password_too(server: Server) -> None:
     with server.client() as http:
         assert http.get("/", headers={"Host": "evil.example"}).status_code == 403
@@ -102,6 +106,7 @@ def test_a_foreign_host_or_origin_is_refused_with_the_password_too(server: Serve
         assert http.get("/").status_code == 200
 
 
+@pytest.mark.nightly
 def test_a_trainer_writes_through_it(server: Server) -> None:
     place = Place(server.url, server.artifacts, USER, server.password)
     tracking = open_tracking(place, ManualClock(10**15))
@@ -116,6 +121,7 @@ def test_a_trainer_writes_through_it(server: Server) -> None:
     assert any(server.artifacts.rglob("model.zip"))
 
 
+@pytest.mark.nightly
 def test_a_server_that_refuses_or_is_away_is_unavailable(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +131,16 @@ def test_a_server_that_refuses_or_is_away_is_unavailable(
     [port] = free_ports(1)
     with pytest.raises(Unavailable, match="can't be used"):
         open_tracking(Place(f"http://127.0.0.1:{port}", server.artifacts, USER, "x"), ManualClock())
+
+
+async def test_the_password_is_asked_for_before_anything_is_reached() -> None:
+    app = Password(PlainTextResponse("reached"), "a long one")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
+        assert (await http.get("/health")).text == "reached"
+        assert (await http.get("/", auth=(USER, "a long one"))).text == "reached"
+        for header in (b"", b"Basic", b"Basic \xff", b"Basic !!!", b"Bearer YQ==", b"Basic YTpi"):
+            answer = await http.get("/", headers=[(b"Authorization", header)])
+            assert (answer.status_code, answer.text) == (401, "a password is needed\n"), header
 
 
 async def test_websockets_are_closed() -> None:
