@@ -5,9 +5,10 @@ A window has two features a sensor, its level and its restlessness (`cloud.train
 linear part takes what is proportional, the code what is bent (a pump's flow, head and power go with the first, second
 and third power of its speed), and a shift of one sensor can't be copied through, because its own cells are left out.
 
-What is left over is judged by the sensor that would explain most of it: the score is the largest reconstruction-based
-contribution (Alcala and Qin, Automatica 45 (2009)), in standard deviations. One number of a few degrees of freedom
-has a small largest value in health, and so a small limit; a sum over all sensors would hide a small fault among them.
+What is left over is judged sensor by sensor: how much of it a fault of that sensor would explain, its reconstruction-
+based contribution (Alcala and Qin, Automatica 45 (2009)), in standard deviations. The score is their fourth-power sum:
+close to the largest, whose top value in health is small and so is the limit, while a plain sum would hide a small fault
+among many sensors; and more than the largest where a fault shows on several.
 
 - The readout from the code is ridge regression in closed form: gradient descent finds the code, not the last decimals.
 - Left-overs are measured forward in time, each block of the training part by a readout of the earlier ones only, and the
@@ -36,12 +37,14 @@ BLOCKS: Final = 8
 FORWARD: Final = 4  # the first block whose left-overs are measured by a readout of the earlier ones
 RIDGE_LINEAR: Final = 1e-4  # of a feature's variance
 RIDGE_CODE: Final = 1e-2
-GAIN: Final = 0.9  # the code is used where it brings the left-overs below so much of the linear ones
+GAIN: Final = 0.8  # the code is used where it brings the left-overs below so much of the linear ones
 WANDERS: Final = (
     0.5  # of a sensor's total spread, the spread of its blocks' means: above, the network does not hear it
 )
-OUTLIVES: Final = 1.0  # weight of the wander between blocks, as in window PCA
+OUTLIVES: Final = 4.0  # weight of the wander between blocks, as in window PCA
 FLOOR: Final = 0.02  # of the median eigenvalue: no combination of left-overs is trusted to be quieter
+TAIL: Final = 0.999  # the quantile that a feature's tail is measured at
+TAIL_NORMAL: Final = 3.29  # a normal's, of its absolute value
 QUIET: Final = 0.3  # of white noise's feature: no left-over is trusted to be quieter
 BEYOND: Final = 0.001  # share of training cells beyond which the network's inputs are held
 GRAIN: Final = 1024.0  # inputs of training are whole multiples of 1/1024, so that rounding can't steer it
@@ -89,7 +92,7 @@ class Judge:
         inverse: [2S], 0 where a feature is not judged.
         phi: [2S, 2S], inverse of their covariance.
         directions: [2S, 2S], column j is what a unit of feature j does to z.
-        power: [2S], 1 / (direction' phi direction), 0 where not judged.
+        power: [2S], 1 / (direction' phi direction), less where a tail is heavy, 0 where not judged.
     """
 
     mean: Floats
@@ -177,6 +180,14 @@ def _ridge(inputs: Floats, target: Floats, penalty: Floats) -> tuple[Floats, Flo
     return weights, aim - mean @ weights
 
 
+def explained(judge: Judge, left: Floats) -> Floats:
+    """float64[n, S] how much of float64[n, 2S] left-overs a fault of each sensor would explain, in variances."""
+    each = ((left - judge.mean) * judge.inverse @ judge.phi @ judge.directions) ** 2 * judge.power
+    half = each.shape[1] // 2
+    sensors: Floats = each[:, :half] + each[:, half:]
+    return sensors
+
+
 def fit_judge(readout: Readout, left: Floats, window: int) -> Judge:
     """From float64[m, 2S] left-overs forward in time.
 
@@ -204,6 +215,9 @@ def fit_judge(readout: Readout, left: Floats, window: int) -> Judge:
     directions = inverse[:, None] * (np.eye(both) - readout.linear.T)
     own = (directions * (phi @ directions)).sum(axis=0)
     power = np.divide(1.0, own, out=np.zeros(both), where=judged & (own > _TINY**2))
+    # One heavy-tailed feature must not set the limit for all: what often lies far out counts for less.
+    each = np.abs(((left - mean) * inverse) @ phi @ directions) * np.sqrt(power)
+    power /= np.maximum(np.quantile(each, TAIL, axis=0) / TAIL_NORMAL, 1.0) ** 2
     return Judge(mean, inverse, phi, directions, power)
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from cloud.telemetry.port import TelemetryStore, open_store
 from cloud.training import app
-from cloud.training.app import read_recording
+from cloud.training.app import read_recording, train_machine_models
+from shared.artifact import unpack
+from shared.clock import ManualClock
 from shared.errors import Rejected
 from shared.frames import Quality, Readings
 from tests.models import SENSORS, STEP_US, UNITS, healthy
@@ -62,3 +64,15 @@ async def test_nothing_and_too_much_are_refused(
     monkeypatch.setattr(app, "MAX_ROWS", 199)
     with pytest.raises(Rejected, match="choose a later start"):
         await read_recording(store, "pump-1")
+
+
+async def test_candidates_are_fitted_from_the_store_too(store: TelemetryStore) -> None:
+    await store.write([readings(250)])  # too few for the autoencoder
+    pytest.importorskip("torch")
+    clock = ManualClock()
+    trained = await train_machine_models(store, "pump-1", "centrifugal-pump", clock, operating_sensor="speed")
+    assert trained.machine == "pump-1"
+    assert [each.method for each in trained.candidates] == ["window-pca"]
+    manifest = unpack(trained.chosen.artifact).manifest
+    assert manifest.operating is not None
+    assert trained.data == manifest.training

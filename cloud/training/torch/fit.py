@@ -131,7 +131,7 @@ def _fit(
     module = WindowAutoencoder(net, scale, inputs, readout, judge, order).eval()
     back = np.argsort(order)
     own = pca.Scale(scale.centre[back], scale.inverse[back], scale.step[back])
-    return module, own, _scores_of(judge, left), curves
+    return module, own, _forward_scores(judge, left), curves
 
 
 def _cells(scale: pca.Scale, inputs: Inputs, cells: Cells, ends: Ints) -> tuple[Singles, Singles]:
@@ -156,11 +156,8 @@ def _score(module: WindowAutoencoder, cells: Cells, ends: Ints) -> tuple[Floats,
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
-def _scores_of(judge: Judge, left: Floats) -> Floats:
-    standard = (left - judge.mean) * judge.inverse
-    each = (standard @ judge.phi @ judge.directions) ** 2 * judge.power
-    half = each.shape[1] // 2
-    scores: Floats = np.sqrt((each[:, :half] + each[:, half:]).max(axis=1))
+def _forward_scores(judge: Judge, left: Floats) -> Floats:
+    scores: Floats = (autoencoder.explained(judge, left) ** 2).sum(axis=1) ** 0.25
     return scores
 
 

@@ -111,7 +111,7 @@ class WindowAutoencoder(nn.Module):
         sensor = each[:, : self.sensors] + each[:, self.sensors :]
         total = sensor.sum(dim=1, keepdim=True)
         share = sensor / torch.where(total > 0, total, 1.0)
-        score = sensor.amax(dim=1).sqrt().to(torch.float32)
+        score = (sensor * sensor).sum(dim=1).sqrt().sqrt().to(torch.float32)
         level = expected[:, : self.sensors] * self.spread + self.centre
         return (
             score,

@@ -1,0 +1,162 @@
+"""The convolutional autoencoder: trained once for all of these."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from cloud.training import autoencoder, candidates
+from cloud.training.candidates import fit_candidates
+from cloud.training.logic import Config, Recording
+from cloud.training.packing import Fitted
+from cloud.training.trained import Trained
+from shared.artifact import unpack
+from shared.errors import Misconfigured, Rejected
+from shared.onnxcheck import check_onnx
+from shared.onnxruntime import Scorer
+from tests.models import SENSORS, STEP_US, UNITS, healthy
+
+torch_fit = pytest.importorskip("cloud.training.torch.fit")
+ROWS = 1600
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+
+def bent(rows: int, seed: int = 0) -> Floats:
+    """A machine whose pressure goes with the square of its speed."""
+    table = healthy(rows, seed)
+    table[:, 2] = table[:, 0] ** 2 / 4e5 + np.random.default_rng(seed).normal(size=rows) * 0.02
+    return table
+
+
+def recording(table: Floats) -> Recording:
+    return Recording(np.arange(1, len(table) + 1) * STEP_US, SENSORS, UNITS, table)
+
+
+@cache
+def fitted() -> Fitted:
+    made: Fitted = torch_fit.fit_autoencoder(recording(bent(ROWS)), Config(), seed=0)
+    return made
+
+
+@cache
+def trained() -> Trained:
+    return fit_candidates(recording(bent(ROWS)), machine="m", machine_type="t", now_us=7)
+
+
+@cache
+def scorer() -> Scorer:
+    return Scorer(unpack(trained().candidates[1].artifact))
+
+
+def windows(table: Floats) -> Floats:
+    view = np.lib.stride_tricks.sliding_window_view(table, 32, axis=0)
+    return np.ascontiguousarray(view.transpose(0, 2, 1))
+
+
+def gappy() -> Floats:
+    table = bent(400, seed=5)
+    table[100:110, 2] = np.nan
+    table[200:260] = np.nan
+    table[300:, 3] += 0.4
+    return windows(table)
+
+
+def test_torch_and_the_graph_agree_with_and_without_empty_cells() -> None:
+    given = gappy()
+    score, shares = fitted().score(given)
+    made = scorer().score(given)
+    limit = made.limit
+    assert np.abs(made.score - score).max() <= 1e-4 * limit
+    clear = np.abs(score - limit) > 1e-3 * limit
+    assert (made.alarm == (score > limit))[clear].all()
+    np.testing.assert_allclose(made.contributions, shares, atol=1e-4)
+    assert np.isfinite(made.expected).all()
+    assert (made.contributions >= 0).all()
+    np.testing.assert_allclose(made.contributions.sum(axis=1)[made.score > 0], 1, atol=1e-5)
+
+
+def test_one_at_a_time_it_repeats_itself_to_the_bit_and_batches_come_close() -> None:
+    given = gappy()[:60]
+    one, again = ([scorer().score(given[k : k + 1]).score[0] for k in range(60)] for _ in range(2))
+    assert one == again
+    np.testing.assert_allclose(scorer().score(given).score, one, rtol=2e-6, atol=2e-6)
+
+
+def test_the_artifact_is_small_and_proves_itself() -> None:
+    artifact = trained().candidates[1].artifact
+    assert len(artifact) < 200_000
+    assert check_onnx(unpack(artifact).model) < 200
+    scorer().self_test()
+    assert b".py" not in unpack(artifact).model
+
+
+def test_both_candidates_carry_both_figures_and_the_better_is_chosen() -> None:
+    first, second = trained().candidates
+    assert (first.method, second.method) == ("window-pca", "conv-autoencoder")
+    for own, rival in ((first, second), (second, first)):
+        assert own.metrics["panel_found"] == rival.metrics[f"{own.method}.panel_found"]
+        assert unpack(own.artifact).manifest.metrics == own.metrics
+    assert trained().chosen is second
+    assert len(second.curves["train_loss"]) == len(second.curves["validation_loss"]) > 3
+    assert not first.curves
+
+
+def test_a_bent_relation_is_followed_and_a_shift_off_it_found_and_named() -> None:
+    table = bent(600, seed=9)
+    quiet = scorer().score(windows(table))
+    assert quiet.alarm.mean() < 0.02
+    table[:, 2] += 0.4  # window PCA takes this for another speed
+    shifted = scorer().score(windows(table))
+    assert shifted.alarm.mean() > 0.8
+    assert (shifted.contributions.argmax(axis=1) == 2).mean() > 0.8
+    gap = shifted.seen[:, 2] - shifted.expected[:, 2]
+    assert 0.3 < float(np.median(gap)) < 0.5
+
+
+def test_what_decides_the_training_does_not_depend_on_order_and_units() -> None:
+    # Two trainings see the same numbers, so they come to the same network.
+    order, scale, offset = (
+        np.array([2, 0, 3, 1]),
+        np.array([1e-3, -40.0, 7.0, 1e4]),
+        np.array([5, 1e4, -3, 1]),
+    )
+    given = recording(bent(ROWS))
+    table = given.values[:, order] * scale + offset
+    other = torch_fit.fit_autoencoder(Recording(given.times_us, SENSORS, UNITS, table), Config(), seed=0)
+    shown = windows(bent(200, seed=3))
+    base, shares = fitted().score(shown)
+    again, moved = other.score(shown[:, :, order] * scale + offset)
+    np.testing.assert_allclose(again, base, rtol=1e-5)
+    np.testing.assert_allclose(moved, shares[:, order], atol=1e-5)
+    assert other.curves == fitted().curves  # and the same arguments give the same network, so the same bytes
+
+
+def test_too_few_rows_leave_window_pca_alone() -> None:
+    only = fit_candidates(recording(bent(200)), machine="m", machine_type="t", now_us=7)
+    assert [each.method for each in only.candidates] == ["window-pca"]
+    assert only.chosen.method == "window-pca"
+
+
+def test_one_sensor_has_no_others_to_be_expected_from() -> None:
+    with pytest.raises(Rejected, match="2 to 64 sensors"):
+        torch_fit.fit_autoencoder(
+            Recording(np.arange(1, 401) * STEP_US, ("a",), ("",), bent(400)[:, :1]),
+            Config(),
+            seed=0,
+        )
+
+
+def test_without_torch_the_trainer_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys  # noqa: PLC0415
+
+    monkeypatch.setitem(sys.modules, "cloud.training.torch.fit", None)
+    with pytest.raises(Misconfigured) as caught:
+        candidates.fit_candidates(recording(bent(300)), machine="m", machine_type="t", now_us=7)
+    assert "industrialmind[train]" in str(caught.value.hint)
+
+
+def test_a_judge_of_nothing_that_moves_is_refused() -> None:
+    still = np.zeros((400, 4))
+    readout, left = autoencoder.fit_readout(still, np.zeros((400, 2, 3)))
+    with pytest.raises(Rejected, match="no sensor moves"):
+        autoencoder.fit_judge(readout, left, 32)
