@@ -213,8 +213,12 @@ def metrics() -> set[str]:
     registry = CollectorRegistry()
     for module, tree in sources():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and last_name(node.func) in METRIC_TYPES and first_text(node):
-                found.add(exposed(first_text(node), last_name(node.func).lower()))
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in METRIC_TYPES
+            ):
+                found.add(exposed(first_text(node), node.func.id.lower()))
             if isinstance(node, ast.ClassDef) and node.name.endswith("Metrics"):
                 getattr(importlib.import_module(module), node.name)(registry)
     return found | {exposed(family.name, family.type) for family in registry.collect()}
