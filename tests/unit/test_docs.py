@@ -213,12 +213,9 @@ def metrics() -> set[str]:
     registry = CollectorRegistry()
     for module, tree in sources():
         for node in ast.walk(tree):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Name)
-                and node.func.id in METRIC_TYPES
-            ):
-                found.add(exposed(first_text(node), node.func.id.lower()))
+            match node:  # a metric's type goes by its bare name: html.Summary is none
+                case ast.Call(func=ast.Name(id=kind)) if kind in METRIC_TYPES and first_text(node):
+                    found.add(exposed(first_text(node), kind.lower()))
             if isinstance(node, ast.ClassDef) and node.name.endswith("Metrics"):
                 getattr(importlib.import_module(module), node.name)(registry)
     return found | {exposed(family.name, family.type) for family in registry.collect()}
