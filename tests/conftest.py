@@ -16,6 +16,11 @@ settings.register_profile("nightly", max_examples=2000, deadline=None)
 settings.load_profile("quick")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where the browser's tests leave what they saw."""
+    parser.addoption("--screenshots", type=Path, help="folder for screenshots (else they are not kept)")
+
+
 @pytest.fixture
 def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
     """A fresh nats-server with JetStream and MQTT (up in about 0.1 s), credentials `admin:secret`."""

@@ -210,6 +210,6 @@ def security_headers(script_hashes: Sequence[str]) -> dict[str, str]:
     return {
         "Content-Security-Policy": "; ".join(f"{key} {value}" for key, value in policy.items()),
         "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
+        "Referrer-Policy": "same-origin",  # with none, a form of our own would have the origin "null"
         "Cross-Origin-Opener-Policy": "same-origin",
     }

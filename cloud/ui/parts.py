@@ -148,9 +148,12 @@ def _box(top: int, bottom: int) -> dict[str, str]:
 
 
 def measured(value: float | None, unit_name: str) -> Component:
-    """A number and its unit, aligned."""
+    """A number and its unit, aligned; all its digits on hover."""
     return html.Span(
-        [html.Span(number(value), className="figure"), html.Span(unit(unit_name), className="unit")],
+        [
+            html.Span(number(value), className="figure", title=None if value is None else repr(value)),
+            html.Span(unit(unit_name), className="unit"),
+        ],
         className="measured",
     )
 
