@@ -154,9 +154,8 @@ def judge_windows(module: WindowAutoencoder, windows: Floats) -> tuple[Floats, F
 def to_onnx(module: WindowAutoencoder, window: int) -> bytes:
     """The graph's bytes: like window PCA's in its input, its outputs and its operators' version."""
     example = torch.zeros((2, window, module.sensors), dtype=torch.float64)
-    logging.getLogger("torch.onnx").setLevel(
-        logging.ERROR
-    )  # what it skips for want of torchvision is no news
+    for name in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # what they skip is no news
     # The exporter tells of its steps on stdout, which belongs to data.
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
