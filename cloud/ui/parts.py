@@ -174,27 +174,23 @@ def short_hash(version_hash: str) -> Component:
     )
 
 
-def choice(label: Any, href: str, *, chosen: bool) -> Component:  # noqa: ANN401 - any children
-    """A link that is one of several ways to look; the chosen one says so."""
+def choice(label: str, href: str, *, chosen: bool, name: str) -> Component:
+    """A link that is one of several ways to look; the chosen one says so. `name` is its id: it keeps the focus."""
     said = attrs(aria_current="true") if chosen else {}
-    return html.A(label, href=href, className="choice", **said, **attrs(data_nav="1"))
+    return html.A(label, id=name, href=href, className="choice", **said, **attrs(data_nav="1"))
 
 
-def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[Any]], *, name: str = "") -> Component:
+def table(caption: str, head: Sequence[str], rows: Sequence[Component], *, name: str = "") -> Component:
     """A real table in a box that scrolls by itself."""
     return html.Div(
         html.Table(
             [
                 html.Caption(caption, className="unseen"),
                 html.Thead(html.Tr([html.Th(title, scope="col") for title in head])),
-                html.Tbody(
-                    [
-                        html.Tr([html.Th(row[0], scope="row"), *(html.Td(cell) for cell in row[1:])])
-                        for row in rows
-                    ]
-                ),
+                html.Tbody(list(rows)),
             ]
         ),
+        id=f"{name}-box",
         className=f"table {name}",
         tabIndex=0,
         role="region",

@@ -78,7 +78,7 @@ def test_signing_out_ends_the_session(browser: Browser, login_url: str, ui_url: 
 # Both pages
 
 
-@pytest.mark.parametrize("width", [360, 768, 1440])
+@pytest.mark.parametrize("width", [360, 1440])
 def test_both_pages_by_mouse(open_page: Open, keep: Keep, width: int) -> None:
     page = open_page("/", width=width)
     is_live(page)
@@ -168,6 +168,7 @@ def test_everything_is_reached_by_keyboard_alone(open_page: Open) -> None:
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_role("table")).to_be_visible()
+    expect(page.get_by_role("link", name="Table", exact=True)).to_be_focused()
     page.keyboard.press("/")
     expect(page.get_by_role("combobox")).to_be_focused()
     page.keyboard.type("pump vib")
@@ -195,7 +196,7 @@ def test_axe_finds_nothing_serious(open_page: Open, keep: Keep, path: str, theme
     is_live(page)
     assert page.evaluate("document.documentElement.dataset.theme") == theme
     if "machine" in path:
-        page.locator("#chart .scatterlayer").wait_for(state="attached")
+        page.locator("#chart .scatterlayer").first.wait_for(state="attached")
     keep(page, f"{'machine' if 'machine' in path else 'table' if 'table' in path else 'fleet'}-{theme}")
     found = Axe().run(page).response["violations"]
     bad = [
@@ -220,10 +221,14 @@ def test_a_killed_room_says_so_and_recovers_without_a_reload(open_page: Open, pl
     page = open_page("/machine/pump-01", quiet=False)
     is_live(page)
     page.evaluate("window.sameDocument = true")
-    plant.kill("ui")
     killed = time.monotonic()
-    expect(page.locator("#lost")).to_contain_text("No connection", timeout=5000)
-    assert time.monotonic() - killed <= 5
+    while not page.locator(
+        "#lost"
+    ).inner_text():  # it is back so soon that nothing need be said: keep it down
+        assert time.monotonic() - killed <= 5
+        plant.kill("ui")
+        page.wait_for_timeout(100)
+    expect(page.locator("#lost")).to_contain_text("No connection")
     is_live(page)
     moves(page)
     assert page.evaluate("window.sameDocument")
@@ -292,7 +297,7 @@ def test_a_reading_is_on_the_screen_within_a_second(open_page: Open, device: Mqt
         body = {"ts": int(now * 1000), "value": value, "unit": "degC", "quality": "good"}
         device.publish("plant/demo/fan-01/ambient-temp", orjson.dumps(body), qos=1).wait_for_publish(5)
         sent[repr(value)] = now * 1000
-        page.wait_for_timeout(370)  # not in step with the machine's own second
+        page.wait_for_timeout(270)  # not in step with the machine's own second
     page.wait_for_timeout(1500)
     marks = page.evaluate("window.marks")
     delays = sorted(marks[mark] - at for mark, at in sent.items() if mark in marks)

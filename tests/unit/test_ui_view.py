@@ -11,6 +11,8 @@ from cloud.ui import shell, text
 from cloud.ui.charts import ChartData, Line, marks, tail, unread
 from cloud.ui.live import stream_url
 from cloud.ui.pages import fleet, machine, model_card
+from cloud.ui.pages.episodes import leaders
+from cloud.ui.pages.sensors import sensor_rows
 from cloud.ui.parts import badge, level_bar, moment, score_bar, sparkline
 from cloud.ui.plant import MODELS_KEPT, PlantView, Series
 from cloud.ui.route import SENSORS_SHOWN, Route
@@ -356,8 +358,11 @@ def test_a_leading_sensor_comes_first_with_seen_beside_expected() -> None:
     plant.machines["pump-1"].contributions = {"flow": 0.1}
     plant.machines["pump-1"].series("zeta").add(NOW, 40.0)
     route = Route("machine", "pump-1", sensors=("zeta",))
-    rows = machine.sensor_rows(plant.machines["pump-1"], route, NOW)
-    assert [row.sensor for row in rows] == ["zeta", "flow"]
+    pump = plant.machines["pump-1"]
+    assert leaders(plant.anomalies) == ("flow",)
+    assert leaders(()) == ()
+    assert [row.sensor for row in sensor_rows(pump, route, NOW, first=("zeta",))] == ["zeta", "flow"]
+    assert [row.sensor for row in sensor_rows(pump, route, NOW)] == ["flow", "zeta"]
     page = said(machine.layout(plant, route, NOW, unread(route, NOW, "")))
     assert "expected " in page
     assert "52.00" in page

@@ -1,8 +1,8 @@
 // What the browser does by itself: times in the viewer's zone, ages that count on, moving between pages, search,
-// theme, and watching over the server: it is lost when its beat (at least one a second) has been missing for 3 s.
+// theme, and watching over the server: it is lost when its beat (at least one a second) has been missing for 2.5 s.
 (() => {
   "use strict";
-  const LOST_MS = 3000;
+  const LOST_MS = 2500;
   const LOST_POLLING_MS = 10000;
   const WAKE_POLLING_MS = 30000;
   const WAKE_MS = 1500;
@@ -128,8 +128,12 @@
 
   document.addEventListener("click", (event) => {
     if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
-    const from = event.target.closest("[data-nav],[data-copy],#theme-switch");
+    const from = event.target.closest("[data-nav],[data-copy],#theme-switch,.skip");
     if (!from) return;
+    if (from.className === "skip") {
+      event.preventDefault(); // the address stays as it is
+      return byId("page").focus();
+    }
     if (from.id === "theme-switch") return turn(root.dataset.theme === "dark" ? "light" : "dark");
     if (from.dataset.copy) {
       navigator.clipboard.writeText(from.dataset.copy).then(() => {
@@ -254,11 +258,18 @@
     try { await watch(); } finally { watching = false; }
   }, TICK_MS);
 
-  new MutationObserver(() => {
-    if (!byId("theme-switch") || !window.dash_clientside.set_props) return;
-    showTheme();
-    dressSearch();
-  }).observe(document.body, { childList: true, subtree: false });
+  // Dash makes anew what changes as a whole: who had the focus there gets it back, and times are told before they are seen.
+  let focused = null;
+  document.addEventListener("focusin", (event) => { focused = event.target; });
+  document.addEventListener("pointerdown", () => { focused = null; });
+  const watchRoom = () => new MutationObserver(() => {
+    tellTimes();
+    if (!focused || focused.isConnected || !focused.id) return;
+    if (document.activeElement && document.activeElement !== document.body) return;
+    const again = byId(focused.id);
+    if (again) again.focus({ preventScroll: true });
+  }).observe(byId("room"), { childList: true, subtree: true });
+
   const ready = setInterval(() => {
     if (!byId("theme-switch") || !window.dash_clientside.set_props) return;
     clearInterval(ready);
@@ -266,5 +277,6 @@
     showTheme();
     dressSearch();
     tellTimes();
+    watchRoom();
   }, 50);
 })();

@@ -6,6 +6,7 @@ from functools import partial
 from dash import html
 from dash.development.base_component import Component
 
+from cloud.ui.pages.fleet_table import build_table, table_parts
 from cloud.ui.parts import (
     STATE_TEXT,
     attrs,
@@ -16,15 +17,15 @@ from cloud.ui.parts import (
     moment,
     score_bar,
     sparkline,
-    table,
 )
-from cloud.ui.plant import PlantView
+from cloud.ui.plant import PlantView, State
 from cloud.ui.route import Route
 from cloud.ui.screen import Key, Part
-from cloud.ui.text import NOTHING, number, quantity, unit
+from cloud.ui.text import number, unit
 from cloud.ui.view import STATES, SensorLead, Spark, Strip, Tile, strip, tile_spark, tiles
 
 LIST: Key = ("fleet-list", "children")
+STRIP: Key = ("fleet-strip", "children")
 
 
 def layout(plant: PlantView, route: Route, now_us: int) -> Component:
@@ -37,8 +38,18 @@ def layout(plant: PlantView, route: Route, now_us: int) -> Component:
                     html.H1("Fleet"),
                     html.Div(
                         [
-                            choice("Tiles", route.to(view="tiles"), chosen=route.view == "tiles"),
-                            choice("Table", route.to(view="table"), chosen=route.view == "table"),
+                            choice(
+                                "Tiles",
+                                route.to(view="tiles"),
+                                chosen=route.view == "tiles",
+                                name="view-tiles",
+                            ),
+                            choice(
+                                "Table",
+                                route.to(view="table"),
+                                chosen=route.view == "table",
+                                name="view-table",
+                            ),
                         ],
                         className="choices",
                         role="group",
@@ -48,8 +59,8 @@ def layout(plant: PlantView, route: Route, now_us: int) -> Component:
                 className="page-head",
             ),
             html.Nav(
-                built["fleet-strip", "children"].build(),
-                id="fleet-strip",
+                built[STRIP].build(),
+                id=STRIP[0],
                 className="strip",
                 **attrs(aria_label="machines by state"),
             ),
@@ -63,13 +74,14 @@ def parts(plant: PlantView, route: Route, now_us: int) -> list[Part]:
     """What follows the plant on this page."""
     counts = strip(plant, now_us)
     shown = tiles(plant, now_us, route.state)
-    found = [Part("fleet-strip", "children", (counts, route), lambda: _strip(counts, route))]
-    if route.view == "table" or not shown:
-        model = (route, shown, counts.machines == 0)
-        found.append(Part(*LIST, model, lambda: _table(shown) if shown else _empty(counts, route)))
+    found = strip_parts(counts, route)
+    if not shown:
+        found.append(Part(*LIST, (route, counts.machines == 0), lambda: _empty(counts, route)))
         return found
-    sparks = {each.machine: tile_spark(plant.machines[each.machine], now_us) for each in shown}
     order = (route, tuple(each.machine for each in shown))
+    if route.view == "table":
+        return [*found, Part(*LIST, order, lambda: build_table(shown)), *table_parts(shown, LIST)]
+    sparks = {each.machine: tile_spark(plant.machines[each.machine], now_us) for each in shown}
     found.append(Part(*LIST, order, lambda: _tiles(shown, sparks)))
     for each in shown:
         name, spark = each.machine, sparks[each.machine]
@@ -81,33 +93,50 @@ def parts(plant: PlantView, route: Route, now_us: int) -> list[Part]:
     return found
 
 
-def _strip(counts: Strip, route: Route) -> list[Component]:
-    """Counts that filter: all machines that run, then each state."""
+def strip_parts(counts: Strip, route: Route) -> list[Part]:
+    """Counts that filter: all machines that run, then each state. The links stay, their numbers change."""
+    known = dict(counts.states)
+    shown = tuple(state for state in STATES if state != "unknown" or known[state])
+    found = [Part(*STRIP, (route, shown), partial(_strip, counts, shown, route))]
+    for name, count in (("all", counts.running), *((state, known[state]) for state in shown)):
+        lively = name == "anomalous" and count > 0
+        found.append(Part(f"count-{name}", "children", count, partial(str, count), inside=STRIP))
+        found.append(Part(f"filter-{name}", "className", lively, partial(_cell_class, lively), inside=STRIP))
+    found.append(Part("count-of", "children", counts.machines, lambda: f"of {counts.machines}", inside=STRIP))
+    return found
 
-    def cell(count: int, label: str, state: str, note: str = "") -> Component:
-        chosen = route.state == state
-        said = attrs(aria_current="true") if chosen else {}
-        lively = " lively" if state == "anomalous" and count else ""
+
+def _cell_class(lively: object) -> str:
+    return f"cell{' lively' if lively else ''}"
+
+
+def _strip(counts: Strip, shown: Sequence[State], route: Route) -> list[Component]:
+    known = dict(counts.states)
+
+    def cell(count: int, label: str, state: State | None) -> Component:
+        chosen = route.state == (state or "")
+        name = state or "all"
         return html.A(
             [
-                html.Span(str(count), className="count"),
-                html.Span([*_shape(state), label], className="count-label"),
-                html.Span(note, className="count-note"),
+                html.Span(str(count), id=f"count-{name}", className="count"),
+                html.Span([*_shape(state or ""), label], className="count-label"),
+                *(
+                    []
+                    if state
+                    else [html.Span(f"of {counts.machines}", id="count-of", className="count-note")]
+                ),
             ],
-            href=route.to(state="" if chosen and state else state),
-            className=f"cell{lively}",
-            **said,
+            id=f"filter-{name}",
+            href=route.to(state="" if chosen or state is None else state),
+            className=_cell_class(state == "anomalous" and count),
+            **(attrs(aria_current="true") if chosen else {}),
             **attrs(data_nav="1"),
         )
 
-    known = dict(counts.states)
-    cells = [cell(counts.running, "Running", "", f"of {counts.machines}")]
-    cells += [
-        cell(known[state], "Abnormal" if state == "anomalous" else STATE_TEXT[state], state)
-        for state in STATES
-        if state != "unknown" or known[state]
+    return [
+        cell(counts.running, "Running", None),
+        *(cell(known[s], "Abnormal" if s == "anomalous" else STATE_TEXT[s], s) for s in shown),
     ]
-    return cells
 
 
 def _shape(state: str) -> list[Component]:
@@ -215,27 +244,6 @@ def trend(spark: Spark | None) -> list[Component]:
         **attrs(aria_hidden="true"),
     )
     return [label, sparkline(spark)]
-
-
-def _table(shown: Sequence[Tile]) -> Component:
-    head = ("Machine", "State", "Score", "Limit", "Leading sensor", "Seen", "Expected", "Model", "Data")
-    rows = [
-        (
-            html.A(each.machine, href=f"/machine/{each.machine}", **attrs(data_nav="1")),
-            badge(each.state),
-            html.Span(number(each.score), className="figure"),
-            html.Span(number(each.limit), className="figure"),
-            each.lead.sensor if each.lead else NOTHING,
-            quantity(each.lead.seen, each.lead.unit) if each.lead else NOTHING,
-            quantity(each.lead.expected, each.lead.unit) if each.lead else NOTHING,
-            f"v{each.model.version}{' provisional' if each.model.provisional else ''}"
-            if each.model
-            else NOTHING,
-            moment(each.arrival_s, kind="age"),
-        )
-        for each in shown
-    ]
-    return table("Machines, worst first", head, rows, name="fleet-table")
 
 
 def _empty(counts: Strip, route: Route) -> Component:

@@ -1,6 +1,6 @@
 """One machine: state, score and limit over time, each sensor with its part in the deviation, model, episodes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Final
@@ -10,29 +10,24 @@ from dash.development.base_component import Component
 
 from cloud.ui.charts import ChartData, marks, tail
 from cloud.ui.pages import model_card
+from cloud.ui.pages.episodes import EPISODES_SHOWN, build_episodes, leaders
 from cloud.ui.pages.fleet import lead_box
+from cloud.ui.pages.sensors import SENSORS, sensor_parts, sensor_rows
 from cloud.ui.parts import (
     attrs,
     badge,
     choice,
-    level_bar,
-    measured,
     moment,
     score_bar,
-    share_bar,
-    sparkline,
 )
-from cloud.ui.plant import Anomaly, MachineNow, PlantView, State
+from cloud.ui.plant import MachineNow, PlantView, State
 from cloud.ui.route import RANGES, Route
-from cloud.ui.screen import Key, Part
-from cloud.ui.text import number, quantity
-from cloud.ui.view import SensorLead, Spark, exceedances, leads, sensor_spark
+from cloud.ui.screen import Part
+from cloud.ui.text import number
+from cloud.ui.view import SensorLead, exceedances, leads
 from shared.clock import MICROSECONDS
-from shared.events import to_us
 
-SENSORS: Key = ("sensor-list", "children")
 SPAN_TEXT: Final = {"15m": "15 min", "1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d"}
-EPISODES_SHOWN: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +53,6 @@ class Judgement:
     needs: int | None
     of: int | None
     lead: SensorLead | None
-
-
-@dataclass(frozen=True, slots=True)
-class SensorRow:
-    """A sensor: its newest value over its normal band, its trend, its part in the deviation."""
-
-    sensor: str
-    unit: str
-    value: float | None
-    low: float | None
-    high: float | None
-    share: float
-    seen: float | None
-    expected: float | None
-    chosen: bool
-    spark: Spark | None
-    href: str
 
 
 def layout(plant: PlantView, route: Route, now_us: int, chart: ChartData) -> Component:
@@ -133,21 +111,18 @@ def parts(plant: PlantView, route: Route, now_us: int) -> list[Part]:
     manifest = _manifest(plant, machine)
     judged = judgement(machine, state, manifest)
     card = model_card.card(machine, plant.models.get(_hash(machine), {}))
-    rows = sensor_rows(machine, route, now_us)
-    episodes = tuple(a for a in plant.anomalies if a.machine == route.machine)[:EPISODES_SHOWN]
-    order = tuple(row.sensor for row in rows)
+    episodes = tuple(a for a in plant.anomalies if a.machine == route.machine)
+    rows = sensor_rows(machine, route, now_us, first=leaders(episodes))
+    episodes = episodes[:EPISODES_SHOWN]
     found = [
         Part("machine-head", "children", head, partial(_head, head)),
         Part("machine-score", "children", judged, partial(_judgement, judged)),
         Part("machine-model", "children", card, partial(model_card.build, card)),
-        Part("machine-episodes", "children", episodes, partial(_episodes, episodes, route)),
-        Part(*SENSORS, order, partial(_sensors, rows)),
+        Part("machine-episodes", "children", episodes, partial(build_episodes, episodes, route)),
+        *sensor_parts(rows),
     ]
     drawn = marks(plant, route.machine)
     found.append(Part("chart-marks", "data", drawn, lambda: [asdict(mark) for mark in drawn]))
-    found += [
-        Part(f"sensor-{row.sensor}", "children", row, partial(_sensor, row), inside=SENSORS) for row in rows
-    ]
     if route.live:
         lines = (machine.score, *(machine.series(sensor) for sensor in route.sensors))
         newest = max((line.last[0] for line in lines if line.last), default=0) // MICROSECONDS
@@ -165,34 +140,6 @@ def judgement(machine: MachineNow, state: State, manifest: Mapping[str, Any]) ->
     over = exceedances(machine.score.recent, status.limit, of) if of else 0
     lead = next(iter(leads(machine)), None) if status.state == "anomalous" else None
     return Judgement(state, status.score, status.limit, status.unscored_reason, over, needs, of, lead)
-
-
-def sensor_rows(machine: MachineNow, route: Route, now_us: int) -> tuple[SensorRow, ...]:
-    """Every sensor; those that lead a deviation first, then by name."""
-    leading = {lead.sensor: lead for lead in leads(machine)}
-    found = []
-    for sensor in set(machine.sensors) | set(machine.bands):
-        lead, band = leading.get(sensor), machine.bands.get(sensor)
-        last = machine.sensors[sensor].last if sensor in machine.sensors else None
-        known = band is not None and band.learnt
-        share = lead.share if lead else machine.contributions.get(sensor, 0.0)
-        found.append(
-            SensorRow(
-                sensor,
-                machine.unit(sensor),
-                None if last is None else last[1],
-                band.low if band and known else None,
-                band.high if band and known else None,
-                round(share, 3),
-                lead.seen if lead else None,
-                lead.expected if lead else None,
-                sensor in route.sensors,
-                sensor_spark(machine, sensor, now_us),
-                route.toggled(sensor),
-            )
-        )
-    first = set(leading) if machine.status.state == "anomalous" else set()
-    return tuple(sorted(found, key=lambda row: (-row.share if row.sensor in first else 0.0, row.sensor)))
 
 
 def _hash(machine: MachineNow) -> str:
@@ -264,13 +211,16 @@ def _life() -> Component:
 def _chart(route: Route, chart: ChartData) -> Component:
     spans = [
         choice(
-            text, route.to(span=name, start_us=None, end_us=None), chosen=route.live and route.span == name
+            text,
+            route.to(span=name, start_us=None, end_us=None),
+            chosen=route.live and route.span == name,
+            name=f"range-{name}",
         )
         for name, text in SPAN_TEXT.items()
         if name in RANGES
     ]
     if not route.live:
-        spans.append(choice("Chosen range", route.url(), chosen=True))
+        spans.append(choice("Chosen range", route.url(), chosen=True, name="range-chosen"))
     return html.Section(
         [
             html.Div(
@@ -300,101 +250,4 @@ def _chart(route: Route, chart: ChartData) -> Component:
             ),
         ],
         className="card trend",
-    )
-
-
-def _sensors(rows: Sequence[SensorRow]) -> Component:
-    if not rows:
-        return html.P("No reading yet.", className="muted")
-    return html.Ul(
-        [
-            html.Li(html.Div(_sensor(row), id=f"sensor-{row.sensor}", className="sensor"), key=row.sensor)
-            for row in rows
-        ],
-        className="sensor-rows",
-    )
-
-
-def _sensor(row: SensorRow) -> list[Component]:
-    band = (
-        f"normal {number(row.low)} to {quantity(row.high, row.unit)}"
-        if row.low is not None and row.high is not None
-        else "normal band not learnt"
-    )
-    seen = (
-        [
-            html.Span(["seen ", measured(row.seen, row.unit)]),
-            html.Span(["expected ", measured(row.expected, row.unit)]),
-        ]
-        if row.expected is not None
-        else [html.Span("as expected" if row.share < 0.005 else "no expected value told", className="muted")]  # noqa: PLR2004 - rounds to 0 %
-    )
-    return [
-        html.Div([html.H3(row.sensor), html.Span(band, className="muted small")], className="sensor-name"),
-        html.Div(measured(row.value, row.unit), className="sensor-value"),
-        level_bar(row.value, row.low, row.high, row.unit),
-        sparkline(row.spark, marked=row.chosen),
-        html.Button(
-            [
-                share_bar(row.share),
-                html.Span(f"{row.share:.0%}", className="figure"),
-                html.Span("shown" if row.chosen else "show", className="toggle-word"),
-            ],
-            className="contribution",
-            **attrs(
-                data_nav=row.href,
-                aria_pressed="true" if row.chosen else "false",
-                aria_label=f"{row.sensor}: {row.share:.0%} of the deviation; lay its trend over the chart",
-            ),
-        ),
-        html.Div(seen, className="sensor-seen"),
-    ]
-
-
-def _episodes(found: Sequence[Anomaly], route: Route) -> list[Component]:
-    if not found:
-        return [html.P("None has been recorded for this machine.", className="muted")]
-    return [html.Ul([_episode(each, route) for each in found], className="episodes")]
-
-
-def _episode(each: Anomaly, route: Route) -> Component:
-    begin, end = to_us(each.onset), None if each.ended_at is None else to_us(each.ended_at)
-    lead = max(each.sensors, key=lambda sensor: sensor.share, default=None)
-    length = 600 * MICROSECONDS if end is None else max(60 * MICROSECONDS, end - begin)
-    around = route.to(
-        start_us=begin - length,
-        end_us=(end or begin + length) + length,
-        sensors=(lead.sensor,) if lead else (),
-    )
-    still = end is None
-    return html.Li(
-        [
-            html.Span(
-                className=f"shape shape-{'anomalous' if still else 'ended'}", **attrs(aria_hidden="true")
-            ),
-            html.Div(
-                [
-                    html.Span(
-                        [
-                            moment(begin // MICROSECONDS, kind="date"),
-                            " to ",
-                            html.B("now") if end is None else moment(end // MICROSECONDS),
-                        ]
-                    ),
-                    html.Span(
-                        f"score {number(each.score)} of limit {number(each.limit)}"
-                        + (
-                            f" · {lead.sensor} led with {lead.share:.0%}: "
-                            f"seen {quantity(lead.seen, lead.unit)}, expected {quantity(lead.expected, lead.unit)}"
-                            if lead
-                            else ""
-                        ),
-                        className="muted",
-                    ),
-                ],
-                className="episode-text",
-            ),
-            html.A("Show", href=around, className="choice", **attrs(data_nav="1")),
-        ],
-        className="episode",
     )
