@@ -71,7 +71,7 @@
     const panels = [shown.score, ...shown.overlays];
     const gap = 0.07, height = (1 - gap * (panels.length - 1)) / panels.length;
     const layout = {
-      margin: { l: 62, r: 14, t: 26, b: 34 }, height: 250 + 150 * shown.overlays.length,
+      margin: { l: 62, r: 14, t: 40, b: 34 }, height: 264 + 150 * shown.overlays.length,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false,
       font: { family: "inherit", size: 12, color: muted }, hovermode: "x unified", dragmode: "zoom",
       hoverlabel: { bgcolor: surface, bordercolor: grid, font: { color: ink } },
@@ -83,7 +83,7 @@
       const axis = i ? `y${i + 1}` : "y";
       const top = 1 - i * (height + gap);
       layout[i ? `yaxis${i + 1}` : "yaxis"] = { domain: [Math.max(0, top - height), top], gridcolor: grid, zeroline: false, rangemode: i ? "normal" : "tozero", fixedrange: true, nticks: 5, automargin: false };
-      layout.annotations.push({ text: i ? `${each.name}${each.unit ? ", " + each.unit : ""}` : "anomaly score", xref: "paper", yref: "paper", x: 0, y: top, xanchor: "left", yanchor: "bottom", showarrow: false, font: { color: ink, size: 12 } });
+      layout.annotations.push({ text: i ? `${each.name}${each.unit ? ", " + each.unit : ""}` : "anomaly score", xref: "paper", yref: "paper", x: 0, y: top, xanchor: "left", yanchor: "bottom", yshift: i ? 0 : 16, showarrow: false, font: { color: ink, size: 12 } });
       if (each.low !== null && each.low !== undefined) layout.shapes.push({ type: "rect", xref: "paper", x0: 0, x1: 1, yref: axis, y0: each.low, y1: each.high, fillcolor: band, line: { width: 0 }, layer: "below" });
       const { x, pick } = broken(each);
       if (!i) traces.push({ x, y: pick(each.limit), name: "limit", mode: "lines", line: { color: muted, width: 1.4, dash: "dash", shape: "hv" }, hovertemplate: "%{y:.4g}", yaxis: axis });
