@@ -161,12 +161,12 @@ def running_plant(root: Path, *arguments: str, ports: Sequence[int] | None = Non
         plant.stop()
 
 
-def command(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run another command line on the same data."""
+def command(data: Path, *arguments: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run another command line on the same data, for at most `seconds`."""
     return subprocess.run(
         [sys.executable, "-m", "industrialmind", *arguments, "--data", str(data)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=seconds,
         check=False,
     )
