@@ -18,7 +18,7 @@ def versions(plant: PlantProcess) -> dict[str, int]:
 
 
 def test_the_fault_is_found_with_a_right_sensor_first(plant: PlantProcess) -> None:
-    plant.wait_said("fault injected", 120)
+    plant.wait_said("fault injected", 180)
     plant.until(lambda: bool(plant.get("/v1/anomalies", machine="pump-01")["anomalies"]), 90, "no anomaly")
     anomaly = plant.get("/v1/anomalies", machine="pump-01")["anomalies"][0]
     right = next(line for line in plant.said.splitlines() if "it shows in" in line).split("it shows in ")[1]
@@ -28,6 +28,7 @@ def test_the_fault_is_found_with_a_right_sensor_first(plant: PlantProcess) -> No
     assert anomaly["score"] > anomaly["limit"]
     models = plant.get("/v1/models", machine="pump-01")["models"]
     assert anomaly["version_hash"] in {model["version_hash"] for model in models}
+    plant.until(lambda: plant.machine("pump-01")["state"] == "anomalous", 60, "no anomaly now")
     shown = command(plant.data.root, "status")
     assert shown.returncode == 0, shown.stderr
     assert "ANOMALOUS" in shown.stdout
@@ -40,7 +41,7 @@ def assert_nothing_is_lost(plant: PlantProcess) -> None:
 
 
 def test_other_models_reach_five_running_edges_and_no_row_is_lost(plant: PlantProcess) -> None:
-    plant.until(lambda: set(versions(plant)) == MACHINES, 150, "no first models")
+    plant.until(lambda: set(versions(plant)) == MACHINES, 180, "no first models")
     before = versions(plant)
     listed = json.loads(command(plant.data.root, "models", "list", "--json").stdout)
     rivals = {m["machine"]: m["version"] for m in listed if "challenger" in m["aliases"]}
@@ -124,7 +125,7 @@ def test_doctor_finds_a_running_plant_well(plant: PlantProcess) -> None:
 
 
 def test_an_edge_stays_small(plant: PlantProcess) -> None:
-    plant.until(lambda: set(versions(plant)) == MACHINES, 120, "no first models")
+    plant.until(lambda: set(versions(plant)) == MACHINES, 180, "no first models")
     sizes = {
         name: process.memory_info().rss / 1e6
         for name, process in plant.processes().items()
