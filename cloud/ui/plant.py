@@ -278,7 +278,7 @@ class PlantView:
         while len(self.models) > MODELS_KEPT:
             del self.models[next(iter(self.models))]
 
-    def state(self, machine: MachineNow, now_us: int, grace_us: int = 2 * MICROSECONDS) -> State:
+    def state(self, machine: MachineNow, now_us: int, grace_us: int = MICROSECONDS) -> State:
         """The state to show: nothing is normal that was not heard of lately."""
         if machine.arrival_us is None:
             return machine.status.state

@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from paho.mqtt.client import Client as MqttClient
 from paho.mqtt.enums import CallbackAPIVersion
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from industrialmind.embedded import account_of
 from tests.browser.conftest import Open
@@ -221,13 +221,7 @@ def test_a_killed_room_says_so_and_recovers_without_a_reload(open_page: Open, pl
     page = open_page("/machine/pump-01", quiet=False)
     is_live(page)
     page.evaluate("window.sameDocument = true")
-    killed = time.monotonic()
-    while not page.locator(
-        "#lost"
-    ).inner_text():  # it is back so soon that nothing need be said: keep it down
-        assert time.monotonic() - killed <= 5
-        plant.kill("ui")
-        page.wait_for_timeout(100)
+    keep_down(plant, "ui", page.locator("#lost:not(:empty)"), seconds=5)
     expect(page.locator("#lost")).to_contain_text("No connection")
     is_live(page)
     moves(page)
@@ -237,10 +231,10 @@ def test_a_killed_room_says_so_and_recovers_without_a_reload(open_page: Open, pl
 def test_without_the_data_api_all_is_stale_until_it_is_back(open_page: Open, plant: PlantProcess) -> None:
     page = open_page("/", quiet=False)
     is_live(page)
-    plant.kill("cloud")
-    expect(page.locator("#connection")).to_contain_text("no connection to the server")
-    expect(page.locator("#connection")).to_contain_text("last data")
+    keep_down(plant, "cloud", page.locator(".connection-away", has_text="last data"), seconds=5)
+    keep_down(plant, "cloud", page.locator(".tile-stale"), seconds=10)
     expect(page.locator(".tile-stale")).to_have_count(5)
+    expect(page.locator("#connection")).to_contain_text("no connection to the server")
     expect(page.locator(".tile-stale")).to_have_count(0, timeout=60_000)
     is_live(page)
 
@@ -250,6 +244,17 @@ def test_where_websockets_are_blocked_the_page_polls(open_page: Open) -> None:
     expect(page.locator("html")).to_have_attribute("data-polling", "1")
     is_live(page)
     moves(page)
+
+
+def keep_down(plant: PlantProcess, name: str, said: Locator, *, seconds: float) -> None:
+    """Kill a process again and again until the page says so: it is back so soon that once might need no word."""
+    killed = time.monotonic()
+    while not said.count():
+        assert time.monotonic() - killed <= seconds, (
+            f"{name} was away for {seconds} s, and the page is silent"
+        )
+        plant.kill(name)
+        said.page.wait_for_timeout(100)
 
 
 def moves(page: Page) -> None:
