@@ -21,6 +21,7 @@ STATE_TEXT: Final[dict[State, str]] = {
     "normal": "Normal",
     "unknown": "No data yet",
 }
+_HOUR: Final = 60
 _LINE = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" preserveAspectRatio="none">'
     '<path d="{d}" fill="none" stroke="#000" stroke-width="1.6" stroke-linejoin="round" '
@@ -121,7 +122,7 @@ def sparkline(spark: Spark | None, *, marked: bool = False) -> Component:
         layers.append(html.Div(className="spark-limit", style={"top": _percent(spark.line)}))
     layers.append(html.Div(className="spark-line", style={"maskImage": mask, "WebkitMaskImage": mask}))
     said = (
-        f"{spark.label}, last {hours(spark.hours)}: lowest {number(spark.low)}, highest {number(spark.high)}, "
+        f"{spark.label}, last {length(spark.minutes)}: lowest {number(spark.low)}, highest {number(spark.high)}, "
         f"now {quantity(spark.last, spark.unit)}"
     )
     return html.Div(
@@ -133,9 +134,9 @@ def sparkline(spark: Spark | None, *, marked: bool = False) -> Component:
     )
 
 
-def hours(length: float) -> str:
-    """A sparkline's length."""
-    return f"{round(length * 60)} min" if length < 1 else f"{length:.0f} h"
+def length(minutes: int) -> str:
+    """How long a sparkline is."""
+    return f"{minutes} min" if minutes < _HOUR else f"{minutes / _HOUR:.0f} h"
 
 
 def _percent(height: int) -> str:

@@ -32,7 +32,7 @@ class Spark:
     low: float
     high: float
     last: float
-    hours: float
+    minutes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ def spark(
         low,
         high,
         values[-1],
-        round(width / 3600 / MICROSECONDS, 1),
+        max(1, round(width / 60 / MICROSECONDS)),
     )
 
 

@@ -338,7 +338,7 @@ def test_persistence_counts_the_last_windows() -> None:
         "calibration": {"persistence_m": 3, "persistence_n": 5, "method": "conformal"},
         "method": "window-pca",
         "p99_ms": 0.4,
-        "metrics": {"pca_f1": 0.9},
+        "metrics": {"panel_found": 0.3, "epochs": 16.0, "other.panel_found": 0.057, "other.panel_false": 0.0},
     }
     plant.take_model(HASH, {"manifest": manifest, "aliases": ["champion"], "running_on": ["edge-pump-1"]})
     pump = plant.machines["pump-1"]
@@ -348,7 +348,13 @@ def test_persistence_counts_the_last_windows() -> None:
     assert card is not None
     shown = said(model_card.build(card))
     assert HASH in shown
-    assert "pca f1" in shown
+    assert model_card.candidates(card) == [
+        ("window-pca", {"panel_found": 0.3}),
+        ("other", {"panel_found": 0.057}),
+    ]
+    assert "30%" in shown
+    assert "6%" in shown
+    assert "other: panel found" in shown
     assert "provisional" in shown
 
 

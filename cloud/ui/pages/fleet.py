@@ -12,7 +12,7 @@ from cloud.ui.parts import (
     attrs,
     badge,
     choice,
-    hours,
+    length,
     measured,
     moment,
     score_bar,
@@ -238,7 +238,7 @@ def trend(spark: Spark | None) -> list[Component]:
     label = html.Div(
         [
             html.Span(f"{spark.label}{' ' + unit(spark.unit) if spark.unit else ''}"),
-            html.Span(f"last {hours(spark.hours)}"),
+            html.Span(f"last {length(spark.minutes)}"),
         ],
         className="trend-label",
         **attrs(aria_hidden="true"),

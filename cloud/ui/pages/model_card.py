@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from dash import html
 from dash.development.base_component import Component
@@ -10,6 +10,9 @@ from dash.development.base_component import Component
 from cloud.ui.parts import attrs, short_hash
 from cloud.ui.plant import MachineNow
 from cloud.ui.text import number
+
+COMPARED: Final = {"panel_found": "found", "panel_false": "false"}
+"""Figures that candidates are compared by, and how they are headed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +89,76 @@ def build(shown: Card | None) -> list[Component]:
     ]
 
 
+def candidates(shown: Card) -> list[tuple[str, dict[str, float]]]:
+    """The chosen method and those beside it, each with the figures that all of them have: `other.figure` is another's."""
+    others: dict[str, dict[str, float]] = {}
+    for name, value in shown.metrics:
+        method, dot, figure = name.partition(".")
+        if dot:
+            others.setdefault(method, {})[figure] = value
+    own = dict(shown.metrics)
+    compared = [figure for figure in COMPARED if figure in own and all(figure in o for o in others.values())]
+    if not others or not compared:
+        return []
+    rows = [(shown.method.partition("/")[0], own), *sorted(others.items())]
+    return [(method, {figure: values[figure] for figure in compared}) for method, values in rows]
+
+
+def _candidates(shown: Card) -> list[Component]:
+    rows = candidates(shown)
+    if not rows:
+        return []
+    return [
+        html.Table(
+            [
+                html.Caption("The candidates on the same panel of synthetic faults", className="unseen"),
+                html.Thead(
+                    html.Tr(
+                        [
+                            html.Th(name, scope="col")
+                            for name in ("Candidate", *(COMPARED[f] for f in rows[0][1]))
+                        ]
+                    )
+                ),
+                html.Tbody(
+                    [
+                        html.Tr(
+                            [
+                                html.Th(method, scope="row"),
+                                *(html.Td(_figure(f, v)) for f, v in figures.items()),
+                            ],
+                            className="" if place else "chosen",
+                        )
+                        for place, (method, figures) in enumerate(rows)
+                    ]
+                ),
+            ],
+            className="candidates",
+        )
+    ]
+
+
+def _figure(name: str, value: float) -> str:
+    if name == "panel_found":
+        return f"{value:.0%}"
+    return str(int(value)) if value.is_integer() else number(value)
+
+
 def _metrics(shown: Card) -> list[Component]:
     if not shown.metrics:
         return []
     return [
+        *_candidates(shown),
         html.Details(
             [
-                html.Summary("Figures it was judged by"),
+                html.Summary("Figures it was judged by", id="figures"),
                 html.Dl(
                     [
                         html.Div(
-                            [html.Dt(name.replace("_", " ")), html.Dd(number(value), className="figure")]
+                            [
+                                html.Dt(name.replace("_", " ").replace(".", ": ")),
+                                html.Dd(_figure("", value), className="figure"),
+                            ]
                         )
                         for name, value in shown.metrics
                     ],
@@ -104,5 +166,5 @@ def _metrics(shown: Card) -> list[Component]:
                     **attrs(aria_label="figures"),
                 ),
             ]
-        )
+        ),
     ]
