@@ -15,6 +15,8 @@ NEW_ANOMALY_US: Final = 120 * MICROSECONDS
 
 SPARK_WIDTH: Final = 200
 SPARK_HEIGHT: Final = 40
+GAP_STEPS: Final = 8
+"""Nothing was measured in between: there is no line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +178,15 @@ def spark(
     def height(value: float) -> int:
         return int((top - value) / (top - bottom) * SPARK_HEIGHT + 0.5)
 
-    path = "M" + "L".join(f"{round((t - first) / width * SPARK_WIDTH)} {height(v)}" for t, v in points)
+    gap = GAP_STEPS * max(series.step_us, MICROSECONDS)
+    drawn = [
+        f"{'M' if before is None or t - before > gap else 'L'}{round((t - first) / width * SPARK_WIDTH)} {height(v)}"
+        for before, (t, v) in zip([None, *(t for t, _ in points)], points, strict=False)
+    ]
     return Spark(
         label,
         unit,
-        path,
+        "".join(drawn),
         None if band is None else (height(band[1]), height(band[0])),
         None if line is None else height(line),
         low,

@@ -16,7 +16,7 @@ from industrialmind.embedded import account_of
 from tests.browser.conftest import Open
 from tests.e2e.plant_process import PlantProcess
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("demo"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("demo"), pytest.mark.timeout(360)]
 
 SLOW_MS = 20_000
 SAMPLES = 30
@@ -26,7 +26,7 @@ Keep = Callable[[Page, str], None]
 @pytest.fixture(autouse=True, scope="module")
 def faulty(plant: PlantProcess) -> None:
     """The demonstration's fault has been found: there is something to see."""
-    plant.until(lambda: bool(plant.get("/v1/anomalies", machine="pump-01")["anomalies"]), 150, "no anomaly")
+    plant.until(lambda: bool(plant.get("/v1/anomalies", machine="pump-01")["anomalies"]), 240, "no anomaly")
     expect.set_options(timeout=SLOW_MS)
 
 

@@ -281,6 +281,11 @@ def test_a_sparkline_shows_band_and_limit() -> None:
     assert found.band[0] < found.band[1]
     assert "now 40.00" in said(sparkline(found, marked=True))
     assert sensor_spark(pump, "none", NOW) is None
+    times = [NOW + second * SECOND for second in (*range(20), *range(600, 620))]
+    plant.take_trends("pump-1", [{"sensor": "gap", "time_us": times, "value": [1.0] * 40}])
+    broken = sensor_spark(pump, "gap", NOW + 620 * SECOND)
+    assert broken is not None
+    assert broken.path.count("M") == 2
     calm = view(status("pump-1"))
     calm.take_scores("pump-1", {"time_us": [NOW - SECOND, NOW], "score": [1.0, 1.0]})
     score = tile_spark(calm.machines["pump-1"], NOW)

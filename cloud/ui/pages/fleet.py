@@ -12,6 +12,7 @@ from cloud.ui.parts import (
     attrs,
     badge,
     choice,
+    hidden,
     length,
     measured,
     moment,
@@ -195,10 +196,10 @@ def tile_body(each: Tile) -> list[Component]:
         html.Div(
             [
                 html.Span(
-                    f"model v{model.version}{' · provisional' if model.provisional else ''}"
-                    if model
-                    else "no model yet"
-                ),
+                    [hidden("model "), f"v{model.version}{' · provisional' if model.provisional else ''}"]
+                )
+                if model
+                else html.Span("no model yet"),
                 html.Span(["data ", moment(each.arrival_s, kind="age")]),
             ],
             className="tile-foot",
