@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.plant_process import PlantProcess, command
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("demo"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 MACHINES = {"pump-01", "compressor-01", "spindle-01", "gearbox-01", "fan-01"}
 
