@@ -12,7 +12,7 @@ NEEDED_MB := 8000
 COVERAGE_FLOOR := 85
 ARGS ?=
 
-.PHONY: help setup browser up test check test-real nightly bench fmt lock proto edge-size clean
+.PHONY: help setup browser up test test-demo check test-real nightly bench fmt lock proto edge-size clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -39,10 +39,13 @@ up: $(STAMP) ## Run the whole plant on this machine (ARGS="--replay FILE" and ot
 
 test: $(STAMP) ## Run the tests, with branch coverage of at least $(COVERAGE_FLOOR) % a package
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -m "not nightly and not real" -n 3 --dist loadscope --cov --cov-report= $(ARGS)
+	$(BIN)/python -m pytest -m "not nightly and not real and not demo" -n 3 --dist loadscope --cov --cov-report= $(ARGS)
 	@for package in $(PACKAGES); do \
 	  echo "== $$package"; \
 	  $(BIN)/python -m coverage report --include="$$package/*" --skip-covered --fail-under=$(COVERAGE_FLOOR) | tail -n 3; done
+
+test-demo: $(STAMP) browser ## The demonstration: its models, its fault, its pages in Chromium (ARGS="--screenshots DIR" keeps what was seen)
+	$(BIN)/python -m pytest -m "demo and not nightly" $(ARGS)
 
 check: $(STAMP) ## Lint, types, one-way imports
 	$(BIN)/ruff format --check .

@@ -83,9 +83,9 @@ async def _run(
     await supervisor.start(processes.gateway())
     await supervisor.start(processes.ingest())
     await supervisor.start(processes.cloud())
+    await supervisor.start(processes.control_room())
     for machine in active:
         await supervisor.start(processes.edge(machine))
-    await supervisor.start(processes.control_room())
     api, room = f"http://127.0.0.1:{ports.api}", f"http://127.0.0.1:{ports.ui}"
     urls = {"api": api, "ui": room, "nats": nats.nats_url, "mqtt": nats.mqtt_url}
     if ports.mlflow is not None:
@@ -106,10 +106,11 @@ async def _run(
 
 
 async def tell_story(options: UpOptions, story: Story, urls: Mapping[str, str]) -> None:
-    """Start the devices once every edge listens, say the way in, and go on with the demonstration or the replay."""
+    """Say the way in, start the devices once every edge listens, and go on with the demonstration or the replay."""
     data, lines = story.processes.data, SimulatorLines()
     backfill = options.backfill_hours if not has_history(data) else 0.0
-    if not await story.listening():
+    link = await story.way_in()
+    if link is None or not await story.listening():
         return
     if options.replay is None:
         devices = story.processes.simulator(backfill, lines.on_line)
@@ -117,9 +118,6 @@ async def tell_story(options: UpOptions, story: Story, urls: Mapping[str, str]) 
         devices = story.processes.replay(story.machines[0], options.replay, lines.on_line)
     await story.supervisor.start(devices)
     say(f"data API at {urls['api']}; the plant's files are in {data.root}")
-    link = await story.way_in()
-    if link is None:
-        return
     if options.json:
         ready = {"event": "ready", "pid": os.getpid(), **urls, "login_link": link}
         sys.stdout.write(orjson.dumps(ready).decode() + "\n")

@@ -5,14 +5,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
 from industrialmind.login import link_into
 from tests.e2e.plant_process import PlantProcess, running_plant
 from tests.servers import NatsServer
-
-DEMONSTRATION = ("tests/browser/", "tests/e2e/test_demo.py")
 
 # `make nightly` runs the properties under the second profile. Nobody's machine is so idle that a deadline means much.
 settings.register_profile("quick", max_examples=50, deadline=None)
@@ -39,7 +35,7 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlantProcess]:
     """The demonstration: one stack for every suite that only looks at it or heals what it breaks.
 
-    An hour of history, models by one trainer, and a fault right after them. Who uses it is in DEMONSTRATION.
+    An hour of history, models by one trainer, and a fault right after them.
     """
     root = tmp_path_factory.mktemp("demo") / "data"
     with running_plant(root, "--backfill-hours", "1", "--fault-after", "1") as running:
@@ -57,19 +53,6 @@ def login_url(plant: PlantProcess) -> str:
 def ui_url(plant: PlantProcess) -> str:
     """The address of the plant's control room."""
     return f"http://127.0.0.1:{plant.ports[3]}"
-
-
-class _ByPlant(LoadScopeScheduling):
-    """A module's tests run on one worker; the suites that look at the demonstration share one, and its plant."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        module = nodeid.partition("::")[0]
-        return "demonstration" if module.startswith(DEMONSTRATION) else module
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    """Called in the process that hands out the tests."""
-    return _ByPlant(config, log)
 
 
 @pytest.hookimpl(trylast=True)

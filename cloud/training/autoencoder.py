@@ -31,6 +31,7 @@ from shared.windows import Cells, Ints
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 
+LONGER: Final = 2  # windows, in window PCA's: convolutions follow a machine through a longer one
 WINDOWS: Final = 3000  # of the training part, evenly spaced: neighbours share all but one cell
 SENSORS_MAX: Final = 64  # the network runs once a sensor, without that sensor
 BLOCKS: Final = 8

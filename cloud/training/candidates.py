@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from cloud.training import compare
+from cloud.training.autoencoder import LONGER
 from cloud.training.logic import Config, fit_window_pca
 from cloud.training.packing import Fitted, Request, pack_fitted
 from cloud.training.recording import Recording, choose_step
@@ -32,32 +33,28 @@ def fit_candidates(
     """Fit window PCA and the convolutional autoencoder, and compare them. The same arguments give the same bytes.
 
     The arguments are those of `cloud.training.logic.fit`; `config` is window PCA's, the autoencoder's follows from it.
-    Where the autoencoder can't be fitted (too few rows, one sensor), window PCA is the only candidate; where the two
-    can't be compared, it is the better: it is the simpler.
+    Where there are too few rows to compare the two on, or the autoencoder can't be fitted (one sensor), window PCA is
+    the only candidate.
 
     Raises:
         Rejected: Too few rows, or none that moves.
         Misconfigured: torch is not installed.
     """
-    fit_autoencoder = _autoencoder()
     config = config or Config()
     step = step_us or choose_step(recording, config.mask_limit)
     request = Request(
         machine, machine_type, now_us, seed, operating_sensor, author, code_sha, lock_sha256, parent
     )
     fitted = [fit_window_pca(recording, config, step)]
+    panels: list[compare.Panel] = []
     try:
-        fitted.append(fit_autoencoder(recording, config, seed=seed, step_us=step))
+        compare.held_out(fitted[0], LONGER * config.window)
+        fitted.append(_autoencoder()(recording, config, seed=seed, step_us=step))
+        panels = compare.judge_all(fitted, seed)
     except Rejected as error:
         log.info("no autoencoder", machine=machine, reason=error.reason)
-    best = 0
-    panels: list[compare.Panel] = []
-    if len(fitted) > 1:
-        try:
-            panels = compare.judge_all(fitted, seed)
-            best = compare.better(panels)
-        except Rejected as error:
-            log.info("models not compared", machine=machine, reason=error.reason)
+        del fitted[1:]
+    best = compare.better(panels) if panels else 0
     made = tuple(
         _candidate(each, recording, request, _figures(fitted, panels, index))
         for index, each in enumerate(fitted)

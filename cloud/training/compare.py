@@ -79,14 +79,23 @@ def judge_all(fitted: Sequence[Fitted], seed: int) -> list[Panel]:
         Rejected: The held-out rows are too few for a fault's stretch, or leave none to set a limit from.
     """
     first = fitted[0]
-    opens = int(first.after[int(len(first.after) * (1 - HELD))])  # the first held-out cell
-    window = max(each.cells.spec.window for each in fitted)
-    begin = opens + window
-    room = len(first.cells) - begin - STRETCH
-    if room < 1:
-        raise Rejected("the held-out rows are too few to compare models on")
+    opens, begin, room = held_out(first, max(each.cells.spec.window for each in fitted))
     faults = _draw(first, begin, room, seed)
     return [_judge(each, faults, opens, begin) for each in fitted]
+
+
+def held_out(fitted: Fitted, window: int) -> tuple[int, int, int]:
+    """The first held-out cell, where windows of `window` cells lie in them wholly, and room for faults to begin in.
+
+    Raises:
+        Rejected: There is no room.
+    """
+    opens = int(fitted.after[int(len(fitted.after) * (1 - HELD))])
+    begin = opens + window
+    room = len(fitted.cells) - begin - STRETCH
+    if room < 1:
+        raise Rejected("the held-out rows are too few to compare models on")
+    return opens, begin, room
 
 
 def _draw(fitted: Fitted, begin: int, room: int, seed: int) -> list[Fault]:

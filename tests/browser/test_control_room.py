@@ -16,7 +16,7 @@ from industrialmind.embedded import account_of
 from tests.browser.conftest import Open
 from tests.e2e.plant_process import PlantProcess
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(360)]
+pytestmark = [pytest.mark.e2e, pytest.mark.demo, pytest.mark.timeout(360)]
 
 SLOW_MS = 20_000
 SAMPLES = 30

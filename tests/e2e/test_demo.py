@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.plant_process import PlantProcess, command
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.demo, pytest.mark.timeout(240)]
 
 MACHINES = {"pump-01", "compressor-01", "spindle-01", "gearbox-01", "fan-01"}
 
@@ -49,7 +49,7 @@ def test_other_models_reach_five_running_edges_and_no_row_is_lost(plant: PlantPr
     with plant.client() as client:
         for machine, version in rivals.items():
             wanted = {"machine": machine, "version": version}
-            client.post("/v1/models/promotions", wanted, idempotency_key=f"swap {machine}")
+            client.post("/v1/models/promotions", wanted, idempotency_key=f"swap-{machine}")
     plant.until(lambda: versions(plant) == rivals, 60, "the versions shown do not change")
     assert all(rivals[machine] != before[machine] for machine in MACHINES)
     models = plant.get("/v1/models")["models"]

@@ -151,7 +151,7 @@ def test_without_torch_the_trainer_says_what_to_install(monkeypatch: pytest.Monk
 
     monkeypatch.setitem(sys.modules, "cloud.training.torch.fit", None)
     with pytest.raises(Misconfigured) as caught:
-        candidates.fit_candidates(recording(bent(300)), machine="m", machine_type="t", now_us=7)
+        candidates.fit_candidates(recording(bent(ROWS)), machine="m", machine_type="t", now_us=7)
     assert "industrialmind[train]" in str(caught.value.hint)
 
 

@@ -19,13 +19,12 @@ from shared.errors import Rejected
 from shared.windows import Cells, Floats, Ints
 
 METHOD: Final = "conv-autoencoder"
-LONGER: Final = 2  # windows, in window PCA's: convolutions follow a machine through a longer one
 TARGET_MAX: Final = 6.0  # spreads; what the linear part misses by more is no lesson
 
 
 def config_of(config: Config) -> Config:
     """The autoencoder's configuration, from window PCA's."""
-    return replace(config, window=LONGER * config.window)
+    return replace(config, window=autoencoder.LONGER * config.window)
 
 
 def method_hash(config: Config) -> str:
