@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from industrialmind.login import link_into
+from industrialmind.plant import DEMO_PLANT
 from tests.e2e.plant_process import PlantProcess, running_plant
 from tests.servers import NatsServer
 
@@ -45,7 +46,8 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlantProcess]:
 
 @pytest.fixture
 def login_url(plant: PlantProcess) -> str:
-    """A fresh link into the plant's control room."""
+    """A fresh link into the plant's control room, once the data API is back from what a test before did to it."""
+    plant.until(lambda: len(plant.get("/v1/machines")["machines"]) == len(DEMO_PLANT.machines))
     return link_into(plant.data)
 
 

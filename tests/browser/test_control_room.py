@@ -251,7 +251,7 @@ def keep_down(plant: PlantProcess, name: str, said: Locator, *, seconds: float) 
     killed = time.monotonic()
     while not said.count():
         assert time.monotonic() - killed <= seconds, (
-            f"{name} was away for {seconds} s, and the page is silent"
+            f"{name} was away for {seconds} s, and the page says: {said.page.locator('body').inner_text()[:800]}"
         )
         plant.kill(name)
         said.page.wait_for_timeout(100)
