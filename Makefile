@@ -44,7 +44,7 @@ test: $(STAMP) ## Run the tests, with branch coverage of at least $(COVERAGE_FLO
 	  echo "== $$package"; \
 	  $(BIN)/python -m coverage report --include="$$package/*" --skip-covered --fail-under=$(COVERAGE_FLOOR) | tail -n 3; done
 
-test-demo: $(STAMP) browser ## The demonstration: its models, its fault, its pages in Chromium (ARGS="--screenshots DIR" keeps what was seen)
+test-demo: $(STAMP) browser ## The demonstration: its models, its fault, its pages in Chromium (ARGS="--screenshots=DIR" keeps what was seen)
 	$(BIN)/python -m pytest -m "demo and not nightly" $(ARGS)
 
 check: $(STAMP) ## Lint, types, one-way imports

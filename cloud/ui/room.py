@@ -116,7 +116,7 @@ class Room:
         if tab.live:
             return
         tab.live = True
-        tab.shows(url)
+        tab.shows(url or tab.url)  # a socket that is back, or quicker than its page, does not know it
         pause = 1 / self._settings.updates_per_second
         try:
             with self._live.listen() as news:
@@ -127,7 +127,7 @@ class Room:
                     await self._clock.sleep(pause)
                     await _set_within(news, BEAT_SECONDS)
         finally:
-            self._tabs.pop(tab_id, None)
+            tab.live, tab.seen = False, self._clock.monotonic()
 
     def tell(self, tab: Tab, tell: Tell, *, via: str) -> None:
         """Tell a tab what changed, and that the server is there."""

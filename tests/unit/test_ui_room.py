@@ -79,7 +79,7 @@ def eventually(http: httpx.Client, room: RunningRoom, path: str, text: str) -> s
     raise AssertionError(f"{path} never said {text!r}: {found[:2000]}")
 
 
-def follow(socket: ClientConnection, output: str, url: str, tab: str = "t1") -> None:
+def follow(socket: ClientConnection, output: str, url: str | None, tab: str = "t1") -> None:
     """Start what Dash starts when a page is open."""
     state = [
         {"id": "tab", "property": "data", "value": tab},
@@ -174,6 +174,24 @@ def test_a_browser_is_told_only_once_of_what_stays(room: RunningRoom) -> None:
         news = set().union(*(told.listen() for _ in range(4)))
         assert "machine-model" not in news
         assert "beat" in news
+
+
+def test_a_socket_that_does_not_know_the_page_tells_of_the_one_that_was_shown(room: RunningRoom) -> None:
+    with room.http() as http:
+        stream = outputs(http)["tab.data shown.data"]
+    with room.socket() as socket:
+        follow(socket, stream, f"{room.url}/", tab="t3")
+        Told(socket).until("fleet-list", "children", "pump-1")
+    for _ in range(100):  # until the room knows that the first one is gone
+        with room.socket() as socket:
+            follow(socket, stream, None, tab="t3")
+            told = Told(socket)
+            try:
+                told.until("fleet-list", "children", "pump-1")
+            except TimeoutError:
+                continue
+            return
+    raise AssertionError("the page is forgotten")
 
 
 def test_without_websockets_a_browser_polls(room: RunningRoom) -> None:
