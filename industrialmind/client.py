@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import httpx
-import orjson
 
 from industrialmind.plant import DataDir
-from shared.errors import IndustrialMindError, NotFound, Rejected, Unavailable
+from shared.errors import Unavailable
+from shared.http_errors import error_of
 
 TIMEOUT_SECONDS = 10.0
 
@@ -57,17 +57,4 @@ class Client:
 def _body(response: httpx.Response) -> Any:  # noqa: ANN401 - JSON
     if response.is_success:
         return response.json()
-    raise problem(response.status_code, response.text)
-
-
-def problem(status: int, text: str) -> IndustrialMindError:
-    """The error for an HTTP status, in the words of its problem document (RFC 9457)."""
-    try:
-        said = orjson.loads(text)["title"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        said = text[:300]
-    if status == httpx.codes.NOT_FOUND:
-        return NotFound(f"the data API answered: {said}")
-    if status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        return Unavailable(f"the data API answered {status}: {said}")
-    return Rejected(f"the data API answered {status}: {said}")
+    raise error_of(response.status_code, response.text)

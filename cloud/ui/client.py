@@ -3,9 +3,9 @@
 from typing import Any, Self
 
 import httpx
-import orjson
 
-from shared.errors import IndustrialMindError, NotFound, Rejected, Unavailable
+from shared.errors import Unavailable
+from shared.http_errors import error_of
 
 
 class ApiClient:
@@ -35,23 +35,10 @@ class ApiClient:
             raise Unavailable(f"the data API does not answer: {error or type(error).__name__}") from error
         if response.is_success:
             return response.json()
-        raise problem(response.status_code, response.text)
+        raise error_of(response.status_code, response.text)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
-
-
-def problem(status: int, text: str) -> IndustrialMindError:
-    """The error for an HTTP status, in the words of its problem document (RFC 9457)."""
-    try:
-        said = orjson.loads(text)["title"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        said = text[:300]
-    if status == httpx.codes.NOT_FOUND:
-        return NotFound(f"the data API answered: {said}")
-    if status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.TOO_MANY_REQUESTS:
-        return Unavailable(f"the data API answered {status}: {said}")
-    return Rejected(f"the data API answered {status}: {said}")

@@ -128,6 +128,7 @@ class Room:
                     await _set_within(news, BEAT_SECONDS)
         finally:
             tab.live, tab.seen = False, self._clock.monotonic()
+            tab.shows(tab.url)  # what the socket still held never came: whoever asks next is told all
 
     def tell(self, tab: Tab, tell: Tell, *, via: str) -> None:
         """Tell a tab what changed, and that the server is there."""

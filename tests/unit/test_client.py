@@ -10,9 +10,10 @@ from typing import ClassVar
 import orjson
 import pytest
 
-from industrialmind.client import Client, problem
+from industrialmind.client import Client
 from industrialmind.plant import DataDir
 from shared.errors import IndustrialMindError, NotFound, Rejected, Unavailable
+from shared.http_errors import error_of
 from shared.supervise import free_ports
 
 
@@ -70,6 +71,7 @@ def test_it_posts_json_with_a_key(url: str) -> None:
         (404, NotFound, "the data API answered: the reason"),
         (401, Rejected, "answered 401: the reason"),
         (422, Rejected, "answered 422: the reason"),
+        (429, Unavailable, "answered 429: the reason"),
         (500, Unavailable, "answered 500: the reason"),
         (503, Unavailable, "answered 503: the reason"),
     ],
@@ -83,8 +85,8 @@ def test_a_refusal_is_told_in_its_own_words(
 
 @pytest.mark.parametrize("text", ["plain words", "[1]", '{"detail": 1}'])
 def test_an_answer_that_is_no_problem_document_is_quoted(text: str) -> None:
-    assert text in str(problem(502, text + " " * 500))
-    assert len(str(problem(502, text * 500))) < 400
+    assert text in str(error_of(502, text + " " * 500))
+    assert len(str(error_of(502, text * 500))) < 400
 
 
 def test_who_does_not_answer_is_unavailable(tmp_path: Path) -> None:

@@ -180,11 +180,11 @@ def test_a_socket_that_does_not_know_the_page_tells_of_the_one_that_was_shown(ro
     with room.http() as http:
         stream = outputs(http)["tab.data shown.data"]
     with room.socket() as socket:
-        follow(socket, stream, f"{room.url}/", tab="t3")
+        follow(socket, stream, f"{room.url}/", tab="t4")
         Told(socket).until("fleet-list", "children", "pump-1")
     for _ in range(100):  # until the room knows that the first one is gone
         with room.socket() as socket:
-            follow(socket, stream, None, tab="t3")
+            follow(socket, stream, None, tab="t4")
             told = Told(socket)
             try:
                 told.until("fleet-list", "children", "pump-1")
