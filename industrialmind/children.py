@@ -66,6 +66,7 @@ class Processes:
                     "nats_url": self.nats.nats_url,
                     "credentials": account.userinfo,
                     "token": self.data.token("metrics"),
+                    **self._log_settings(),
                 }
             },
         )
@@ -82,6 +83,7 @@ class Processes:
                     "credentials": account.userinfo,
                     "telemetry_url": self.data.telemetry_url,
                     "metrics_token": self.data.token("metrics"),
+                    **self._log_settings(),
                 }
             },
         )
@@ -101,6 +103,7 @@ class Processes:
                     "telemetry_url": self.data.telemetry_url,
                     "nats_url": self.nats.nats_url,
                     "credentials": account.userinfo,
+                    **self._log_settings(),
                 },
                 "ledger": {"path": str((self.data.root / "ledger.json").resolve())},
             },
@@ -202,6 +205,11 @@ class Processes:
                 }
             },
         )
+
+    def _log_settings(self) -> dict[str, str]:
+        """Where the event log is, if not on the embedded nats-server."""
+        url, credentials = self.plant.log_access("", "")
+        return {"log_url": url, "log_credentials": credentials} if url else {}
 
     def _mqtt(self, account: Any, role: str, prefix: str = "") -> dict[str, str]:  # noqa: ANN401
         return {

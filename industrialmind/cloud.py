@@ -42,13 +42,12 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
     """Serve until `stop`. Raises Unavailable (store or server away at the start), Misconfigured."""
     clock, registry, health = SystemClock(), CollectorRegistry(), Health()
     credentials = settings.api.credentials.get_secret_value()
+    log_url, log_credentials = settings.api.log
     async with AsyncExitStack() as stack:
         control = await stack.enter_async_context(
             open_control(settings.api.nats_url, credentials=credentials)
         )
-        events = await stack.enter_async_context(
-            open_event_log(settings.api.nats_url, credentials=credentials)
-        )
+        events = await stack.enter_async_context(open_event_log(log_url, credentials=log_credentials))
         store = await stack.enter_async_context(open_store(settings.api.telemetry_url, read_only=True))
         ledger = Ledger(
             events,

@@ -97,9 +97,10 @@ async def gather_evidence(data: DataDir) -> AsyncIterator[Evidence]:
 @asynccontextmanager
 async def _reading(data: DataDir, url: str, *, local: Sequence[str] = ()) -> AsyncIterator[Evidence]:
     credentials = account_of(data.root, "cli").userinfo
+    log_url, log_credentials = data.plant().log_access(url, credentials)
     async with (
         open_control(url, credentials=credentials) as control,
-        open_event_log(url, credentials=credentials) as log,
+        open_event_log(log_url, credentials=log_credentials) as log,
         open_store(data.telemetry_url, read_only=True) as store,
     ):
         reports = await edge_reports(control)

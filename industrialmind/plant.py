@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import orjson
 
@@ -38,21 +39,31 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """A site and its machines."""
+    """A site, its machines, and the URL of its event log (empty: the embedded one), which may hold USER:PASSWORD@."""
 
     site: str
     machines: tuple[Machine, ...]
+    log: str = ""
 
     def edges(self) -> tuple[EdgeScope, ...]:
         """What each edge may touch."""
         return tuple(EdgeScope(self.site, machine.edge, (machine.id,)) for machine in self.machines)
+
+    def log_access(self, nats_url: str, credentials: str) -> tuple[str, str]:
+        """URL and credentials of the event log; `nats_url` and its credentials where that is the embedded one."""
+        if not self.log:
+            return nats_url, credentials
+        parts = urlsplit(self.log)
+        userinfo, _, place = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=place)), unquote(userinfo)
 
     def to_json(self) -> bytes:
         """As kept in DATA/plant.json."""
         machines = [
             {"id": m.id, "type": m.type, "operating_sensor": m.operating_sensor} for m in self.machines
         ]
-        return orjson.dumps({"site": self.site, "machines": machines}, option=orjson.OPT_INDENT_2)
+        made = {"site": self.site, "machines": machines} | ({"log": self.log} if self.log else {})
+        return orjson.dumps(made, option=orjson.OPT_INDENT_2)
 
     @classmethod
     def from_json(cls, data: bytes) -> "Plant":
@@ -63,7 +74,7 @@ class Plant:
                 Machine(check_id(m["id"]), check_id(m["type"]), str(m.get("operating_sensor", "")))
                 for m in raw["machines"]
             )
-            return cls(check_id(raw["site"]), machines)
+            return cls(check_id(raw["site"]), machines, str(raw.get("log", "")))
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise Misconfigured(
                 f"plant.json can't be read: {error}", hint="remove it and run up again"

@@ -48,7 +48,8 @@ async def run_job(root: Path, job: Job, tell: Tell) -> None:
             raise Unavailable(f"the plant on {data.root} stopped meanwhile")
         credentials = account_of(data.root, "cloud").userinfo
         store = await stack.enter_async_context(open_store(data.telemetry_url, read_only=True))
-        events = await stack.enter_async_context(open_event_log(run["nats"], credentials=credentials))
+        log_url, log_credentials = data.plant().log_access(run["nats"], credentials)
+        events = await stack.enter_async_context(open_event_log(log_url, credentials=log_credentials))
         control = await stack.enter_async_context(open_control(run["nats"], credentials=credentials))
         trainer = _Trainer(data, run, store, events, control, SystemClock(), tell)
         await trainer.run(machines, job)

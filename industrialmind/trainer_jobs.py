@@ -70,7 +70,8 @@ class TrainerJobs:
     async def run(self) -> None:
         """Until `stop`: start a trainer that only reconciles when MLflow has been behind the log for a while."""
         nats = self._processes.nats
-        async with open_event_log(nats.nats_url, credentials=nats.credentials("cli").userinfo) as events:
+        url, credentials = self._processes.plant.log_access(nats.nats_url, nats.credentials("cli").userinfo)
+        async with open_event_log(url, credentials=credentials) as events:
             since: float | None = None
             pause = RETRY_SECONDS
             while not await wait_or_stop(self._stop, LOOK_SECONDS):

@@ -4,11 +4,11 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
+from shared.log_settings import LogSettings
 from shared.names import API_PORT
-from shared.settings import ServiceSettings
 
 
-class ApiSettings(ServiceSettings):
+class ApiSettings(LogSettings):
     """The data API: where it listens, what it reads, and who may ask."""
 
     section: ClassVar[str] = "api"
@@ -24,8 +24,6 @@ class ApiSettings(ServiceSettings):
         ("localhost", "127.0.0.1", "[::1]"), description="values of the Host header that are answered"
     )
     telemetry_url: str = Field(description="the telemetry store, read only")
-    nats_url: str = Field(description="event log and control plane")
-    credentials: SecretStr = Field(description="user:password for both")
     stale_after_seconds: float = Field(
         10.0, gt=0, description="data older than this is marked stale (three times a machine's interval)"
     )

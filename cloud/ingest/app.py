@@ -17,6 +17,7 @@ from shared.service import run_loops
 async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
     """Ingest until `stop`. Raises Unavailable if log or store can't be had at the start, Misconfigured."""
     registry = CollectorRegistry()
+    log_url, log_credentials = settings.log
     health = Health()
     async with AsyncExitStack() as resources:
         await resources.enter_async_context(
@@ -31,8 +32,8 @@ async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
         store = await resources.enter_async_context(open_store(settings.telemetry_url))
         event_log = await resources.enter_async_context(
             open_event_log(
-                settings.nats_url,
-                credentials=settings.credentials.get_secret_value(),
+                log_url,
+                credentials=log_credentials,
                 waits=LogWaits(settings.connect_seconds, settings.produce_seconds),
             )
         )

@@ -4,16 +4,14 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
-from shared.settings import ServiceSettings
+from shared.log_settings import LogSettings
 
 
-class IngestSettings(ServiceSettings):
+class IngestSettings(LogSettings):
     """Ingest: what it reads, where it writes, and how it batches."""
 
     section: ClassVar[str] = "ingest"
 
-    nats_url: str = Field(description="the event log")
-    credentials: SecretStr = Field(SecretStr(""), description="user:password for the event log")
     telemetry_url: str = Field(description="the telemetry store, of which this is the only writer")
     group: str = Field("ingest", description="the consumer group whose acknowledged place is kept in the log")
     batch_records: int = Field(100, ge=1, le=1000, description="write at the latest after so many records")
