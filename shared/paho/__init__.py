@@ -1,6 +1,6 @@
 """MQTT for asyncio on paho: publishes that survive reconnects, and messages that the caller acknowledges.
 
-MQTT 3.1.1, which every broker speaks. Only this folder imports paho.
+MQTT 3.1.1, which every broker speaks, or 5. Only this folder imports paho.
 """
 
 from shared.paho.client import MqttClient

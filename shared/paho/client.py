@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import paho.mqtt.client as mqtt
@@ -12,7 +12,7 @@ import structlog
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from shared.errors import Misconfigured, Unavailable
+from shared.errors import Misconfigured, Rejected, Unavailable
 from shared.paho.inbox import Inbox, MqttMessage
 from shared.paho.pump import Pump
 
@@ -39,6 +39,7 @@ class MqttClient:
         keeps_session: bool,
         receive_maximum: int,
         connect_seconds: float,
+        will: Callable[[], tuple[str, bytes, int, bool]] | None = None,
     ) -> None:
         self.connected = asyncio.Event()
         self.connections = 0
@@ -47,6 +48,7 @@ class MqttClient:
         self._where = where
         self._keeps_session = keeps_session
         self._connect_seconds = connect_seconds
+        self._will = will
         self._loop = asyncio.get_running_loop()
         self._lost = asyncio.Event()
         self._inbox = Inbox(receive_maximum)
@@ -75,19 +77,20 @@ class MqttClient:
         if self.connected.is_set():
             await self._lost.wait()
 
-    async def publish(self, topic: str, payload: bytes, *, qos: int = 1) -> None:
+    async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         """Return once the broker confirmed the message (QoS 1) or the socket took it (QoS 0).
 
         Waits while there is no connection and while too many are in flight; after a reconnect the unconfirmed
-        are sent again. When cancelled, the message may still be delivered. Raises Unavailable if the client closes.
+        are sent again. When cancelled, the message may still be delivered. Raises Unavailable if the client closes,
+        Rejected if the broker refuses the message (only MQTT 5 says so).
         """
         await self._slots.acquire()
         try:
             while not self.connected.is_set():
                 await self.connected.wait()
-            info = self._paho.publish(topic, payload, qos)
+            info = self._paho.publish(topic, payload, qos, retain)
             while info.rc == mqtt.MQTT_ERR_QUEUE_SIZE:  # the id is still in use by a message 65,535 ago
-                info = self._paho.publish(topic, payload, qos)
+                info = self._paho.publish(topic, payload, qos, retain)
         except BaseException:
             self._slots.release()
             raise
@@ -125,6 +128,13 @@ class MqttClient:
             if message.qos and message.connection == self.connections and self.connected.is_set():
                 self._paho.ack(message.mid, message.qos)
 
+    def ack_ids(self, connection: int, mids: Sequence[int]) -> None:
+        """The same for QoS 1 messages of that connection by their packet ids; 0 stands for none."""
+        if connection == self.connections and self.connected.is_set():
+            for mid in mids:
+                if mid:
+                    self._paho.ack(mid, 1)
+
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""
         low, high = BACKOFF_SECONDS
@@ -153,6 +163,9 @@ class MqttClient:
                 waiting.exception()  # whoever awaits it sees it; nobody else needs a warning
 
     async def _connect(self) -> None:
+        if self._will is not None:
+            topic, payload, qos, retain = self._will()
+            self._paho.will_set(topic, payload, qos, retain)
         connecting = asyncio.ensure_future(asyncio.to_thread(self._paho.reconnect))
         try:
             await asyncio.shield(connecting)
@@ -240,12 +253,16 @@ class MqttClient:
     def _on_publish(self, _c: mqtt.Client, _u: object, mid: int, code: ReasonCode, _p: Properties) -> None:
         if self._pump.flushing:
             return  # a QoS 0 message was written; its id may be that of a QoS 1 message that still waits
-        del code  # 3.1.1 has no refusal here
         done = self._published.pop(mid, None)
         if done is not None:
             self._slots.release()
             if not done.done():
-                done.set_result(None)
+                if code.is_failure:  # 3.1.1 has no refusal here
+                    done.set_exception(
+                        Rejected(f"the MQTT broker at {self._where} refuses the message: {code}")
+                    )
+                else:
+                    done.set_result(None)
 
     def _on_subscribe(
         self, _c: mqtt.Client, _u: object, mid: int, codes: Sequence[ReasonCode], _p: object

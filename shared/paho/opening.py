@@ -2,19 +2,23 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from shared.errors import Misconfigured
 from shared.names import MQTT_PORT
 from shared.paho.client import MqttClient
 
 CONNECT_SECONDS: Final = 5.0
+SESSION_SECONDS: Final = 7 * 24 * 3600
+MAX_RECEIVE: Final = 65_535
 
 
 @asynccontextmanager
@@ -28,8 +32,14 @@ async def open_mqtt(
     receive_maximum: int = 1000,
     keepalive: int = 30,
     connect_seconds: float = CONNECT_SECONDS,
+    will: Callable[[], tuple[str, bytes, int, bool]] | None = None,
+    mqtt5: bool = False,
+    session_seconds: int = SESSION_SECONDS,
 ) -> AsyncIterator[MqttClient]:
     """A client of the broker at `mqtt://host:port`, with manual acks and (unless `clean`) a persistent session.
+
+    `will`, asked anew at each connect, gives topic, payload, QoS and retain of the client's last will. `mqtt5` speaks
+    MQTT 5 (default 3.1.1), where a session that persists ends `session_seconds` after its connection.
 
     It connects in the background, for ever, with jittered backoff; the broker need not be up yet. A wrong password
     is logged, kept in `last_error` and tried again, since credentials rotate. Raises Misconfigured for another URL.
@@ -40,7 +50,8 @@ async def open_mqtt(
     paho: Any = mqtt.Client(
         CallbackAPIVersion.VERSION2,
         client_id=client_id,
-        clean_session=clean,
+        clean_session=None if mqtt5 else clean,
+        protocol=mqtt.MQTTv5 if mqtt5 else mqtt.MQTTv311,
         reconnect_on_failure=False,
         manual_ack=True,
     )
@@ -49,13 +60,20 @@ async def open_mqtt(
     port = parts.port or MQTT_PORT
     paho.connect_timeout = connect_seconds
     paho.max_inflight_messages = 0  # the client bounds them; paho's bound scans all of them at each PUBACK
-    paho.connect_async(parts.hostname, port, keepalive)
+    if mqtt5:
+        session: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        session.SessionExpiryInterval = 0 if clean else session_seconds
+        session.ReceiveMaximum = min(receive_maximum, MAX_RECEIVE)
+        paho.connect_async(parts.hostname, port, keepalive, clean_start=clean, properties=session)
+    else:
+        paho.connect_async(parts.hostname, port, keepalive)
     client = MqttClient(
         paho,
         f"{parts.hostname}:{port}",
         keeps_session=not clean,
         receive_maximum=receive_maximum,
         connect_seconds=connect_seconds,
+        will=will,
     )
     owner = asyncio.current_task()
 
