@@ -22,10 +22,12 @@ from shared.errors import Misconfigured
 PREFIX: Final = "IM_"
 CONFIG_FILE_VARIABLE: Final = "IM_CONFIG"
 DATASETS_VARIABLE: Final = "IM_DATASETS"
+SERVERS_CACHE_VARIABLE: Final = "IM_SERVERS_CACHE"
 # Variables that belong to no service's section.
 GLOBAL_VARIABLES: Final = {
     CONFIG_FILE_VARIABLE: "the TOML file with every section",
     DATASETS_VARIABLE: "the folder with recordings for tests and benches",
+    SERVERS_CACHE_VARIABLE: "the folder that keeps installed servers for tests and benches",
 }
 
 _URL_PASSWORD: Final = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
@@ -147,6 +149,12 @@ def check_sections(
 def datasets_dir() -> Path:
     """The folder with recordings for tests and benches; it may be absent."""
     return Path(os.environ.get(DATASETS_VARIABLE, "../shared/data"))
+
+
+def servers_cache_dir() -> Path:
+    """The folder that keeps the servers which tests and benches install; it may be absent."""
+    named = os.environ.get(SERVERS_CACHE_VARIABLE)
+    return Path(named).resolve() if named else Path.home() / ".cache" / "industrialmind" / "servers"
 
 
 def child_environment(**extra: str) -> dict[str, str]:

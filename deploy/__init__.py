@@ -1,0 +1,1 @@
+"""What runs IndustrialMind somewhere; no package of the product imports it."""

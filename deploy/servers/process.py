@@ -1,0 +1,199 @@
+"""A server as a child process: started, waited for until it answers its own protocol, ended by its pid."""
+
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Final, Self
+
+import psutil
+
+from shared.errors import Unavailable
+from shared.settings import child_environment
+from shared.supervise import free_ports
+
+HOST: Final = "127.0.0.1"
+_LOOK_S: Final = 0.02
+_REAP_S: Final = 10.0
+_TAIL_BYTES: Final = 4000
+
+
+class Server(ABC):
+    """One server on the loopback with its data in `folder`; a port that is not given is a free one.
+
+    `start` after `stop` or `kill` goes on with the same folder and port. Leaving the context kills.
+    """
+
+    name: ClassVar[str]
+    """As `python -m deploy.servers` calls it."""
+    scheme: ClassVar[str]
+    ready_s: ClassVar[float] = 30.0
+    """How long a start may take until the server answers."""
+    stop_s: ClassVar[float] = 20.0
+    """How long an orderly end may take before SIGKILL."""
+
+    def __init__(self, folder: Path, *, port: int | None = None) -> None:
+        self.folder = folder.resolve()
+        self.port = port or free_ports(1)[0]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    @abstractmethod
+    def install(cls) -> None:
+        """Put the server on this machine, unless it is there. Raises Misconfigured, Unavailable."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Write what the server reads at its start; what it wrote itself before stays."""
+
+    @abstractmethod
+    def command(self) -> Sequence[str]:
+        """The command line, in the foreground."""
+
+    @abstractmethod
+    def answers(self) -> bool:
+        """Whether the server takes a request now. OSError counts as no."""
+
+    def environment(self) -> Mapping[str, str]:
+        """What the server finds in its environment beside what is in ours."""
+        return {}
+
+    def user(self) -> str | None:
+        """The account it runs as, None for ours."""
+        return None
+
+    def set_up(self) -> None:  # noqa: B027 - most servers need nothing
+        """What is asked of the server right after each start."""
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port."""
+        return f"{self.scheme}://{HOST}:{self.port}"
+
+    @property
+    def log_file(self) -> Path:
+        """What the server printed, over all its lives."""
+        return self.folder / "server.log"
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The process's id. Raises RuntimeError when none was started or it was ended here."""
+        return self._started().pid
+
+    def start(self) -> Self:
+        """Install if missing, start, and return once it answers. Raises Misconfigured, Unavailable."""
+        if self.running:
+            raise RuntimeError(f"{self.name} runs already at {self.url}")
+        self.install()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.prepare()
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*_dies_with_us(), *self.command()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env=child_environment(**self.environment()),
+                user=self.user(),
+                start_new_session=True,  # a terminal's Ctrl-C reaches us alone
+            )
+        try:
+            self._wait_ready(self._process)
+            self.set_up()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End it in order: SIGTERM, a wait, then SIGKILL. Nothing happens when it does not run."""
+        if self._process is None:
+            return
+        self.resume()
+        self._process.terminate()
+        try:
+            self._process.wait(self.stop_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._process = None
+
+    def kill(self) -> None:
+        """End it and what it started with SIGKILL: nothing is flushed, nobody is told."""
+        if self._process is None:
+            return
+        family = _family(self._process.pid)
+        for process in family:
+            process.kill()
+        self._process.wait(_REAP_S)
+        psutil.wait_procs(
+            family[1:], timeout=_REAP_S
+        )  # a child that lives on would hold the port or the data
+        self._process = None
+
+    def pause(self) -> None:
+        """Freeze it, as a machine that hangs does."""
+        self._started().send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._started().send_signal(signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self._process
+
+    def _wait_ready(self, process: "subprocess.Popen[bytes]") -> None:
+        deadline = time.monotonic() + self.ready_s
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                if self.answers():
+                    return
+            except OSError:
+                pass  # nobody listens yet, or hangs up on us while it comes up
+            time.sleep(_LOOK_S)
+        code = process.poll()
+        what = f"did not answer within {self.ready_s:g} s" if code is None else f"ended with code {code}"
+        raise Unavailable(f"{self.name} at {self.url} {what}; the end of {self.log_file}:\n{self._tail()}")
+
+    def _tail(self) -> str:
+        return self.log_file.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
+
+
+def _dies_with_us() -> tuple[str, ...]:
+    """A prefix that lets the kernel kill the server when we die, however that comes about.
+
+    The kernel watches the thread that starts the server, so this is for the main thread, which lives to the end.
+    """
+    wrapper = shutil.which("setpriv")
+    if wrapper is None or threading.current_thread() is not threading.main_thread():
+        return ()
+    return (wrapper, "--pdeathsig", "KILL", "--")
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    """The process, then all below it; empty when it is gone."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
