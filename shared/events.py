@@ -231,6 +231,32 @@ class ModelRefused(_ModelOnEdge):
     reason: str
 
 
+class _LetterHandled(Event):
+    """A dead letter, by its place `PARTITION-OFFSET` in the topic `dead-letter`, and who saw to it."""
+
+    identity: ClassVar[tuple[str, ...]] = ("letter", "occurred_at")
+
+    letter: str
+    by: str
+
+
+class DeadLetterReplayed(_LetterHandled):
+    """A refused input was sent again, to the MQTT or log topic that it came on; a second refusal is a new letter."""
+
+    type: ClassVar[str] = "dead-letter.replayed"
+
+    via: str
+    topic: str
+
+
+class DeadLetterDropped(_LetterHandled):
+    """A dead letter needs nothing more; it stays where it is."""
+
+    type: ClassVar[str] = "dead-letter.dropped"
+
+    why: str
+
+
 EVENTS: Final[Mapping[str, type[Event]]] = {
     cls.type: cls
     for cls in (
@@ -243,6 +269,8 @@ EVENTS: Final[Mapping[str, type[Event]]] = {
         ModelPromoted,
         ModelActivated,
         ModelRefused,
+        DeadLetterReplayed,
+        DeadLetterDropped,
     )
 }
 
