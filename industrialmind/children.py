@@ -90,7 +90,7 @@ class Processes:
 
     def cloud(self) -> Child:
         """The data API and the loss ledger."""
-        account = self.nats.credentials("cloud")
+        account, replay = self.nats.credentials("cloud"), self.nats.credentials("replay")
         return self._service(
             "cloud",
             ("cloud", "run", "api"),
@@ -104,6 +104,9 @@ class Processes:
                     "nats_url": self.nats.nats_url,
                     "credentials": account.userinfo,
                     **self._log_settings(),
+                    "mqtt_url": self.nats.mqtt_url,
+                    "mqtt_username": replay.name,
+                    "mqtt_password": replay.password,
                 },
                 "ledger": {"path": str((self.data.root / "ledger.json").resolve())},
             },

@@ -12,10 +12,13 @@ from cloud.api.app import build_app
 from cloud.api.fleet import Reported
 from cloud.api.live import Broadcaster
 from cloud.api.settings import ApiSettings
+from cloud.deadletters.app import DeadLetters, Publish, publisher
+from cloud.deadletters.app import Metrics as LetterMetrics
 from cloud.ledger.app import Ledger, Metrics, edge_reports
 from cloud.ledger.settings import LedgerSettings
 from cloud.people.port import open_login_links
 from cloud.telemetry.port import open_store
+from industrialmind.letter_answers import LetterAnswers
 from industrialmind.model_answers import ModelAnswers
 from shared.clock import SystemClock
 from shared.eventlog import open_event_log
@@ -69,6 +72,13 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
         if settings.api.app_url:
             links = await stack.enter_async_context(open_login_links(settings.api.app_url, clock))
         models = ModelAnswers(events, control, clock)
+        letters = DeadLetters(
+            events,
+            control.assignments,
+            clock,
+            publish=letter_publisher(settings.api),
+            metrics=LetterMetrics(registry),
+        )
         app = build_app(
             settings.api,
             store=store,
@@ -80,6 +90,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             ledger=ledger_json,
             models=models.models,
             promote=models.promote,
+            letters=LetterAnswers(letters),
             links=links,
         )
         health.add_check("assignments", lambda: "" if reported.assignments else "none read yet")
@@ -93,3 +104,10 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             live=until_stop(stop, lambda: live.run(events)),
             ledger=lambda: ledger.run(stop),
         )
+
+
+def letter_publisher(settings: ApiSettings) -> Publish | None:
+    """Sends dead letters again on the broker of the settings; None where they name none."""
+    if not settings.mqtt_url:
+        return None
+    return publisher(settings.mqtt_url, settings.mqtt_username, settings.mqtt_password.get_secret_value())

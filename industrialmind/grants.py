@@ -41,6 +41,7 @@ def all_grants(edges: Sequence[EdgeScope]) -> dict[str, Grants]:
         "cloud": cloud_grants(edges),
         "ingest": ingest_grants(),
         "gateway": gateway_grants(),
+        "replay": replay_grants(),
         "devices": Grants(tuple(s for site in sites for s in _device_subjects(site)), protocols=("MQTT",)),
         "cli": Grants((*_log_read(), "$JS.API.DIRECT.GET.>"), ("stored.>", "changed.>", _inbox("cli"))),
     }
@@ -74,6 +75,14 @@ def gateway_grants() -> Grants:
         tuple(publish),
         (*subscribe, "stored.>", "changed.assignments.>", _inbox("gateway")),
         ("STANDARD", "MQTT"),
+    )
+
+
+def replay_grants() -> Grants:
+    """Publish once more what was refused: on the topics that the gateway hears, over MQTT alone. The cloud has it."""
+    return Grants(
+        tuple(_subject(topic) for topic in (*names.UPLINK_FILTERS, *names.DEVICE_FILTERS)),
+        protocols=("MQTT",),
     )
 
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from starlette.requests import HTTPConnection
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -66,6 +67,17 @@ class Access:
 def principal(connection: HTTPConnection) -> str:
     """Who asks: `cli` or `ui`."""
     name: str = connection.state.principal
+    return name
+
+
+def engineer(request: Request) -> str:
+    """Who asks, if they may do what is the engineer's: until people have roles, the command line alone.
+
+    Raises HTTPException (403) for anybody else.
+    """
+    name = principal(request)
+    if name != CLI:
+        raise HTTPException(403, "only an engineer may do this, by the command line")
     return name
 
 

@@ -9,6 +9,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, generate_latest
 
 from cloud.api.access import CLI, UI, Access
+from cloud.api.dead_letters import Answers, dead_letters_router
 from cloud.api.examples import MACHINE, MACHINES, example
 from cloud.api.fleet import Reported
 from cloud.api.history import history_router
@@ -42,9 +43,10 @@ def build_app(
     ledger: Lookup,
     models: Models,
     promote: Promote,
+    letters: Answers | None = None,
     links: LoginLinks | None = None,
 ) -> FastAPI:
-    """The ASGI application. `ledger`, `models` and `promote` are answered by their own services."""
+    """The ASGI application. `ledger`, `models`, `promote` and `letters` are answered by their own services."""
     app = FastAPI(title="IndustrialMind data API", version="1", docs_url=None, redoc_url=None)
     tokens = {CLI: settings.token.get_secret_value(), UI: settings.ui_token.get_secret_value()}
     app.add_middleware(Access, tokens=tokens, allowed_hosts=settings.allowed_hosts)
@@ -54,6 +56,8 @@ def build_app(
     app.include_router(live_router(live))
     app.include_router(history_router(store, live, models, clock))
     app.include_router(login_router(links, clock))
+    if letters is not None:
+        app.include_router(dead_letters_router(letters, clock))
 
     @app.get("/v1/machines", responses=example(MACHINES))
     async def machines() -> dict[str, list[MachineStatus]]:

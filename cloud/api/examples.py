@@ -66,6 +66,38 @@ MACHINE: Final = {
     "listening": True,
 }
 MACHINES: Final = {"machines": [MACHINE]}
+_LETTER: Final = {
+    "id": "0-17",
+    "reason": "unknown unit 'ell'",
+    "topic": "plant/demo/pump-01/flow",
+    "source": "edge-pump-01",
+    "received_us": 1_767_225_600_000_000,
+    "logged_us": 1_767_225_600_012_000,
+    "size": 51,
+    "whole": True,
+    "handled": None,
+}
+DEAD_LETTERS: Final = {"letters": [_LETTER], "next": "0-17", "scanned": 1}
+DEAD_LETTER: Final = {
+    **_LETTER,
+    "key": "pump-01",
+    "origin": {"im-site": "demo", "im-edge": "edge-pump-01", "im-epoch": "ab" * 16, "im-row": "1203"},
+    "position": {},
+    "sha256": "",
+    "payload": "eyJ0cyI6MTc2NzIyNTYwMDAwMCwidmFsdWUiOjQyLjEsInVuaXQiOiJlbGwifQ==",
+    "replay": {"via": "mqtt", "from_us": 0, "refusal": ""},
+}
+LETTER_DONE: Final = {
+    "id": "0-17",
+    "handled": {
+        "outcome": "replayed",
+        "at_us": 1_767_229_200_000_000,
+        "by": "cli",
+        "note": "plant/demo/pump-01/flow",
+    },
+    "position": {"0": 4},
+    "changed": True,
+}
 LOGIN_LINK: Final = {"code": "S0me-43-characters", "expires_at": "2026-01-01T00:10:00Z"}
 REDEEMED: Final = {"principal": "admin", "role": "admin"}
 UPDATE: Final = {

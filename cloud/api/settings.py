@@ -27,3 +27,10 @@ class ApiSettings(LogSettings):
     stale_after_seconds: float = Field(
         10.0, gt=0, description="data older than this is marked stale (three times a machine's interval)"
     )
+    mqtt_url: str = Field(
+        "",
+        pattern=r"^(mqtt://.+)?$",
+        description="the broker on which dead letters are sent again; empty: those that came over MQTT can't be",
+    )
+    mqtt_username: str = Field("", description="user there, who may publish what gateways and edges take")
+    mqtt_password: SecretStr = Field(SecretStr(""), description="password there")

@@ -1,0 +1,1 @@
+"""Dead letters: what was refused, looked at, sent again, or put aside."""
