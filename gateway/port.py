@@ -123,23 +123,22 @@ async def open_broker(
     `version` "auto" tries MQTT 5 and falls back to 3.1.1 (with paho: 3.1.1 at once). A wrong password is kept in
     `last_error` and tried again, since credentials rotate. Raises Misconfigured for another URL.
     """
-    address(url)
     match driver:
-        case "lean" | "paho":
-            from gateway.paho import open_paho  # noqa: PLC0415 - only the chosen driver loads
-
-            opened = open_paho(
-                url,
-                client_id=client_id,
-                username=username,
-                password=password,
-                clean=clean,
-                receive_maximum=receive_maximum,
-                keepalive=keepalive,
-                connect_seconds=connect_seconds,
-                will=will,
-                version=version,
-                session_seconds=session_seconds,
-            )
-    async with opened as client:
+        case "lean":
+            from gateway.mqtt import open_lean as open_driver  # noqa: PLC0415 - only the chosen driver loads
+        case "paho":
+            from gateway.paho import open_paho as open_driver  # noqa: PLC0415 - the same
+    async with open_driver(
+        url,
+        client_id=client_id,
+        username=username,
+        password=password,
+        clean=clean,
+        receive_maximum=receive_maximum,
+        keepalive=keepalive,
+        connect_seconds=connect_seconds,
+        will=will,
+        version=version,
+        session_seconds=session_seconds,
+    ) as client:
         yield client
