@@ -1,5 +1,6 @@
 """From the devices' messages to committed rows: parsed, committed, and only then acknowledged."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -83,9 +84,18 @@ class Intake:
         return [f"plant/{self._site}/{machine}/+" for machine in self._views]
 
     async def run(self) -> None:
-        """Take messages for ever."""
+        """Take messages for ever.
+
+        The subscription is asked for beside that: a session that was away has its queue delivered before the broker's
+        grant, and one that is not taken from would never see it.
+        """
+        await asyncio.gather(self._listen(), self._receive())
+
+    async def _listen(self) -> None:
         await self._client.subscribe(*self.filters())
         self.listening = True
+
+    async def _receive(self) -> None:
         while True:
             for messages in bounded(await self._client.receive(self._batch)):
                 await self._take(messages)

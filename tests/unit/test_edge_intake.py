@@ -96,6 +96,41 @@ async def test_no_ack_before_the_rows_are_durable(tmp_path: Path) -> None:
             await task
 
 
+class LateGrant(Inbox):
+    """A broker that delivers a session's queue before it answers the subscription."""
+
+    async def subscribe(self, *filters: str) -> None:
+        await super().subscribe(*filters)
+        while self._messages:
+            await asyncio.sleep(0)
+
+
+async def test_a_queue_that_comes_before_the_subscription_is_granted_is_taken(tmp_path: Path) -> None:
+    payload = b'{"ts": %d, "value": 1, "unit": "bar"}' % NOW_MS
+    inbox = LateGrant(*[("plant/s1/pump/pressure", payload)] * 30)
+    clock = ManualClock()
+    async with open_outbox(tmp_path / "o.db", site="s1", edge="e1", clock=clock) as outbox:
+        intake = Intake(
+            as_client(inbox),
+            outbox,
+            {"pump": MachineView()},
+            clock,
+            CollectorRegistry(),
+            site="s1",
+            edge="e1",
+            batch=10,
+            committed=lambda *_: None,
+            rows_waiting=lambda: None,
+        )
+        task = asyncio.create_task(intake.run())
+        await turns()
+        assert inbox.acked == list(range(30))
+        assert intake.listening
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
 async def test_a_backlog_larger_than_the_outbox_is_taken_part_by_part(tmp_path: Path) -> None:
     clock = ManualClock()
     count = 120
