@@ -33,20 +33,19 @@ def run(
     *,
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
-    user: str | None = None,
+    stdin: str = "",
 ) -> str:
     """Run a step of an installation and return what it printed. Raises Unavailable with the end of that."""
     done = subprocess.run(
         command,
         cwd=cwd,
         env=child_environment(**(environment or {})),
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
         text=True,
         errors="replace",
-        user=user,
     )
     if done.returncode != 0:
         raise Unavailable(

@@ -1,5 +1,6 @@
 """A server as a child process: started, waited for until it answers its own protocol, ended by its pid."""
 
+import contextlib
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from typing import ClassVar, Final, Self
 
 import psutil
 
-from shared.errors import Unavailable
+from shared.errors import Misconfigured, Unavailable
 from shared.settings import child_environment
 from shared.supervise import free_ports
 
@@ -34,6 +35,7 @@ class Server(ABC):
     scheme: ClassVar[str]
     ready_s: ClassVar[float] = 30.0
     """How long a start may take until the server answers."""
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     stop_s: ClassVar[float] = 20.0
     """How long an orderly end may take before SIGKILL."""
 
@@ -64,7 +66,7 @@ class Server(ABC):
         return {}
 
     def user(self) -> str | None:
-        """The account it runs as, None for ours."""
+        """The account it runs as, None for ours. It may enter and write our own folders all the same."""
         return None
 
     def set_up(self) -> None:  # noqa: B027 - most servers need nothing
@@ -99,13 +101,12 @@ class Server(ABC):
         self.prepare()
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [*_dies_with_us(), *self.command()],
+                [*run_as(self.user(), dies_with_us=True), *self.command()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
                 env=child_environment(**self.environment()),
-                user=self.user(),
                 start_new_session=True,  # a terminal's Ctrl-C reaches us alone
             )
         try:
@@ -117,16 +118,15 @@ class Server(ABC):
         return self
 
     def stop(self) -> None:
-        """End it in order: SIGTERM, a wait, then SIGKILL. Nothing happens when it does not run."""
+        """End it in order: its signal for that, a wait, then SIGKILL. Nothing happens when it does not run."""
         if self._process is None:
             return
+        family = _family(self._process.pid)
         self.resume()
-        self._process.terminate()
-        try:
+        self._process.send_signal(self.stop_signal)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(self.stop_s)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self._process = None
+        self._kill(family)
 
     def kill(self) -> None:
         """End it and what it started with SIGKILL: nothing is flushed, nobody is told."""
@@ -157,6 +157,15 @@ class Server(ABC):
     ) -> None:
         self.kill()
 
+    def _kill(self, family: Sequence[psutil.Process]) -> None:
+        """SIGKILL whoever is left; a child that lived on would hold the port or the data."""
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._started().wait(_REAP_S)
+        psutil.wait_procs(family, timeout=_REAP_S)
+        self._process = None
+
     def _started(self) -> "subprocess.Popen[bytes]":
         if self._process is None:
             raise RuntimeError(f"{self.name} was not started")
@@ -179,15 +188,24 @@ class Server(ABC):
         return self.log_file.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
 
 
-def _dies_with_us() -> tuple[str, ...]:
-    """A prefix that lets the kernel kill the server when we die, however that comes about.
+def run_as(user: str | None, *, dies_with_us: bool = False) -> tuple[str, ...]:
+    """A prefix to a command line, by util-linux's setpriv.
 
-    The kernel watches the thread that starts the server, so this is for the main thread, which lives to the end.
+    As another `user` (only root can), the command keeps root's way into every folder, for ours are often closed to
+    all others; it stays that user. With `dies_with_us` the kernel kills the process when we die, however that comes
+    about: where there is a setpriv, and for a start from the main thread, for it is the thread that the kernel
+    watches and others end early. Raises Misconfigured.
     """
+    options: list[str] = []
+    if user is not None:
+        options += ["--reuid", user, "--regid", user, "--clear-groups"]
+        options += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    if dies_with_us and threading.current_thread() is threading.main_thread():
+        options += ["--pdeathsig", "KILL"]
     wrapper = shutil.which("setpriv")
-    if wrapper is None or threading.current_thread() is not threading.main_thread():
-        return ()
-    return (wrapper, "--pdeathsig", "KILL", "--")
+    if wrapper is None and user is not None:
+        raise Misconfigured(f"running as {user} needs setpriv", hint="install util-linux, or don't be root")
+    return (wrapper, *options, "--") if wrapper and options else ()
 
 
 def _family(pid: int) -> list[psutil.Process]:
