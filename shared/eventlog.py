@@ -94,7 +94,10 @@ class LogWaits:
 async def open_event_log(
     url: str, *, credentials: str = "", waits: LogWaits | None = None
 ) -> AsyncIterator[EventLog]:
-    """The log behind `url` (`nats://host:port`); `credentials` is `user:password`. Raises Misconfigured, Unavailable."""
+    """The log behind `url`: `nats://host:port`, or `kafka://host:port[,host:port][?security=ssl&ca=FILE]`.
+
+    `credentials` is `user:password`, or empty where the log asks for none. Raises Misconfigured, Unavailable.
+    """
     waits = waits or LogWaits()
     match urlsplit(url).scheme:
         case "nats":
@@ -104,5 +107,13 @@ async def open_event_log(
             options = LogOptions(timeouts=Timeouts(connect=waits.connect, produce=waits.produce))
             async with open_jetstream(url, credentials=credentials, options=options) as log:
                 yield log
+        case "kafka":
+            from shared.kafka import KafkaOptions, open_kafka  # noqa: PLC0415 - the same
+
+            chosen = KafkaOptions(connect=waits.connect, produce=waits.produce)
+            async with open_kafka(url, credentials=credentials, options=chosen) as log:
+                yield log
         case scheme:
-            raise Misconfigured(f"no event log for {scheme!r} in {url!r}", hint="use nats://HOST:PORT")
+            raise Misconfigured(
+                f"no event log for {scheme!r} in {url!r}", hint="use nats://HOST:PORT or kafka://HOST:PORT"
+            )
