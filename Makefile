@@ -71,8 +71,8 @@ lock: ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
 
-proto: $(STAMP) ## Write shared/frame_pb2.py anew from shared/frame.proto
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. shared/frame.proto
+proto: $(STAMP) ## Write the protobuf modules anew from their .proto files
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. shared/frame.proto shared/sparkplug/sparkplug_b.proto
 
 edge-size: $(STAMP) ## Print what the edge extra takes on disk and what an idle agent takes in memory
 	PYTHONPATH=. $(BIN)/python bench/edge_size.py

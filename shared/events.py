@@ -257,6 +257,59 @@ class DeadLetterDropped(_LetterHandled):
     why: str
 
 
+class _NodeEvent(Event):
+    """A Sparkplug node, or a device of it (`device` empty for the node itself); `edge` is the gateway that heard it."""
+
+    identity: ClassVar[tuple[str, ...]] = ("group", "node", "device", "occurred_at")
+
+    edge: str
+    group: str
+    node: str
+    device: str
+
+
+class NodeOnline(_NodeEvent):
+    """A birth: the node or device is up. A node's own birth makes its devices stale until theirs."""
+
+    type: ClassVar[str] = "node.online"
+
+    bd_seq: int | None
+    metrics: int
+
+
+class NodeOffline(_NodeEvent):
+    """A death: what is last known of the node or device is stale."""
+
+    type: ClassVar[str] = "node.offline"
+
+    bd_seq: int | None
+    reason: str
+
+
+class NodeGap(_NodeEvent):
+    """Messages of a node are lost: its sequence jumped, and they did not come in time."""
+
+    type: ClassVar[str] = "node.gap"
+    identity: ClassVar[tuple[str, ...]] = ("group", "node", "expected", "occurred_at")
+
+    expected: int
+    found: int
+    missed: int
+
+
+class SparkplugMetric(_NodeEvent):
+    """A value that is no reading: a text, a time, a table, a template, bytes, an array."""
+
+    type: ClassVar[str] = "sparkplug.metric"
+    identity: ClassVar[tuple[str, ...]] = ("metric", "occurred_at")
+
+    metric: str
+    datatype: str
+    value: Any
+    quality: str
+    historical: bool
+
+
 EVENTS: Final[Mapping[str, type[Event]]] = {
     cls.type: cls
     for cls in (
@@ -271,6 +324,10 @@ EVENTS: Final[Mapping[str, type[Event]]] = {
         ModelRefused,
         DeadLetterReplayed,
         DeadLetterDropped,
+        NodeOnline,
+        NodeOffline,
+        NodeGap,
+        SparkplugMetric,
     )
 }
 

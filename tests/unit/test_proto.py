@@ -21,11 +21,14 @@ def test_the_generated_modules_are_those_committed(tmp_path: Path) -> None:
             f"--python_out={tmp_path}",
             f"--pyi_out={tmp_path}",
             "shared/frame.proto",
+            "shared/sparkplug/sparkplug_b.proto",
         ],
         check=True,
         cwd=ROOT,
     )
-    for name in ("frame_pb2.py", "frame_pb2.pyi"):
+    for name in (
+        f"{each}{end}" for each in ("frame_pb2", "sparkplug/sparkplug_b_pb2") for end in (".py", ".pyi")
+    ):
         made = (tmp_path / "shared" / name).read_text(encoding="utf-8")
         committed = (ROOT / "shared" / name).read_text(encoding="utf-8")
         difference = "\n".join(difflib.unified_diff(committed.splitlines(), made.splitlines(), lineterm=""))
