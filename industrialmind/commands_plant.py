@@ -52,6 +52,9 @@ def up(
     mqtt_port: Annotated[int, typer.Option(help="MQTT port.")] = MQTT_PORT,
     api_port: Annotated[int, typer.Option(help="Data API port.")] = API_PORT,
     ui_port: Annotated[int, typer.Option(help="Control room port.")] = UI_PORT,
+    log_url: Annotated[
+        str, typer.Option(help="A new plant's event log, kafka://HOST:PORT, instead of the embedded one.")
+    ] = "",
     mlflow: Annotated[bool, typer.Option("--mlflow", help="Run MLflow's server too.")] = False,
     mlflow_port: Annotated[int, typer.Option(help="MLflow port.")] = MLFLOW_PORT,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON line when ready.")] = False,
@@ -75,6 +78,7 @@ def up(
         backfill_hours=backfill_hours,
         fault_after=None if no_demo_fault else fault_after,
         json=json,
+        log_url=log_url,
     )
     raise typer.Exit(run_main(lambda stop: run_up(options, stop)))
 

@@ -44,6 +44,7 @@ class UpOptions:
     backfill_hours: float = 6.0
     fault_after: float | None = 60.0
     json: bool = False
+    log_url: str = ""
 
 
 async def run_up(options: UpOptions, stop: asyncio.Event) -> None:
@@ -51,7 +52,7 @@ async def run_up(options: UpOptions, stop: asyncio.Event) -> None:
     data = DataDir(options.data)
     with data.locked():
         check_ports(options.ports)
-        plant, active = choose_plant(data, options.replay.file if options.replay else None)
+        plant, active = choose_plant(data, options.replay.file if options.replay else None, options.log_url)
         if options.replay:
             await check_recording(options.replay)
         write_private(data.plant_file, plant.to_json().decode())
@@ -143,21 +144,34 @@ async def prepare(nats: EmbeddedNats, plant: Plant) -> None:
     """Topics, buckets and assignments, as the administrator; running it again changes nothing."""
     admin = nats.credentials("admin").userinfo
     await ensure_topics(nats.nats_url, credentials=admin)
+    if plant.log:
+        from shared.kafka import ensure_topics as ensure_kafka_topics  # noqa: PLC0415 - only the chosen driver loads
+
+        url, credentials = plant.log_access("", "")
+        await ensure_kafka_topics(url, credentials=credentials)
     async with open_control(nats.nats_url, credentials=admin) as control:
         await control.ensure_buckets([machine.edge for machine in plant.machines])
         for machine in plant.machines:
             await control.assign(plant.site, machine.id, machine.edge)
 
 
-def choose_plant(data: DataDir, replay: Path | None) -> tuple[Plant, tuple[Machine, ...]]:
-    """The plant kept in DATA with this run's machines added, and the machines that run now."""
+def choose_plant(data: DataDir, replay: Path | None, log_url: str = "") -> tuple[Plant, tuple[Machine, ...]]:
+    """The plant kept in DATA with this run's machines added, and the machines that run now.
+
+    Raises Misconfigured if DATA was filled from another event log: its stores know places in that one.
+    """
     active = DEMO_PLANT.machines if replay is None else (replay_machine(replay),)
     try:
         known = data.plant()
     except NotFound:
-        known = Plant(DEMO_SITE, ())
+        known = Plant(DEMO_SITE, (), log_url)
+    if log_url and log_url != known.log:
+        raise Misconfigured(
+            f"{data.root} belongs to {known.log or 'the embedded event log'}, not to the one of --log-url",
+            hint="give another folder with --data, or leave --log-url out to go on with this plant's log",
+        )
     added = tuple(machine for machine in active if machine not in known.machines)
-    return Plant(known.site, (*known.machines, *added)), active
+    return Plant(known.site, (*known.machines, *added), known.log), active
 
 
 def replay_machine(path: Path) -> Machine:

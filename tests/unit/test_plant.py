@@ -70,3 +70,10 @@ def test_an_empty_folder_holds_no_plant(tmp_path: Path) -> None:
 def test_the_demonstration_knows_each_machine_s_operating_point() -> None:
     for machine in DEMO_PLANT.machines:
         assert machine.operating_sensor == machine_type(machine.type).operating_sensor
+
+
+def test_a_plant_remembers_its_event_log_and_hands_out_its_credentials_apart() -> None:
+    embedded = Plant("hall", ())
+    assert embedded.log_access("nats://h:1", "cli:x") == ("nats://h:1", "cli:x")
+    plant = Plant.from_json(Plant("hall", (), "kafka://im:p%40ss@a:9092,b:9093").to_json())
+    assert plant.log_access("nats://h:1", "cli:x") == ("kafka://a:9092,b:9093", "im:p@ss")

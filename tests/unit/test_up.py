@@ -162,3 +162,13 @@ def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     up.say("half way")
     out, err = capsys.readouterr()
     assert (out, err) == ("", "half way\n")
+
+
+def test_a_plant_goes_on_with_the_event_log_it_began_with(tmp_path: Path) -> None:
+    data = DataDir(tmp_path)
+    plant, _ = choose_plant(data, None, "kafka://a:9092")
+    assert plant.log == "kafka://a:9092"
+    write_private(data.plant_file, plant.to_json().decode())
+    assert choose_plant(data, None)[0] == choose_plant(data, None, "kafka://a:9092")[0] == plant
+    with pytest.raises(Misconfigured, match="belongs to"):
+        choose_plant(data, None, "kafka://b:9092")
