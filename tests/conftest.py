@@ -18,8 +18,10 @@ settings.load_profile("quick")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Where the browser's tests leave what they saw."""
+    """Where tests leave what they saw, and what decides about faults."""
     parser.addoption("--screenshots", type=Path, help="folder for screenshots (else they are not kept)")
+    parser.addoption("--seed", type=int, default=1, help="seed of the fault suites (they print theirs)")
+    parser.addoption("--write-docs", action="store_true", help="write tables that tests measure into docs/")
 
 
 @pytest.fixture

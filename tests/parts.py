@@ -55,6 +55,33 @@ class Part:
             assert time.monotonic() < deadline, self.said()
             time.sleep(0.02)  # between two looks
 
+    @property
+    def ended(self) -> int | None:
+        """Its exit code if it ended by itself."""
+        return None if self._process is None else self._process.poll()
+
+    @property
+    def pid(self) -> int:
+        """Its process's id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def pause(self) -> None:
+        """Freeze it, as a machine that hangs does."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def figures(self, token: str) -> dict[str, float]:
+        """Its metrics by name and labels, as /metrics writes them; none while nobody answers."""
+        status, body = self.get("/metrics", token)
+        if status != 200:
+            return {}
+        lines = (line.rsplit(" ", 1) for line in body.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, value in lines}
+
     def said(self) -> str:
         """The end of its log."""
         return self._log.read_text()[-4000:]
@@ -74,8 +101,13 @@ class Part:
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(how)
+            self._process.send_signal(signal.SIGCONT)
             self._process.wait(READY_S)
             self._process = None
+
+    def _signal(self, how: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(how)
 
 
 def gateway_part(server: NatsServer, folder: Path, **more: Any) -> Part:  # noqa: ANN401 - settings
