@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
@@ -10,8 +9,11 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry
 
+from gateway.direct_plan import DirectPlanner
+from gateway.frames_plan import plan_frames
 from gateway.lane import Known, Lane, Make, Metrics, until
-from gateway.logic import Assignments, Incoming, Plan, Planner
+from gateway.logic import Assignments, Plan
+from gateway.port import SHARED_PREFIX, Arrivals, open_broker
 from gateway.settings import GatewaySettings
 from shared.clock import Clock, SystemClock
 from shared.eventlog import LogWaits, open_event_log
@@ -19,7 +21,6 @@ from shared.frames import EPOCH_BYTES
 from shared.health import Health, serve_health
 from shared.names import DEVICE_FILTERS, UPLINK_FILTERS, direct_edge
 from shared.nats import ControlPlane, Timeouts, open_control
-from shared.paho import open_mqtt
 from shared.service import Loop, run_loops
 
 log = structlog.get_logger()
@@ -31,7 +32,7 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
     """Carry messages to the log until `stop`. Raises Misconfigured, Unavailable if the log can't be had at the start."""
     registry, health, known = CollectorRegistry(), Health(), Known()
     metrics, clock = Metrics(registry), SystemClock()
-    credentials = settings.credentials.get_secret_value()
+    log_url, log_credentials = settings.log
     async with AsyncExitStack() as resources:
         await resources.enter_async_context(
             serve_health(
@@ -44,28 +45,33 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
         )
         event_log = await resources.enter_async_context(
             open_event_log(
-                settings.nats_url,
-                credentials=credentials,
+                log_url,
+                credentials=log_credentials,
                 waits=LogWaits(settings.connect_seconds, settings.produce_seconds),
             )
         )
         control = await resources.enter_async_context(
             open_control(
                 settings.nats_url,
-                credentials=credentials,
+                credentials=settings.credentials.get_secret_value(),
                 timeouts=Timeouts(connect=settings.connect_seconds),
             )
         )
         loops: dict[str, Loop] = {"assignments": partial(watch, control, known, stop)}
         for name, filters, make in subscriptions(settings, clock):
             client = await resources.enter_async_context(
-                open_mqtt(
+                open_broker(
                     settings.mqtt_url,
                     client_id=f"{settings.client_id}-{name}",
                     username=settings.mqtt_username,
                     password=settings.mqtt_password.get_secret_value(),
+                    # What edges send and a dead session holds back would only come late: they send it again.
+                    clean=bool(settings.share_group) and name != DIRECT,
                     receive_maximum=settings.inbox_messages,
                     connect_seconds=settings.connect_seconds,
+                    driver=settings.mqtt_driver,
+                    version=settings.mqtt_version,
+                    session_seconds=settings.session_seconds,
                 )
             )
             lane = Lane(
@@ -78,11 +84,12 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 metrics=metrics,
                 clock=clock,
                 batch_messages=settings.batch_messages,
-                batches_in_flight=1 if name == DIRECT else settings.batches_in_flight,
+                batches_in_flight=settings.batches_in_flight,
                 retry_cap_seconds=settings.retry_cap_seconds,
             )
             health.add_check(name, lane.problem)
-            loops[name] = partial(lane.run, filters, stop)
+            loops[name] = partial(lane.run, stop)
+            loops[f"subscription of {name}"] = partial(lane.subscribe, filters, stop)
         health.add_check("assignments", known.problem)
         health.started = True
         log.info("gateway started", broker=settings.mqtt_url, direct=settings.direct)
@@ -91,21 +98,26 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
 
 def subscriptions(settings: GatewaySettings, clock: Clock) -> list[tuple[str, tuple[str, ...], Make]]:
     """Name, filters and plan of each lane: urgent events, telemetry and (if wanted) machines with no edge."""
-    planner = Planner(direct_edge(settings.number), os.urandom(EPOCH_BYTES))
+    gateway = direct_edge(settings.number)
+    planner = DirectPlanner(gateway, os.urandom(EPOCH_BYTES), rows=settings.direct_rows)
 
-    def frames(batch: Sequence[Incoming], assignments: Assignments) -> Plan:
-        return planner.frames(batch, assignments, now_us=clock.now_us())
+    def frames(arrivals: Arrivals, assignments: Assignments) -> Plan:
+        return plan_frames(arrivals, assignments, gateway=gateway, now_us=clock.now_us())
 
-    def direct(batch: Sequence[Incoming], assignments: Assignments) -> Plan:
-        return planner.direct(batch, assignments, now_us=clock.now_us())
+    def direct(arrivals: Arrivals, assignments: Assignments) -> Plan:
+        return planner.plan(arrivals, assignments, now_us=clock.now_us())
+
+    def shared(filters: tuple[str, ...]) -> tuple[str, ...]:
+        group = settings.share_group
+        return tuple(f"{SHARED_PREFIX}{group}/{each}" for each in filters) if group else filters
 
     telemetry, urgent = UPLINK_FILTERS
     made: list[tuple[str, tuple[str, ...], Make]] = [
-        ("urgent", (urgent,), frames),
-        ("frames", (telemetry,), frames),
+        ("urgent", shared((urgent,)), frames),
+        ("frames", shared((telemetry,)), frames),
     ]
     if settings.direct:
-        made.append((DIRECT, DEVICE_FILTERS, direct))
+        made.append((DIRECT, shared(DEVICE_FILTERS), direct))
     return made
 
 

@@ -14,11 +14,11 @@ from typing import TypeVar
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from gateway.logic import Assignments, Group, Incoming, Plan, acknowledgements
+from gateway.logic import Assignments, Group, Plan, acknowledgements
+from gateway.port import Arrivals, BrokerClient
 from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.eventlog import EventLog
-from shared.paho import MqttClient, MqttMessage
 from shared.service import wait_or_stop
 
 log = structlog.get_logger()
@@ -62,7 +62,7 @@ class Known:
         return "" if self.loaded.is_set() else "not read yet"
 
 
-Make = Callable[[Sequence[Incoming], Assignments], Plan]
+Make = Callable[[Arrivals, Assignments], Plan]
 Refresh = Callable[[], Awaitable[Assignments]]
 
 
@@ -83,7 +83,7 @@ class Lane:
     def __init__(
         self,
         name: str,
-        client: MqttClient,
+        client: BrokerClient,
         make: Make,
         *,
         event_log: EventLog,
@@ -115,38 +115,42 @@ class Lane:
             return self._client.last_error or "not connected to the broker yet"
         return self.waiting_for or ("" if self._subscribed else "not subscribed yet")
 
-    async def run(self, filters: Sequence[str], stop: asyncio.Event) -> None:
-        """Subscribe and store until `stop`; batches in flight then finish or are left unacknowledged."""
+    async def subscribe(self, filters: Sequence[str], stop: asyncio.Event) -> None:
+        """Subscribe, and return at `stop`. Runs beside `run`: a session's queue may come before the broker's word."""
         await until(stop, self._known.loaded.wait())
         await until(stop, self._client.subscribe(*filters))
         self._subscribed = True
+        await stop.wait()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Store what comes until `stop`; batches in flight then finish or are left unacknowledged."""
+        await until(stop, self._known.loaded.wait())
         async with asyncio.TaskGroup() as batches:
             while not stop.is_set():
                 await self._slots.acquire()
-                messages = await until(stop, self._client.receive(self._batch_messages))
-                if messages is None:
+                arrivals = await until(stop, self._client.receive(self._batch_messages))
+                if arrivals is None:
                     return
-                batches.create_task(self._handle(messages, stop), name=f"batch of {self.name}")
+                batches.create_task(self._handle(arrivals, stop), name=f"batch of {self.name}")
 
-    async def _handle(self, messages: Sequence[MqttMessage], stop: asyncio.Event) -> None:
+    async def _handle(self, arrivals: Arrivals, stop: asyncio.Event) -> None:
         in_flight = self._metrics.in_flight.labels(self.name)
-        in_flight.inc(len(messages))
+        in_flight.inc(len(arrivals))
         try:
-            plan = await self._plan(messages, stop)
+            plan = await self._plan(arrivals, stop)
             if plan is not None:
-                await self._store(plan, messages, stop)
+                await self._store(plan, arrivals, stop)
         finally:
-            in_flight.dec(len(messages))
+            in_flight.dec(len(arrivals))
             self._slots.release()
 
-    async def _plan(self, messages: Sequence[MqttMessage], stop: asyncio.Event) -> Plan | None:
+    async def _plan(self, arrivals: Arrivals, stop: asyncio.Event) -> Plan | None:
         """The batch's plan; a machine that seems foreign is looked up afresh before its frame is refused for good."""
-        incoming = [Incoming(message.topic, message.payload) for message in messages]
-        plan = self._make(incoming, self._known.assignments)
+        plan = self._make(arrivals, self._known.assignments)
         delay = _FIRST_RETRY_SECONDS
         while plan.unassigned:
             try:
-                plan = self._make(incoming, await self._refresh())
+                plan = self._make(arrivals, await self._refresh())
                 break
             except Unavailable as error:
                 delay = await self._wait(error, delay, stop)
@@ -154,30 +158,44 @@ class Lane:
                     return None
         return plan
 
-    async def _store(self, plan: Plan, messages: Sequence[MqttMessage], stop: asyncio.Event) -> None:
-        """Append every group, again and again while the log is away, and acknowledge what is complete."""
-        left = Tally(index for group in plan.groups for index in group.messages)
-        await self._done(plan, messages, [i for i in range(len(messages)) if not left[i]])
-        groups = plan.groups
-        delay = _FIRST_RETRY_SECONDS
-        while groups:
-            outcomes = await asyncio.gather(*(self._append(group) for group in groups))
-            finished = []
-            for group, failure in zip(groups, outcomes, strict=True):
-                if failure is None:
-                    left.subtract(group.messages)
-                    finished += [index for index in group.messages if not left[index]]
-            await self._done(plan, messages, finished)
-            groups = [group for group, failure in zip(groups, outcomes, strict=True) if failure is not None]
-            failures = [failure for failure in outcomes if failure is not None]
-            if failures:
-                delay = await self._wait(failures[0], delay, stop)
-                if stop.is_set():
-                    return  # unacknowledged: they come again
-            else:
-                self.waiting_for = ""
+    async def _store(self, plan: Plan, arrivals: Arrivals, stop: asyncio.Event) -> None:
+        """Append every group and acknowledge all messages; if any fails, what is complete, and so on until all is."""
+        failures = await self._append_all(plan.groups)
+        if not failures:
+            self.waiting_for = ""
+            await self._done(plan, arrivals, None)
+        elif not await self._store_rest(plan, arrivals, failures, stop):
+            return  # unacknowledged: they come again
         for refusal in plan.refusals:
             self._metrics.refusals.labels(refusal.reason).inc()
+
+    async def _store_rest(
+        self, plan: Plan, arrivals: Arrivals, failures: dict[int, Unavailable], stop: asyncio.Event
+    ) -> bool:
+        """Append the groups that failed again and again while the log is away; returns whether it came to an end."""
+        groups: Sequence[Group] = plan.groups
+        left = Tally(index for group in groups for index in group.messages)
+        finished = [index for index in range(len(arrivals)) if not left[index]]
+        delay = _FIRST_RETRY_SECONDS
+        while True:
+            for at, group in enumerate(groups):
+                if at not in failures:
+                    left.subtract(group.messages)
+                    finished += [index for index in group.messages if not left[index]]
+            await self._done(plan, arrivals, finished)
+            if not failures:
+                self.waiting_for = ""
+                return True
+            groups, finished = [groups[at] for at in failures], []
+            delay = await self._wait(next(iter(failures.values())), delay, stop)
+            if stop.is_set():
+                return False
+            failures = await self._append_all(groups)
+
+    async def _append_all(self, groups: Sequence[Group]) -> dict[int, Unavailable]:
+        """Append the groups at once; returns which of them failed."""
+        outcomes = await asyncio.gather(*(self._append(group) for group in groups))
+        return {at: outcome for at, outcome in enumerate(outcomes) if outcome is not None}
 
     async def _append(self, group: Group) -> Unavailable | None:
         started = self._clock.monotonic()
@@ -197,14 +215,18 @@ class Lane:
         await wait_or_stop(stop, delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         return min(2 * delay, self._retry_cap)
 
-    async def _done(self, plan: Plan, messages: Sequence[MqttMessage], indices: Sequence[int]) -> None:
-        """Free the edges' rows, then the broker's copies: what is lost in between comes again, twice at worst."""
-        headers = [plan.headers[index] for index in indices if index in plan.headers]
+    async def _done(self, plan: Plan, arrivals: Arrivals, indices: Sequence[int] | None) -> None:
+        """Free the edges' rows, then the broker's copies: what is lost in between comes again, twice at worst.
+
+        None stands for all messages.
+        """
+        held = plan.headers
+        headers = [*held.values()] if indices is None else [held[index] for index in indices if index in held]
         if self._client.connected.is_set():
             for topic, ack in acknowledgements(headers):
                 # QoS 0: a lost ack is answered by the edge's resend, and a queued one would be stale.
                 await self._client.publish(str(topic), ack.encode(), qos=0)
-        self._client.ack([messages[index] for index in indices])
+        self._client.ack(arrivals, indices)
         for header in headers:
             self._metrics.rows.labels(header.kind.name).inc(header.count)
-        self._metrics.messages.labels(self.name).inc(len(indices))
+        self._metrics.messages.labels(self.name).inc(len(arrivals) if indices is None else len(indices))

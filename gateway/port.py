@@ -68,8 +68,8 @@ class BrokerClient(Protocol):
     async def receive(self, limit: int) -> Arrivals:
         """At least one message and at most `limit`, all of one connection.
 
-        While the inbox is full (messages, or 32 MiB) the socket is not read: nothing is dropped, the broker holds
-        the rest.
+        While the inbox is full (messages, or their bytes) the socket is not read: nothing is dropped, the broker
+        holds the rest.
         """
         ...
 

@@ -30,7 +30,9 @@ class GatewaySettings(LogSettings):
         "auto", description="auto: 5, or 3.1.1 where the broker has no 5 (with paho: 3.1.1)"
     )
     session_seconds: int = Field(
-        7 * 24 * 3600, ge=0, description="how long the broker keeps the session of a gateway that is away (MQTT 5)"
+        7 * 24 * 3600,
+        ge=0,
+        description="how long the broker keeps the session of a gateway that is away (MQTT 5)",
     )
     share_group: str = Field(
         "",

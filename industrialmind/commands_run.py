@@ -44,13 +44,14 @@ def gateway_run(config: ConfigOption = None) -> None:
     """Run a gateway until SIGTERM."""
     from gateway.app import run
     from gateway.settings import GatewaySettings
+    from gateway.uvloop import loop_factory
     from shared.log import configure
     from shared.service import run_main
 
     given_sections(config)
     settings = GatewaySettings.load(toml=config)
     configure("gateway")
-    raise typer.Exit(run_main(lambda stop: run(settings, stop)))
+    raise typer.Exit(run_main(lambda stop: run(settings, stop), loop_factory=loop_factory()))
 
 
 @cloud_app.command("run")

@@ -27,7 +27,7 @@ END_US: Final = 4_133_980_800 * MICROSECONDS  # 2101-01-01
 AHEAD_US: Final = 600 * MICROSECONDS
 
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
-_QUALITY: Final = {"good": Quality.GOOD, "uncertain": Quality.UNCERTAIN, "bad": Quality.BAD}
+QUALITY: Final = {"good": Quality.GOOD, "uncertain": Quality.UNCERTAIN, "bad": Quality.BAD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def _row(item: object, latest_us: int) -> tuple[int, float, str, int]:
         raise Rejected(f"value is {_shown(value)}, not a number" if "value" in item else "there is no value")
     if not math.isfinite(value):
         raise Rejected("value is not finite")
-    time_us = _time_us(item.get("ts"))
+    time_us = time_us_of(item.get("ts"))
     if not EARLIEST_US <= time_us <= latest_us:
         limit = "is outside the years 2000 to 2100" if not EARLIEST_US <= time_us < END_US else _AHEAD
         raise Rejected(f"ts {_shown(item['ts'])} {limit}")
@@ -107,7 +107,7 @@ def _row(item: object, latest_us: int) -> tuple[int, float, str, int]:
         raise Rejected(f"unit is {_shown(unit)}, not a text" if "unit" in item else "there is no unit")
     check_unit(unit)
     word = item.get("quality", "good")
-    quality = _QUALITY.get(word) if isinstance(word, str) else None
+    quality = QUALITY.get(word) if isinstance(word, str) else None
     if quality is None:
         raise Rejected(f"quality is {_shown(word)}, not good, uncertain or bad")
     return time_us, float(value), unit, quality
@@ -116,7 +116,7 @@ def _row(item: object, latest_us: int) -> tuple[int, float, str, int]:
 _AHEAD: Final = "is more than 10 min ahead of this clock"
 
 
-def _time_us(ts: object) -> int:
+def time_us_of(ts: object) -> int:
     """Exact µs of a time in epoch milliseconds or RFC 3339. Raises Rejected."""
     if type(ts) is int:
         return ts * 1000

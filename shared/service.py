@@ -96,8 +96,12 @@ async def wait_or_stop(stop: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-def run_main(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
-    """Run a service to its end in this process and return its exit code."""
+def run_main(
+    main: Callable[[asyncio.Event], Awaitable[None]],
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> int:
+    """Run a service to its end in this process, on a loop of asyncio's or of the factory's; returns its exit code."""
 
     async def with_signals() -> None:
         stop = asyncio.Event()
@@ -107,7 +111,8 @@ def run_main(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
         await main(stop)
 
     try:
-        asyncio.run(with_signals())
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(with_signals())
     except (Misconfigured, Rejected) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USAGE

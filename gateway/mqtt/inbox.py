@@ -5,7 +5,9 @@ from typing import Final
 
 from gateway.port import Arrivals
 
-INBOX_BYTES: Final = 32 * 1024 * 1024
+INBOX_BYTES: Final = 8 * 1024 * 1024
+TAKEN_BYTES: Final = 2 * 1024 * 1024
+"""Most bytes taken at once: a batch of large messages has fewer of them."""
 
 
 class Inbox:
@@ -35,10 +37,12 @@ class Inbox:
             self._arrived.set()
 
     async def take(self, limit: int) -> Arrivals:
-        """At least one message and at most `limit`; their connection is the caller's to fill in."""
+        """One message, then more up to `limit` and 2 MiB; their connection is the caller's to fill in."""
         while not self.payloads:
             self._arrived.clear()
             await self._arrived.wait()
+        if self._bytes > TAKEN_BYTES:
+            limit = min(limit, self._fitting())
         if len(self.payloads) <= limit:
             taken = Arrivals(self.topics, self.payloads, self.handles, 0)
             self._bytes = 0
@@ -48,6 +52,15 @@ class Inbox:
         self._bytes -= sum(map(len, taken.payloads))
         del self.topics[:limit], self.payloads[:limit], self.handles[:limit]
         return taken
+
+    def _fitting(self) -> int:
+        """How many messages fit what is taken at once."""
+        total = 0
+        for count, payload in enumerate(self.payloads):
+            total += len(payload)
+            if total > TAKEN_BYTES:
+                return max(1, count)
+        return len(self.payloads)
 
     def is_full(self, share: float = 1.0) -> bool:
         """Whether messages or bytes reach that share of their bound."""

@@ -1,10 +1,15 @@
 """What each message becomes in the log."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import orjson
 import pytest
 
-from gateway.logic import Incoming, Plan, Planner, acknowledgements
+from gateway.direct_plan import DirectPlanner
+from gateway.frames_plan import plan_frames as frames_of
+from gateway.logic import Plan, acknowledgements
+from gateway.port import Arrivals
 from shared import names
 from shared.dead_letter import DeadLetter
 from shared.frame_codec import decode, encode
@@ -33,12 +38,21 @@ def frame(
     return encode(Header("s1", edge, machine, kind, EPOCH, first, len(body)), body)
 
 
-def planner() -> Planner:
-    return Planner("gateway-1", b"g" * 16)
+Message = tuple[str, bytes]
 
 
-def plan_frames(*messages: tuple[str, bytes]) -> Plan:
-    return planner().frames([Incoming(*message) for message in messages], ASSIGNED, now_us=NOW_US)
+def arrivals(messages: Sequence[Message]) -> Arrivals:
+    return Arrivals(
+        [topic for topic, _ in messages], [payload for _, payload in messages], [0] * len(messages), 1
+    )
+
+
+def planner(rows: int = MAX_ROWS) -> DirectPlanner:
+    return DirectPlanner("gateway-1", b"g" * 16, rows=rows)
+
+
+def plan_frames(*messages: Message) -> Plan:
+    return frames_of(arrivals(messages), ASSIGNED, gateway="gateway-1", now_us=NOW_US)
 
 
 FRAMES = "im/v1/s1/e1/frames"
@@ -93,7 +107,7 @@ def test_frames_of_one_machine_are_one_group_in_order_and_their_acks_merge() -> 
     plan = plan_frames(*((FRAMES, data) for data in frames))
     (group,) = plan.groups
     assert [record.value for record in group.records] == frames
-    assert group.messages == {0, 1, 2}
+    assert group.messages == [0, 1, 2]
     ((topic, ack),) = acknowledgements(list(plan.headers.values()))
     assert str(topic) == "im/v1/s1/e1/acks"
     assert ack.ranges == ((1, 30),)
@@ -165,18 +179,18 @@ def test_an_event_frame_that_miscounts_is_refused_and_freed() -> None:
     assert not plan.unassigned
 
 
-def device(machine: str, *values: float, unit: str = "degC", sensor: str = "temp") -> Incoming:
+def device(machine: str, *values: float, unit: str = "degC", sensor: str = "temp") -> Message:
     items = [
         {"ts": 1_700_000_000_000 + i, "value": value, "unit": unit, "quality": "good"}
         for i, value in enumerate(values)
     ]
-    return Incoming(f"plant/s1/{machine}/{sensor}", orjson.dumps(items))
+    return f"plant/s1/{machine}/{sensor}", orjson.dumps(items)
 
 
 def test_machines_with_no_edge_are_framed_by_machine_with_gapless_rows() -> None:
     made = planner()
     batch = [device("x1", 1.0, 2.0), device("m1", 9.0), device("x2", 3.0), device("x1", 4.0, sensor="flow")]
-    plan = made.direct(batch, ASSIGNED, now_us=NOW_US)
+    plan = made.plan(arrivals(batch), ASSIGNED, now_us=NOW_US)
     first, second = plan.groups
     assert (first.topic, first.key, set(first.messages)) == (names.SENSOR_READINGS, "x1", {0, 3})
     assert (second.key, set(second.messages)) == ("x2", {2})
@@ -188,7 +202,7 @@ def test_machines_with_no_edge_are_framed_by_machine_with_gapless_rows() -> None
     other, _ = decode(second.records[0].value)
     assert other.first == 1
     assert other.epoch != header.epoch
-    again = made.direct([device("x1", 5.0)], ASSIGNED, now_us=NOW_US)
+    again = made.plan(arrivals([device("x1", 5.0)]), ASSIGNED, now_us=NOW_US)
     later, _ = decode(again.groups[0].records[0].value)
     assert (later.first, later.epoch) == (4, header.epoch)
     assert plan.headers == {}
@@ -196,7 +210,7 @@ def test_machines_with_no_edge_are_framed_by_machine_with_gapless_rows() -> None
 
 def test_many_direct_readings_are_cut_into_frames() -> None:
     batch = [device("x1", *range(700)), device("x1", *range(700), sensor="flow")]
-    plan = planner().direct(batch, {}, now_us=NOW_US)
+    plan = planner().plan(arrivals(batch), {}, now_us=NOW_US)
     headers = [decode(record.value)[0] for record in plan.groups[0].records]
     assert [(header.first, header.count) for header in headers] == [(1, MAX_ROWS), (1001, 400)]
 
@@ -206,27 +220,27 @@ def test_bad_direct_readings_become_dead_letters_beside_the_good() -> None:
         [{"ts": 1_700_000_000_000, "value": 1, "unit": "degC"}, {"ts": 0, "value": 1, "unit": "degC"}]
     )
     batch = [
-        Incoming("plant/s1/x1/temp", bad),
-        Incoming("plant/s1/x1/temp", b'{"value":NaN}'),
-        Incoming("plant/s1/X 1/temp", b"{}"),
-        Incoming("elsewhere", b"{}"),
+        ("plant/s1/x1/temp", bad),
+        ("plant/s1/x1/temp", b'{"value":NaN}'),
+        ("plant/s1/X 1/temp", b"{}"),
+        ("elsewhere", b"{}"),
     ]
-    plan = planner().direct(batch, ASSIGNED, now_us=NOW_US)
+    plan = planner().plan(arrivals(batch), ASSIGNED, now_us=NOW_US)
     by_key = {(group.topic, group.key): group for group in plan.groups}
     assert len(by_key[names.SENSOR_READINGS, "x1"].records) == 1
     letters = by_key[names.DEAD_LETTER, "x1"]
-    assert letters.messages == {0, 1}
+    assert letters.messages == [0, 1]
     assert "outside the years" in DeadLetter.decode(letters.records[0].value).reason
     assert "not JSON" in DeadLetter.decode(letters.records[1].value).reason
-    assert by_key[names.DEAD_LETTER, "gateway-1"].messages == {2, 3}
+    assert by_key[names.DEAD_LETTER, "gateway-1"].messages == [2, 3]
     assert [refusal.reason for refusal in plan.refusals] == ["reading", "payload", "payload", "payload"]
 
 
 def test_the_number_of_machines_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.logic.MAX_MACHINES", 100)
+    monkeypatch.setattr("gateway.series.MAX_MACHINES", 100)
     made = planner()
     batch = [device(f"x{i}", 1.0) for i in range(101)]
-    plan = made.direct(batch, {}, now_us=NOW_US)
+    plan = made.plan(arrivals(batch), {}, now_us=NOW_US)
     assert [refusal.reason for refusal in plan.refusals] == ["payload"]
     records = [r for group in plan.groups if group.topic == names.SENSOR_READINGS for r in group.records]
     headers = [decode(record.value)[0] for record in records]
@@ -237,10 +251,10 @@ def test_the_number_of_machines_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_an_edge_hears_too_is_left_to_it_good_or_bad() -> None:
     machine = next(iter(ASSIGNED))
     batch = [
-        Incoming(f"plant/s1/{machine}/temp", b"rubbish"),
-        Incoming(f"plant/s1/{machine}/TEMP!", b"{}"),
-        Incoming(f"plant/s1/{machine}/a/b", b"{}"),
+        (f"plant/s1/{machine}/temp", b"rubbish"),
+        (f"plant/s1/{machine}/TEMP!", b"{}"),
+        (f"plant/s1/{machine}/a/b", b"{}"),
     ]
-    plan = planner().direct(batch, ASSIGNED, now_us=NOW_US)
-    assert [group.messages for group in plan.groups] == [{2}]
+    plan = planner().plan(arrivals(batch), ASSIGNED, now_us=NOW_US)
+    assert [group.messages for group in plan.groups] == [[2]]
     assert "not plant/SITE/MACHINE/SENSOR" in DeadLetter.decode(plan.groups[0].records[0].value).reason
