@@ -60,4 +60,4 @@ def _install(folder: Path) -> None:
     venv.create(folder, symlinks=True)
     python = str(folder / "bin" / "python")
     pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "--quiet"]
-    run([*pip, "install", f"chromadb=={VERSION}"])
+    run([*pip, "install", "--no-compile", f"chromadb=={VERSION}"])
