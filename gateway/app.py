@@ -15,6 +15,7 @@ from gateway.lane import Known, Lane, Make, Metrics, until
 from gateway.logic import Assignments, Plan
 from gateway.port import SHARED_PREFIX, Arrivals, open_broker
 from gateway.settings import GatewaySettings
+from gateway.sparkplug.opening import open_sparkplug
 from shared.clock import Clock, SystemClock
 from shared.eventlog import LogWaits, open_event_log
 from shared.frames import EPOCH_BYTES
@@ -90,6 +91,12 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
             health.add_check(name, lane.problem)
             loops[name] = partial(lane.run, stop)
             loops[f"subscription of {name}"] = partial(lane.subscribe, filters, stop)
+        if settings.sparkplug_host_id:
+            host = await resources.enter_async_context(
+                open_sparkplug(settings, event_log=event_log, known=known, registry=registry, clock=clock)
+            )
+            health.add_check("sparkplug", host.problem)
+            loops["sparkplug"] = partial(host.run, stop)
         health.add_check("assignments", known.problem)
         health.started = True
         log.info("gateway started", broker=settings.mqtt_url, direct=settings.direct)

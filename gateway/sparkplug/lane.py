@@ -110,7 +110,7 @@ class SparkplugLane:
         self._clock = clock
         self._batch_messages = batch_messages
         self._retry_cap = retry_cap_seconds
-        self._connection = 0
+        self._connection = self._announced_for = 0
         self._announced_at: float | None = None
         self._to_say: asyncio.Queue[tuple[str, bytes, int]] = asyncio.Queue(MAX_COMMANDS)
 
@@ -138,24 +138,26 @@ class SparkplugLane:
 
     async def _work(self, stop: asyncio.Event) -> None:
         await _either(stop, self._known.loaded.wait())
-        await _either(stop, self._client.subscribe(*self._filters))
-        self._subscribed = not stop.is_set()
-        receiving: asyncio.Task[Arrivals] | None = None
+        # Receiving goes on meanwhile: what the broker sends before its grant must not stand in the grant's way.
+        subscribing = asyncio.create_task(self._client.subscribe(*self._filters))
         stopping = asyncio.create_task(stop.wait())
+        receiving: asyncio.Task[Arrivals] | None = None
         try:
             while not stop.is_set():
                 receiving = receiving or asyncio.create_task(self._client.receive(self._batch_messages))
-                await asyncio.wait(
-                    {receiving, stopping}, timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                )
+                awaited = {receiving, stopping} if self._subscribed else {receiving, stopping, subscribing}
+                await asyncio.wait(awaited, timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if subscribing.done():
+                    subscribing.result()
+                    self._subscribed = True
                 arrivals = None
                 if receiving.done():
                     arrivals, receiving = receiving.result(), None
                 await self._turn(arrivals, stop)
         finally:
-            stopping.cancel()
-            if receiving is not None:
-                receiving.cancel()
+            for task in (subscribing, stopping, receiving):
+                if task is not None:
+                    task.cancel()
 
     async def _turn(self, arrivals: Arrivals | None, stop: asyncio.Event) -> None:
         """One batch of messages, or none, and what time brought: through the host, to the log and to the nodes."""
@@ -179,14 +181,13 @@ class SparkplugLane:
             now = arrivals.connection
         else:
             now = self._client.connections if self._client.connected.is_set() else 0
-        if now == self._connection:
-            return
-        if self._connection:
-            self._host.lose(turn, out)
-        self._connection = now
-        if now:
+        if now != self._connection:
+            if self._connection:
+                self._host.lose(turn, out)
+            self._connection = now
+        if now and self._subscribed and self._announced_for != now:
             self._queue(self._announcer.topic, self._announcer.birth(), 1)
-            self._announced_at = turn.now
+            self._announced_for, self._announced_at = now, turn.now
 
     def _speak(self, out: Gathered, turn: Turn) -> None:
         """Hand the commands over; STATE again if someone denied it, but not faster than two hosts could argue."""

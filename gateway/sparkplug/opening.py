@@ -48,6 +48,8 @@ async def open_sparkplug(
         receive_maximum=settings.inbox_messages,
         connect_seconds=settings.connect_seconds,
         will=announcer.will,
+        driver=settings.mqtt_driver,
+        version=settings.mqtt_version,
     ) as client:
         yield SparkplugLane(
             host_id,
