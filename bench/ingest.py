@@ -20,6 +20,7 @@ from cloud.ingest.logic import read_record
 from cloud.telemetry.port import open_store
 from cloud.telemetry.sqlite_schema import connect_writer
 from cloud.telemetry.sqlite_write import INSERT_READING, transaction
+from shared.clock import SystemClock
 from shared.eventlog import Stored
 from shared.frame_codec import encode
 from shared.frames import Header, Kind, Readings
@@ -87,7 +88,7 @@ def bare(path: Path, frames: Sequence[tuple[Stored, Readings]]) -> float:
 async def ingest(path: Path, frames: Sequence[tuple[Stored, Readings]]) -> tuple[float, float, float]:
     """Seconds for decoding and for writing, and for writing it all once more (every row is known)."""
     records = [record for record, _ in frames]
-    async with open_store(f"sqlite:///{path}") as store:
+    async with open_store(f"sqlite:///{path}", clock=SystemClock()) as store:
         begin = time.perf_counter()
         batches = [
             [read_record(record) for record in records[start : start + BATCH]]

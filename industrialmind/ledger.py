@@ -111,19 +111,9 @@ async def _reading(data: DataDir, url: str, *, local: Sequence[str] = ()) -> Asy
 def render(report: LedgerReport) -> None:
     """The report for people."""
     console = Console(no_color=no_color(), markup=False)
-    table = Table(title="Loss ledger: rows an edge and epoch", title_justify="left")
-    for heading in ("edge", "epoch", "produced", "buffered", "logged", "stored", "rejected", "pending"):
-        table.add_column(heading, justify="left" if heading in {"edge", "epoch"} else "right")
-    for source in report.sources:
-        counts = (source.produced, source.buffered + source.waiting, source.logged, source.stored)
-        table.add_row(
-            source.edge,
-            source.epoch[:8],
-            *("?" if count is None else f"{count:,}" for count in counts),
-            f"{source.rejected:,}",
-            f"{source.pending:,}",
-        )
-    console.print(table)
+    for table in (_places(report), _rules(report), _delays(report)):
+        if table.row_count:
+            console.print(table)
     if isinstance(report, AuditReport):
         console.print(
             f"audited: {report.rows_in_log:,} readings in the log, {report.rows_in_store:,} in the store, "
@@ -140,6 +130,54 @@ def render(report: LedgerReport) -> None:
         console.print(f"and {hidden} more: --json lists all")
     if not report.findings:
         console.print("no row is missing, doubled or altered")
+
+
+def _places(report: LedgerReport) -> Table:
+    table = _table("Loss ledger: where the rows of each edge and epoch are")
+    for heading in ("produced", "buffered", "degraded", "logged", "stored", "rejected", "pending", "missing"):
+        table.add_column(heading, justify="right")
+    for one in report.sources:
+        counts = [one.produced, one.buffered + one.waiting, one.degraded, one.logged]
+        counts += [one.stored, one.rejected, one.pending, one.missing]
+        table.add_row(one.edge, one.epoch[:8], *("?" if count is None else f"{count:,}" for count in counts))
+    return table
+
+
+def _rules(report: LedgerReport) -> Table:
+    """Only where a rule had something to settle."""
+    table = _table("Settled by rule: told more than once")
+    for heading in ("resent", "redelivered", "duplicates", "conflicts"):
+        table.add_column(heading, justify="right")
+    for one in report.sources:
+        counts = (one.resent, one.redelivered, one.duplicates, one.conflicts)
+        if any(counts):
+            table.add_row(one.edge, one.epoch[:8], *(f"{count:,}" for count in counts))
+    return table
+
+
+def _delays(report: LedgerReport) -> Table:
+    table = _table("Lateness of readings by stage: to the edge, to the log, to the store")
+    for heading in ("stage", "readings", "late", "beyond", "p50", "p99", "longest"):
+        table.add_column(heading, justify="left" if heading == "stage" else "right")
+    for one in report.lateness:
+        times = (duration(seconds) for seconds in (one.bound, one.p50, one.p99, one.longest))
+        table.add_row(one.edge, one.epoch[:8], one.stage, f"{one.rows:,}", f"{one.late:,}", *times)
+    return table
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in ("edge", "epoch"):
+        table.add_column(heading)
+    return table
+
+
+def duration(seconds: float) -> str:
+    """Two or three digits and a unit."""
+    for length, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds * 1000:.3g} ms"
 
 
 def _sentence(finding: Finding) -> str:

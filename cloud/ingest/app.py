@@ -16,7 +16,7 @@ from shared.service import run_loops
 
 async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
     """Ingest until `stop`. Raises Unavailable if log or store can't be had at the start, Misconfigured."""
-    registry = CollectorRegistry()
+    registry, clock = CollectorRegistry(), SystemClock()
     log_url, log_credentials = settings.log
     health = Health()
     async with AsyncExitStack() as resources:
@@ -29,7 +29,9 @@ async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
                 token=settings.metrics_token.get_secret_value(),
             )
         )
-        store = await resources.enter_async_context(open_store(settings.telemetry_url))
+        store = await resources.enter_async_context(
+            open_store(settings.telemetry_url, bounds=settings.late, clock=clock)
+        )
         event_log = await resources.enter_async_context(
             open_event_log(
                 log_url,
@@ -41,7 +43,7 @@ async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
             event_log,
             store,
             Metrics(registry),
-            SystemClock(),
+            clock,
             group=settings.group,
             batch_records=settings.batch_records,
             batch_seconds=settings.batch_seconds,

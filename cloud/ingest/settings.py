@@ -4,6 +4,8 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
+from cloud.telemetry.lateness import LateBounds
+from shared.clock import MICROSECONDS
 from shared.log_settings import LogSettings
 
 
@@ -17,6 +19,17 @@ class IngestSettings(LogSettings):
     batch_records: int = Field(100, ge=1, le=1000, description="write at the latest after so many records")
     batch_seconds: float = Field(0.01, gt=0, le=5, description="or so long after the first of them")
     retry_cap_seconds: float = Field(5.0, gt=0, description="longest wait while the store or the log is away")
+    late_device_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="a reading is late at the device when it reaches the edge so long after its time",
+    )
+    late_uplink_seconds: float = Field(
+        10.0, gt=0, description="late on the uplink when it reaches the log so long after the edge"
+    )
+    late_store_seconds: float = Field(
+        10.0, gt=0, description="late into the store when it is written so long after it reached the log"
+    )
     connect_seconds: float = Field(5.0, gt=0, le=60, description="longest wait for a connection")
     produce_seconds: float = Field(
         30.0, gt=0, le=300, description="longest wait for the log to confirm a write"
@@ -25,3 +38,9 @@ class IngestSettings(LogSettings):
     host: str = Field("127.0.0.1", description="address of the health endpoint")
     port: int = Field(0, ge=0, le=65535, description="port of the health endpoint; 0 takes a free one")
     metrics_token: SecretStr = Field(SecretStr(""), description="bearer token of /metrics; none closes it")
+
+    @property
+    def late(self) -> LateBounds:
+        """From when on readings are late."""
+        seconds = (self.late_device_seconds, self.late_uplink_seconds, self.late_store_seconds)
+        return LateBounds(*(round(one * MICROSECONDS) for one in seconds))

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from cloud.ledger.logic import TOPICS, Fold, Held, judge
 from cloud.ledger.report import EdgeReport, LedgerReport
+from cloud.telemetry.lateness import STAGES
 from cloud.telemetry.port import TelemetryReader
 from shared.clock import Clock
 from shared.errors import Rejected, Unavailable
@@ -24,6 +25,7 @@ log = structlog.get_logger()
 
 Reports = Callable[[], Awaitable[Mapping[str, EdgeReport]]]
 """Each edge's last report; read anew for every ledger report, before log and store."""
+Tell = Callable[[int, int], None]
 
 
 async def edge_reports(control: ControlPlane) -> dict[str, EdgeReport]:
@@ -40,8 +42,23 @@ async def edge_reports(control: ControlPlane) -> dict[str, EdgeReport]:
 
 
 REPORT_KEY: Final = "ledger"
+_PLACES: Final = (
+    "produced",
+    "buffered",
+    "degraded",
+    "logged",
+    "stored",
+    "rejected",
+    "pending",
+    "resent",
+    "missing",
+    "duplicates",
+    "conflicts",
+    "redelivered",
+)
 _POLL_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
+_TOLD_EVERY: Final = 500
 
 
 class Metrics:
@@ -50,11 +67,16 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.rows = Gauge("im_ledger_rows", "rows by where they are", ["place"], registry=registry)
         self.findings = Gauge("im_ledger_findings", "open findings by stage", ["stage"], registry=registry)
+        self.late = Gauge(
+            "im_ledger_late_rows", "readings that took too long by stage", ["stage"], registry=registry
+        )
 
     def show(self, report: LedgerReport) -> None:
         """Set all gauges."""
-        for place in ("buffered", "degraded", "logged", "stored", "rejected", "pending", "resent"):
-            self.rows.labels(place).set(sum(getattr(one, place) for one in report.sources))
+        for place in _PLACES:
+            self.rows.labels(place).set(sum(getattr(one, place) or 0 for one in report.sources))
+        for delay in STAGES:
+            self.late.labels(delay).set(sum(one.late for one in report.lateness if one.stage == delay))
         for stage in ("edge", "uplink", "log", "store"):
             self.findings.labels(stage).set(sum(one.stage == stage for one in report.findings))
 
@@ -86,21 +108,23 @@ class Ledger:
         self._save_seconds = save_seconds
         self._catch_up = catch_up_seconds
         self._saved = b""
+        self._running = False
+        self._tasks: list[asyncio.Task[None]] = []
         self.fold = Fold() if path is None else _load(path)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow every topic and save the fold now and then, until `stop`."""
-        tasks = [asyncio.create_task(self._follow(topic), name=f"ledger {topic}") for topic in TOPICS]
+        self._running = True
+        self._follow_all()
         try:
             while not await wait_or_stop(stop, self._save_seconds):
-                for task in tasks:
+                for task in self._tasks:
                     if task.done():
                         task.result()
                 await self._save()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self._running = False
+            await self._end_following()
             await self._save()
 
     async def report(self) -> LedgerReport:
@@ -115,12 +139,7 @@ class Ledger:
             return _reached(await self._store.positions(), stored)
 
         caught = await self._wait(caught_up)
-        held = Held(
-            await self._store.stored_ranges(),
-            await self._store.counters(),
-            await self._store.conflicts(),
-            caught,
-        )
+        held = await Held.by(self._store, caught_up=caught)
         report = judge(fold, reports if level else {}, held, self._clock.now_us())
         notes = [*report.notes]
         if not level:
@@ -141,15 +160,56 @@ class Ledger:
                 return answer
             await self._clock.sleep(_POLL_SECONDS)
 
+    async def rebuild(self, tell: Tell) -> None:
+        """Fold the log anew and take that fold; the old one answers meanwhile. `tell` hears (records read, of how many).
+
+        What aged out of the log is taken over from the old fold. Raises Unavailable: then nothing has changed.
+        """
+        fold, done = Fold(), 0
+        ends = {topic: await self._log.end(topic) for topic in TOPICS}
+        total = sum(sum(end.values()) for end in ends.values())
+        for topic in TOPICS:
+            async for record in self._log.read(topic):
+                fold.add(record)
+                done += 1
+                if done % _TOLD_EVERY == 0:
+                    tell(min(done, total), total)
+                    await asyncio.sleep(0)  # others answer meanwhile
+            fold.reach(topic, ends[topic])
+        await self._end_following()
+        fold.carry_over(self.fold)
+        self.fold = fold
+        self._follow_all()
+        await self._save()
+        tell(total, total)
+
+    def _follow_all(self) -> None:
+        if self._running:
+            self._tasks = [
+                asyncio.create_task(self._follow(topic), name=f"ledger {topic}") for topic in TOPICS
+            ]
+
+    async def _end_following(self) -> None:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def _follow(self, topic: str) -> None:
         while True:
             try:
-                start = dict(self.fold.positions.get(topic, {}))
-                async for record in self._log.read(topic, start or None, follow=True):
+                end = await self._log.end(topic)
+                async for record in self._log.read(topic, self._after(topic)):
+                    self.fold.add(record)
+                self.fold.reach(topic, end)
+                async for record in self._log.read(topic, self._after(topic), follow=True):
                     self.fold.add(record)
             except Unavailable as error:
                 log.debug("the ledger waits for the log", topic=topic, why=str(error))
                 await self._clock.sleep(_RETRY_SECONDS)
+
+    def _after(self, topic: str) -> Position | None:
+        return dict(self.fold.positions.get(topic, {})) or None
 
     async def _save(self) -> None:
         data = self.fold.to_json()

@@ -118,12 +118,13 @@ async def _read_log(log: EventLog, reading: LogReading) -> None:
         async with _closing(log.read(topic)) as records:
             async for record in records:
                 if record.offset > end.get(record.partition, 0):
-                    break
+                    continue  # other partitions may have more to come
                 chunk.append(record)
                 if len(chunk) >= _CHUNK:
                     await asyncio.to_thread(reading.take, chunk)
                     chunk = []
         await asyncio.to_thread(reading.take, chunk)
+        reading.fold.reach(topic, end)
 
 
 @asynccontextmanager
@@ -191,7 +192,7 @@ class _Verdict:
     ) -> AuditReport:
         """The report."""
         ranges, unstored = await self._catch_up(catch_up_seconds)
-        held = Held(ranges, await self._store.counters(), await self._store.conflicts(), caught_up=False)
+        held = (await Held.by(self._store, caught_up=False))._replace(ranges=ranges)
         base = judge(self._reading.fold, self._edges.reports, held, self._clock.now_us())
         edge_side, compared = self._edge_differences()
         hours, relabelled, edge_side = _same_difference(hours, edge_side)
@@ -211,6 +212,7 @@ class _Verdict:
             findings=tuple(findings),
             resolved=base.resolved,
             notes=(*base.notes, *self._notes),
+            lateness=base.lateness,
             rows_in_log=self._reading.rows,
             rows_in_store=comparison.rows,
             machine_hours=max(comparison.machine_hours, compared),
@@ -238,9 +240,9 @@ class _Verdict:
         """Whether the store says that it is past the records with these rows: then they won't come."""
         positions = await self._store.positions()
         return all(
-            max(positions.get(topic, {}).values(), default=0) >= offset
+            positions.get(topic, {}).get(partition, 0) >= offset
             for source, ranges in lacking.items()
-            for topic, offset in self._work.last_offset(source, ranges).items()
+            for (topic, partition), offset in self._work.last_offset(source, ranges).items()
         )
 
     async def _unstored(self, lacking: Mapping[Source, list[Range]]) -> list[Finding]:
@@ -298,10 +300,12 @@ class _Verdict:
     async def _copies(self) -> list[Finding]:
         found = []
         for first, second, header in self._reading.copies:
-            start: Position = {first.partition: first.offset - 1}
+            rest = await self._log.end(first.topic)
+            start: Position = {**rest, first.partition: first.offset - 1}
             async with _closing(self._log.read(first.topic, start)) as records:
-                record = await anext(records, None)
-            rows = [] if record is None or record.offset != first.offset else compare_copies(record, second)
+                record = await anext((r async for r in records if r.partition == first.partition), None)
+            there = record is not None and record.offset == first.offset
+            rows = compare_copies(record, second) if record is not None and there else []
             if rows:
                 found.append(copy_finding(first.source, rows, header.machine))
         return found

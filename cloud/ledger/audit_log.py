@@ -13,6 +13,7 @@ from cloud.ledger.workspace import LOG, FrameSeen, Ints, Workspace
 from cloud.telemetry.port import Source, StoredRanges
 from shared import names
 from shared.checksum import HOUR_US, readings_hashes, tally
+from shared.dead_letter import DeadLetter
 from shared.errors import Rejected
 from shared.eventlog import Stored
 from shared.frame_codec import decode
@@ -167,19 +168,38 @@ class LogReading:
 
 
 def compare_copies(first: Stored, second: Stored) -> list[int]:
-    """Row numbers that two records of the log share and whose content differs. Their headers are readable."""
+    """Row numbers that two records of the log share and whose content differs. Their headers are readable.
+
+    A refused frame's dead letter counts as the frame: sent again and accepted, the log rightly holds both.
+    """
     one, two = header_of(first), header_of(second)
     if one is None or two is None or first.value == second.value:
         return []
     shared = range(max(one.first, two.first), min(one.last, two.last) + 1)
     try:
-        (_, left), (_, right) = decode(first.value), decode(second.value)
+        left_bytes, right_bytes = _content(first, second.value), _content(second, first.value)
+        if left_bytes == right_bytes:
+            return []
+        (_, left), (_, right) = decode(left_bytes), decode(right_bytes)
     except Rejected:
         return list(shared)
     if not (isinstance(left, Readings) and isinstance(right, Readings)):
         return list(shared)
     a, b = readings_hashes(one.machine, left), readings_hashes(two.machine, right)
     return [row for row in shared if a[row - one.first] != b[row - two.first]]
+
+
+def _content(record: Stored, other: bytes) -> bytes:
+    """The record's bytes; of a refused frame's dead letter the frame's, by their hash where they were not kept whole.
+
+    Raises Rejected.
+    """
+    if record.topic != names.DEAD_LETTER or names.HEADER_ROWS not in record.headers:
+        return record.value
+    letter = DeadLetter.decode(record.value)
+    if letter.whole:
+        return letter.payload
+    return other if letter.sha256 == hashlib.sha256(other).hexdigest() else letter.payload
 
 
 def copy_finding(source: Source, rows: list[int], machine: str) -> Finding:

@@ -1,13 +1,14 @@
 """The fold of the log's headers into row ranges, and the judgement over edge, log and store. No I/O here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import orjson
 
 from cloud.ledger.report import (
     MAX_IDENTITIES,
+    Delay,
     EdgeReport,
     Finding,
     LedgerReport,
@@ -20,10 +21,12 @@ from cloud.ledger.report import (
     within,
     without,
 )
-from cloud.telemetry.port import ConflictFact, Counters, Source, StoredRanges
+from cloud.telemetry.lateness import STAGES, ByStage
+from cloud.telemetry.port import ConflictFact, Counters, Source, StoredRanges, TelemetryReader
 from shared import names
+from shared.clock import MICROSECONDS
 from shared.errors import Rejected
-from shared.eventlog import Stored
+from shared.eventlog import Position, Stored
 from shared.events import at
 from shared.frame_codec import decode_header
 from shared.frames import Header, Kind
@@ -97,6 +100,29 @@ class Fold:
         if header.kind is Kind.WAVE:
             source.waves.add(header.first, header.last)
 
+    def reach(self, topic: str, end: Position) -> None:
+        """Note that the topic was read up to `end`: what is not there by now has aged out, or never was a record."""
+        held = self.positions.setdefault(topic, {})
+        for partition, offset in end.items():
+            if partition not in held:
+                self.whole = False  # it had records, and none is left
+            held[partition] = max(held.get(partition, 0), offset)
+
+    def carry_over(self, old: "Fold") -> None:
+        """Take from an older fold what this one, read anew, could not see because the log holds it no more."""
+        if self.whole:
+            return
+        for source, fold in old.sources.items():
+            mine = self.sources.setdefault(source, SourceFold())
+            for first, last in fold.logged:
+                mine.logged.add(first, last)
+            for first, last in fold.waves:
+                mine.waves.add(first, last)
+            mine.resent = max(mine.resent, fold.resent)
+            mine.newest_us = max(mine.newest_us, fold.newest_us)
+        self.unreadable = max(self.unreadable, old.unreadable)
+        self.whole = old.whole
+
     def to_json(self) -> bytes:
         """The fold as a snapshot."""
         sources = [
@@ -132,9 +158,21 @@ class Held(NamedTuple):
     """What the store says of itself."""
 
     ranges: Mapping[Source, StoredRanges]
-    counters: Mapping[str, Counters]
+    counters: Mapping[Source, Counters]
     conflicts: Sequence[ConflictFact]
+    lateness: Mapping[Source, ByStage]
     caught_up: bool
+
+    @classmethod
+    async def by(cls, store: TelemetryReader, *, caught_up: bool) -> Self:
+        """Ask the store. Raises Unavailable."""
+        return cls(
+            await store.stored_ranges(),
+            await store.counters(),
+            await store.conflicts(),
+            await store.lateness(),
+            caught_up,
+        )
 
 
 def judge(fold: Fold, reports: Mapping[str, EdgeReport], held: Held, now_us: int) -> LedgerReport:
@@ -162,7 +200,10 @@ def judge(fold: Fold, reports: Mapping[str, EdgeReport], held: Held, now_us: int
         unstored = without(list(logged.logged), in_store)
         if unstored and held.caught_up:
             findings.append(rows_finding("store", "missing", source, unstored, REBUILD))
-        summaries.append(_summary(source, report, logged, stored, unstored))
+        lost = gone if fold.whole else without(gone, union(stored.stored, stored.rejected))
+        missing = size(lost) + (size(unstored) if held.caught_up else 0)
+        counters = held.counters.get(source, Counters())
+        summaries.append(_summary(source, report, logged, stored, size(unstored), missing, counters))
     if fold.unreadable:
         notes.append(f"{fold.unreadable} records of the log can't be read; ingest put them on dead-letter")
     resolved = resolved_of(summaries, held)
@@ -171,7 +212,27 @@ def judge(fold: Fold, reports: Mapping[str, EdgeReport], held: Held, now_us: int
         findings=tuple(findings),
         resolved=tuple(resolved),
         notes=tuple(notes),
+        lateness=tuple(delays(held.lateness)),
     )
+
+
+def delays(lateness: Mapping[Source, ByStage]) -> Iterator[Delay]:
+    """What the store counted, an edge's epoch and stage each."""
+    for source in sorted(lateness):
+        for stage in STAGES:
+            one = lateness[source].get(stage)
+            if one is not None and one.rows:
+                yield Delay(
+                    edge=source.edge,
+                    epoch=source.epoch.hex(),
+                    stage=stage,
+                    rows=one.rows,
+                    late=one.late,
+                    bound=one.bound_us / MICROSECONDS,
+                    longest=one.longest_us / MICROSECONDS,
+                    p50=one.quantile_us(0.5) / MICROSECONDS,
+                    p99=one.quantile_us(0.99) / MICROSECONDS,
+                )
 
 
 def unaccounted(source: Source, report: EdgeReport | None, logged: SourceFold, now_us: int) -> list[Range]:
@@ -253,7 +314,9 @@ def _summary(
     report: EdgeReport | None,
     logged: SourceFold,
     stored: StoredRanges,
-    unstored: list[Range],
+    unstored: int,
+    missing: int,
+    counters: Counters,
 ) -> SourceSummary:
     unlogged = [] if report is None else without(list(report.buffered), logged.logged)
     return SourceSummary(
@@ -266,8 +329,12 @@ def _summary(
         logged=len(logged.logged),
         stored=len(stored.stored),
         rejected=len(stored.rejected),
-        pending=size(unstored),
+        pending=unstored,
         resent=logged.resent,
+        missing=missing,
+        duplicates=counters.duplicates,
+        conflicts=counters.conflicts,
+        redelivered=counters.redelivered,
     )
 
 
@@ -285,24 +352,27 @@ def resolved_of(summaries: Sequence[SourceSummary], held: Held) -> list[Finding]
         for one in summaries
         if one.resent
     ]
-    for edge, counter in sorted(held.counters.items()):
+    for source, counter in sorted(held.counters.items()):
+        edge, epoch = source.edge, source.epoch.hex()
         if counter.duplicates:
             found.append(
                 Finding(
                     stage="edge",
                     what="doubled",
                     edge=edge,
+                    epoch=epoch,
                     rows=counter.duplicates,
                     advice="a device told the same reading twice; stored once, nothing to do",
                 )
             )
         if counter.conflicts:
-            named = [c for c in held.conflicts if edge in {c.kept[0].edge, c.lost[0].edge}]
+            named = [c for c in held.conflicts if source in {c.kept[0], c.lost[0]}]
             found.append(
                 Finding(
                     stage="edge",
                     what="conflict",
                     edge=edge,
+                    epoch=epoch,
                     rows=counter.conflicts,
                     identities=tuple(_conflict(c) for c in named[:MAX_IDENTITIES]),
                     advice="a device gave one timestamp two values; the later arrival is kept: mend the device's clock",

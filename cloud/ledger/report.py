@@ -11,6 +11,7 @@ from shared.ranges import Range, RangeSet
 
 Stage = Literal["edge", "uplink", "log", "store"]
 What = Literal["missing", "doubled", "altered", "conflict"]
+DelayStage = Literal["device", "uplink", "store"]
 
 MAX_IDENTITIES: Final = 20
 EXIT_CLEAN: Final = 0
@@ -83,6 +84,36 @@ class SourceSummary(BaseModel):
     rejected: int = 0
     pending: int = Field(0, description="in the log and not yet in the store")
     resent: int = Field(0, description="rows that the log holds more than once, counted once")
+    missing: int = Field(
+        0, description="gaps: rows that were numbered and that no stage holds, or not the store"
+    )
+    duplicates: int = Field(0, description="rows that told a known reading again; stored once")
+    conflicts: int = Field(
+        0, description="rows that gave a known reading another value; the later arrival is kept"
+    )
+    redelivered: int = Field(
+        0, description="rows that reached the store more than once under the same number"
+    )
+
+
+class Delay(BaseModel):
+    """How long the readings of an edge's epoch took through a stage, in seconds.
+
+    Stages: `device` to the edge, `uplink` from there to the log, `store` from there to the store. `late` ones took longer
+    than `bound`. Quantiles are the upper edges of buckets that double, so at most twice the true value.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    edge: str
+    epoch: str
+    stage: DelayStage
+    rows: int
+    late: int
+    bound: float
+    longest: float
+    p50: float
+    p99: float
 
 
 class LedgerReport(BaseModel):
@@ -95,6 +126,7 @@ class LedgerReport(BaseModel):
     findings: tuple[Finding, ...] = ()
     resolved: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    lateness: tuple[Delay, ...] = Field((), description="delays by stage: told, and no finding")
 
     @property
     def exit_code(self) -> int:

@@ -108,12 +108,13 @@ class Workspace:
             (self._source(source), machine, hour, hour, limit),
         ).fetchall()
 
-    def last_offset(self, source: Source, ranges: Iterable[tuple[int, int]]) -> dict[str, int]:
-        """Topic to the log offset at which the last of these rows stands."""
-        ends: dict[str, int] = {}
+    def last_offset(self, source: Source, ranges: Iterable[tuple[int, int]]) -> dict[tuple[str, str], int]:
+        """(topic, partition) to the log offset at which the last of these rows stands there."""
+        ends: dict[tuple[str, str], int] = {}
         for first, last in ranges:
             for frame in self.overlapping(source, first, last):
-                ends[frame.topic] = max(ends.get(frame.topic, 0), frame.offset)
+                place = (frame.topic, frame.partition)
+                ends[place] = max(ends.get(place, 0), frame.offset)
         return ends
 
     def add_frame(self, frame: FrameSeen) -> None:

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.telemetry.lateness import ByStage, LateBounds
+from shared.clock import Clock
 from shared.errors import Misconfigured
 from shared.eventlog import Stored
 from shared.frames import Aggregates, Header, Readings, Scores
@@ -256,8 +258,12 @@ class TelemetryReader(Protocol):
         """Which rows of which edge and epoch the store holds."""
         ...
 
-    async def counters(self) -> Mapping[str, Counters]:
-        """Duplicates, conflicts and redelivered rows of each edge."""
+    async def counters(self) -> Mapping[Source, Counters]:
+        """Duplicates, conflicts and redelivered rows of each source."""
+        ...
+
+    async def lateness(self) -> Mapping[Source, ByStage]:
+        """How long each source's readings took through each stage."""
         ...
 
     async def conflicts(self, limit: int = 1000) -> list[ConflictFact]:
@@ -286,8 +292,12 @@ class TelemetryStore(TelemetryReader, Protocol):
 
 
 @asynccontextmanager
-async def open_store(url: str, *, read_only: bool = False) -> AsyncIterator[TelemetryStore]:
+async def open_store(
+    url: str, *, read_only: bool = False, bounds: LateBounds | None = None, clock: Clock | None = None
+) -> AsyncIterator[TelemetryStore]:
     """The store behind `url`: `sqlite:///PATH` (a relative path; four slashes for an absolute one).
+
+    A writer counts delays, late ones beyond `bounds`; with a `clock` those on the way into the store too.
 
     Raises Misconfigured (unknown scheme, not a telemetry store), Unavailable (another process writes; not there yet).
     """
@@ -295,7 +305,8 @@ async def open_store(url: str, *, read_only: bool = False) -> AsyncIterator[Tele
         case "sqlite":
             from cloud.telemetry.sqlite import open_sqlite  # noqa: PLC0415 - a backend loads only when it is chosen
 
-            async with open_sqlite(url.removeprefix("sqlite:///"), read_only=read_only) as store:
+            path = url.removeprefix("sqlite:///")
+            async with open_sqlite(path, read_only=read_only, bounds=bounds, clock=clock) as store:
                 yield store
         case scheme:
             raise Misconfigured(f"no telemetry store for {scheme!r} in {url!r}", hint="use sqlite:///PATH")

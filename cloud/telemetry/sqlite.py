@@ -16,6 +16,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from cloud.telemetry import sqlite_read as read
 from cloud.telemetry import sqlite_trend as trend
+from cloud.telemetry.lateness import ByStage, LateBounds
 from cloud.telemetry.port import (
     BEGIN_US,
     END_US,
@@ -35,6 +36,7 @@ from cloud.telemetry.port import (
 )
 from cloud.telemetry.sqlite_schema import connect_reader, connect_writer, mapped
 from cloud.telemetry.sqlite_write import Writer
+from shared.clock import Clock
 from shared.errors import Misconfigured, Unavailable
 from shared.frames import Aggregates, Scores
 
@@ -130,9 +132,13 @@ class SqliteReader:
         """See the port."""
         return await self._run(read.stored_ranges, edge)
 
-    async def counters(self) -> Mapping[str, Counters]:
+    async def counters(self) -> Mapping[Source, Counters]:
         """See the port."""
         return await self._run(read.counters)
+
+    async def lateness(self) -> Mapping[Source, ByStage]:
+        """See the port."""
+        return await self._run(read.lateness)
 
     async def conflicts(self, limit: int = 1000) -> list[ConflictFact]:
         """See the port."""
@@ -147,19 +153,28 @@ class SqliteStore(SqliteReader):
     """The store; without a writer it refuses to write."""
 
     def __init__(
-        self, path: Path, connection: sqlite3.Connection, thread: ThreadPoolExecutor, writer: Writer | None
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        thread: ThreadPoolExecutor,
+        writer: Writer | None,
+        clock: Clock | None = None,
     ) -> None:
         super().__init__(path, connection, thread)
         self._writer = writer
+        self._clock = clock
 
     async def write(self, entries: Sequence[Entry], /) -> WriteResult:
         """See the port."""
-        writer = self._writer
-        if writer is None:
+        writer, clock = self._written(), self._clock
+        return await self._run(lambda _: writer.write(entries, clock.now_us() if clock else None))
+
+    def _written(self) -> Writer:
+        if self._writer is None:
             raise Misconfigured(
                 f"telemetry store {self._path} is open for reading", hint="only ingest writes it"
             )
-        return await self._run(lambda _: writer.write(entries))
+        return self._writer
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[TelemetryReader]:
@@ -177,7 +192,9 @@ class SqliteStore(SqliteReader):
 
 
 @asynccontextmanager
-async def open_sqlite(path: str | Path, *, read_only: bool) -> AsyncIterator[SqliteStore]:
+async def open_sqlite(
+    path: str | Path, *, read_only: bool, bounds: LateBounds | None = None, clock: Clock | None = None
+) -> AsyncIterator[SqliteStore]:
     """Open or make the file at `path`. Raises Unavailable, Misconfigured (see `open_store`)."""
     place = Path(path)
     async with _thread() as thread:
@@ -191,7 +208,8 @@ async def open_sqlite(path: str | Path, *, read_only: bool) -> AsyncIterator[Sql
             with _only_writer(place):
                 connection = await _connect(thread, connect_writer, place)
                 try:
-                    yield SqliteStore(place, connection, thread, Writer(connection))
+                    writer = Writer(connection, bounds or LateBounds())
+                    yield SqliteStore(place, connection, thread, writer, clock)
                 finally:
                     # The lock is given back only after the last write ended.
                     await asyncio.wrap_future(thread.submit(connection.close))

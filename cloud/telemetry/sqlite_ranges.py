@@ -1,37 +1,59 @@
 """Which rows of which source the store holds: merged ranges in memory, saved with the content they stand for."""
 
 import sqlite3
+from dataclasses import dataclass, field
 
+from cloud.telemetry.sqlite_schema import REJECTED, STORED
 from shared.ranges import Range, RangeSet
 
 
+@dataclass(slots=True)
+class _Held:
+    """A source's rows: as content, and as rejected."""
+
+    stored: RangeSet = field(default_factory=RangeSet)
+    rejected: RangeSet = field(default_factory=RangeSet)
+
+
 class RowRanges:
-    """Ranges by source, read once and then kept; `save` writes what was added since, inside the transaction."""
+    """Ranges by source, read once and then kept; `save` writes what was added since, inside the transaction.
+
+    Content outranks a refusal: rows that were refused, sent again and accepted are held as content from then on,
+    whichever came first.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
-        self._held: dict[int, RangeSet] = {}
+        self._held: dict[int, _Held] = {}
         self._added: dict[tuple[int, int], RangeSet] = {}
+        self._accepted: dict[int, RangeSet] = {}
 
     def forget(self) -> None:
         """Drop what was not saved, and everything read."""
         self._held.clear()
         self._added.clear()
+        self._accepted.clear()
 
-    def fresh(self, source: int, first: int, last: int) -> list[Range]:
-        """The parts of a range that the store does not hold, neither as content nor as rejected."""
-        if source not in self._held:
-            self._held[source] = RangeSet(
-                self._db.execute(
-                    "SELECT first, last FROM row_ranges WHERE source = ? ORDER BY first", (source,)
-                )
-            )
-        held = self._held[source]
-        return [] if held.covers(first, last) else held.gaps(first, last)
+    def fresh(self, source: int, first: int, last: int, *, refused: bool = True) -> list[Range]:
+        """The parts of a range that the store does not hold: of `refused` rows in no way, of others as content."""
+        held = self._held.get(source)
+        if held is None:
+            held = self._held[source] = self._read(source)
+        if held.stored.covers(first, last):
+            return []
+        missing = held.stored.gaps(first, last)
+        return [part for gap in missing for part in held.rejected.gaps(*gap)] if refused else missing
 
     def add(self, source: int, outcome: int, first: int, last: int) -> None:
         """Hold a range from now on."""
-        self._held[source].add(first, last)
+        held = self._held[source]
+        if outcome == REJECTED:
+            held.rejected.add(first, last)
+        else:
+            held.stored.add(first, last)
+            if held.rejected.overlap(first, last):
+                held.rejected = RangeSet(part for old in held.rejected for part in _outside(old, first, last))
+                self._accepted.setdefault(source, RangeSet()).add(first, last)
         self._added.setdefault((source, outcome), RangeSet()).add(first, last)
 
     def save(self) -> None:
@@ -40,6 +62,18 @@ class RowRanges:
             for first, last in ranges:
                 self._merge(source, outcome, first, last)
         self._added.clear()
+        for source, ranges in self._accepted.items():
+            for first, last in ranges:
+                self._cut(source, first, last)
+        self._accepted.clear()
+
+    def _read(self, source: int) -> _Held:
+        held = _Held()
+        for outcome, first, last in self._db.execute(
+            "SELECT outcome, first, last FROM row_ranges WHERE source = ? ORDER BY first", (source,)
+        ):
+            (held.stored if outcome == STORED else held.rejected).add(first, last)
+        return held
 
     def _merge(self, source: int, outcome: int, first: int, last: int) -> None:
         # The range that begins at or before `first` may reach it; all others to merge begin inside or just after.
@@ -56,3 +90,25 @@ class RowRanges:
             (source, outcome, low, high),
         )
         self._db.execute("INSERT INTO row_ranges VALUES (?, ?, ?, ?)", (source, outcome, low, high))
+
+    def _cut(self, source: int, first: int, last: int) -> None:
+        """Take a range out of the rejected ones."""
+        found = self._db.execute(
+            "SELECT first, last FROM row_ranges WHERE source = ? AND outcome = ? AND first <= ? AND last >= ?",
+            (source, REJECTED, last, first),
+        ).fetchall()
+        for old in found:
+            self._db.execute(
+                "DELETE FROM row_ranges WHERE source = ? AND outcome = ? AND first = ?",
+                (source, REJECTED, old[0]),
+            )
+            self._db.executemany(
+                "INSERT INTO row_ranges VALUES (?, ?, ?, ?)",
+                [(source, REJECTED, *part) for part in _outside(old, first, last)],
+            )
+
+
+def _outside(old: Range, first: int, last: int) -> list[Range]:
+    """The parts of a range that are not in `first` to `last`."""
+    parts = [(old[0], min(old[1], first - 1)), (max(old[0], last + 1), old[1])]
+    return [(low, high) for low, high in parts if low <= high]

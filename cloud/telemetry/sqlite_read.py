@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from cloud.telemetry.lateness import Lateness, Stage
 from cloud.telemetry.port import (
     Columns,
     ConflictFact,
@@ -18,6 +19,7 @@ from cloud.telemetry.port import (
     StoredEvent,
     StoredRanges,
 )
+from cloud.telemetry.sqlite_late import parsed
 from cloud.telemetry.sqlite_schema import STORED
 from shared.frames import Aggregates, Scores
 
@@ -242,9 +244,24 @@ def stored_ranges(db: sqlite3.Connection, edge: str | None) -> dict[Source, Stor
     return found
 
 
-def counters(db: sqlite3.Connection) -> dict[str, Counters]:
-    """Counters of each edge."""
-    return {edge: Counters(*rest) for edge, *rest in db.execute("SELECT * FROM counters")}
+def counters(db: sqlite3.Connection) -> dict[Source, Counters]:
+    """Counters of each source. A file that its writer has not brought up yet has one an edge."""
+    epoch = "epoch" if _since_version_2(db) else "x''"
+    query = f"SELECT edge, {epoch}, duplicates, conflicts, redelivered FROM counters"  # noqa: S608 - own names
+    return {Source(edge, epoch): Counters(*rest) for edge, epoch, *rest in db.execute(query)}
+
+
+def lateness(db: sqlite3.Connection) -> dict[Source, dict[Stage, Lateness]]:
+    """Delays of each source at each stage."""
+    found: dict[Source, dict[Stage, Lateness]] = {}
+    if _since_version_2(db):
+        for key, stage, one in parsed(db.execute("SELECT * FROM lateness")):
+            found.setdefault(Source(*key), {})[stage] = one
+    return found
+
+
+def _since_version_2(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("PRAGMA user_version").fetchone()[0] > 1)
 
 
 def conflicts(db: sqlite3.Connection, limit: int) -> list[ConflictFact]:

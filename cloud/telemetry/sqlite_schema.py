@@ -8,7 +8,9 @@ from typing import Final
 
 from shared.errors import Misconfigured, Unavailable
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+_OLDEST: Final = 1
+"""Older files are brought up by their writer; readers read them as they are."""
 STORED: Final = 0
 REJECTED: Final = 1
 CONFLICTS_KEPT: Final = 10_000
@@ -44,10 +46,26 @@ CREATE TABLE conflicts (seq INTEGER PRIMARY KEY, series INTEGER NOT NULL, time_u
     lost_source INTEGER NOT NULL, lost_row INTEGER NOT NULL, lost_value REAL NOT NULL) STRICT;
 CREATE TABLE row_ranges (source INTEGER NOT NULL, outcome INTEGER NOT NULL, first INTEGER NOT NULL,
     last INTEGER NOT NULL, PRIMARY KEY (source, outcome, first)) STRICT, WITHOUT ROWID;
-CREATE TABLE counters (edge TEXT PRIMARY KEY, duplicates INTEGER NOT NULL, conflicts INTEGER NOT NULL,
-    redelivered INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE counters (edge TEXT NOT NULL, epoch BLOB NOT NULL, duplicates INTEGER NOT NULL,
+    conflicts INTEGER NOT NULL, redelivered INTEGER NOT NULL, PRIMARY KEY (edge, epoch)) STRICT, WITHOUT ROWID;
+CREATE TABLE lateness (edge TEXT NOT NULL, epoch BLOB NOT NULL, stage TEXT NOT NULL, bound_us INTEGER NOT NULL,
+    rows INTEGER NOT NULL, late INTEGER NOT NULL, longest_us INTEGER NOT NULL, counts BLOB NOT NULL,
+    PRIMARY KEY (edge, epoch, stage)) STRICT, WITHOUT ROWID;
 CREATE TABLE positions (topic TEXT NOT NULL, partition TEXT NOT NULL, offset INTEGER NOT NULL,
     PRIMARY KEY (topic, partition)) STRICT, WITHOUT ROWID;
+"""
+
+# Version 1 counted an edge's epochs together: they go to its newest one.
+_TO_VERSION_2: Final = """
+ALTER TABLE counters RENAME TO counters_1;
+CREATE TABLE counters (edge TEXT NOT NULL, epoch BLOB NOT NULL, duplicates INTEGER NOT NULL,
+    conflicts INTEGER NOT NULL, redelivered INTEGER NOT NULL, PRIMARY KEY (edge, epoch)) STRICT, WITHOUT ROWID;
+INSERT INTO counters SELECT edge, coalesce((SELECT s.epoch FROM sources s WHERE s.edge = c.edge
+    ORDER BY s.id DESC LIMIT 1), x''), duplicates, conflicts, redelivered FROM counters_1 c;
+DROP TABLE counters_1;
+CREATE TABLE lateness (edge TEXT NOT NULL, epoch BLOB NOT NULL, stage TEXT NOT NULL, bound_us INTEGER NOT NULL,
+    rows INTEGER NOT NULL, late INTEGER NOT NULL, longest_us INTEGER NOT NULL, counts BLOB NOT NULL,
+    PRIMARY KEY (edge, epoch, stage)) STRICT, WITHOUT ROWID;
 """
 
 _AWAY: Final = {
@@ -80,7 +98,9 @@ def mapped(path: Path) -> Iterator[None]:
 def connect_writer(path: Path) -> sqlite3.Connection:
     """A connection that makes the tables if they are missing. WAL, and each commit is on the disk on return."""
     with mapped(path):
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(  # as a URI, so that others can be attached by one
+            path.resolve().as_uri(), uri=True, isolation_level=None, check_same_thread=False
+        )
         try:
             connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
             connection.execute("PRAGMA journal_mode = WAL")
@@ -89,7 +109,11 @@ def connect_writer(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA cache_size = -32768")
             if _version(connection) == 0 and not _tables(connection):
                 connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-            _check(connection, path)
+            if _version(connection) == _OLDEST:
+                connection.executescript(
+                    f"BEGIN IMMEDIATE; {_TO_VERSION_2} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                )
+            check(connection, path)
         except BaseException:
             connection.close()
             raise
@@ -106,7 +130,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
         )
         try:
             connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-            _check(connection, path)
+            check(connection, path)
         except BaseException:
             connection.close()
             raise
@@ -121,9 +145,10 @@ def _tables(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def check(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises Misconfigured if the file is no telemetry store of this release's, Unavailable if it is being made."""
     version = _version(connection)
-    if version == SCHEMA_VERSION:
+    if _OLDEST <= version <= SCHEMA_VERSION:
         return
     if version == 0 and not _tables(connection):
         raise Unavailable(f"telemetry store {path} is still being made")

@@ -10,13 +10,16 @@ from typing import Final
 import numpy as np
 import orjson
 
+from cloud.telemetry.lateness import LateBounds
 from cloud.telemetry.port import Content, Entry, EventFact, Ints, WriteResult
+from cloud.telemetry.sqlite_late import Key, LateRows
 from cloud.telemetry.sqlite_ranges import RowRanges
 from cloud.telemetry.sqlite_rows import Interned, Table
 from cloud.telemetry.sqlite_schema import CONFLICTS_KEPT, REJECTED, STORED
 from shared.frames import Aggregates, Header, Readings, Scores
 
 _POOL_ROWS: Final = 2_000
+_CACHED_LAYOUTS: Final = 10_000
 INSERT_READING: Final = (
     "INSERT INTO readings (series, time_us, value, quality, unit, arrival_us, source, row)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (series, time_us) DO NOTHING"
@@ -35,11 +38,15 @@ Reading = tuple[int, int, float, int, int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """The rows of a frame that are not stored yet: their numbers, and their places `at` in its columns."""
+    """The rows of a frame that are not stored yet: their numbers, and their places `at` in its columns.
+
+    `whole`: that is all of them, as it nearly always is; then the columns can be taken as they are.
+    """
 
     source: int
     rows: Ints
     at: Ints
+    whole: bool
 
 
 _SCORES: Final = Table(
@@ -66,48 +73,59 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 class Writer:
     """The write side on one connection; its caches hold ids of committed rows only."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, bounds: LateBounds) -> None:
         self._db = connection
         self._ids = Interned(connection)
         self._ranges = RowRanges(connection)
+        self._late = LateRows(connection, bounds)
         self._pool: list[tuple[list[Reading], WriteResult]] = []
+        self._pooled = 0
+        self._layouts: dict[tuple[str, tuple[str, ...], tuple[str, ...]], tuple[Ints, Ints]] = {}
 
-    def write(self, entries: Sequence[Entry]) -> WriteResult:
-        """Write all entries, their row ranges and their positions in one transaction."""
+    def write(self, entries: Sequence[Entry], now_us: int | None = None) -> WriteResult:
+        """Write all entries, their row ranges and their positions in one transaction.
+
+        `now_us`: by which to count how late they are; None leaves that stage out.
+        """
         try:
             with transaction(self._db):
-                results = self._write(entries)
+                results = self._write(entries, now_us)
         except BaseException:
-            self._forget()  # ids and ranges of a transaction that did not commit are not there
+            self.forget()  # ids and ranges of a transaction that did not commit are not there
             raise
-        if self._ids.full:
-            self._forget()
+        if self._ids.full or len(self._layouts) > _CACHED_LAYOUTS:
+            self.forget()
         return _total(results.values())
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Drop what was read: the file is no longer what it was."""
         self._ids.forget()
         self._ranges.forget()
+        self._late.forget()
+        self._layouts.clear()
         self._pool.clear()
+        self._pooled = 0
 
-    def _write(self, entries: Sequence[Entry]) -> dict[str, WriteResult]:
-        results: dict[str, WriteResult] = {}
+    def _write(self, entries: Sequence[Entry], now_us: int | None) -> dict[Key, WriteResult]:
+        results: dict[Key, WriteResult] = {}
         for entry in entries:
-            edge = entry.header.edge if entry.header is not None else ""
-            result = results.setdefault(edge, WriteResult())
+            key = (entry.header.edge, entry.header.epoch) if entry.header is not None else ("", b"")
+            result = results.setdefault(key, WriteResult())
             if entry.header is not None:
-                self._edge_entry(entry.header, entry.content, result)
+                self._edge_entry(entry.record.time_us, entry.header, entry.content, result)
             elif isinstance(entry.content, EventFact):
                 self._event(entry.content, result)
         self._flush()
         self._ranges.save()
+        self._late.save(now_us)
         self._save_positions(entries)
         self._db.executemany(
-            "INSERT INTO counters VALUES (?, ?, ?, ?) ON CONFLICT (edge) DO UPDATE SET"
+            "INSERT INTO counters VALUES (?, ?, ?, ?, ?) ON CONFLICT (edge, epoch) DO UPDATE SET"
             " duplicates = duplicates + excluded.duplicates, conflicts = conflicts + excluded.conflicts,"
             " redelivered = redelivered + excluded.redelivered",
             [
-                (edge, r.duplicates, r.conflicts, r.redelivered)
-                for edge, r in results.items()
+                (*key, r.duplicates, r.conflicts, r.redelivered)
+                for key, r in results.items()
                 if r.duplicates or r.conflicts or r.redelivered
             ],
         )
@@ -116,18 +134,21 @@ class Writer:
         )
         return results
 
-    def _edge_entry(self, header: Header, content: Content | None, result: WriteResult) -> None:
+    def _edge_entry(
+        self, logged_us: int, header: Header, content: Content | None, result: WriteResult
+    ) -> None:
         source = self._ids.source(header.edge, header.epoch)
-        ranges = self._ranges.fresh(source, header.first, header.last)
+        ranges = self._ranges.fresh(source, header.first, header.last, refused=content is None)
         count = sum(last - first + 1 for first, last in ranges)
         result.redelivered += header.count - count
         if not ranges:
             return
-        rows = np.concatenate([np.arange(first, last + 1, dtype=np.int64) for first, last in ranges])
-        fresh = Fresh(source, rows, rows - header.first)
+        parts = [np.arange(first, last + 1, dtype=np.int64) for first, last in ranges]
+        rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        fresh = Fresh(source, rows, rows - header.first, count == header.count)
         match content:
             case Readings():
-                self._readings(header.machine, content, fresh, result)
+                self._readings(header, logged_us, content, fresh, result)
             case Scores():
                 self._scores(header.machine, content, fresh, result)
             case Aggregates():
@@ -141,28 +162,41 @@ class Writer:
 
     def _readings(
         self,
-        machine: str,
+        header: Header,
+        logged_us: int,
         body: Readings,
         fresh: Fresh,
         result: WriteResult,
     ) -> None:
-        series = np.array([self._ids.series(machine, name) for name in body.sensor_names], np.int64)
-        units = np.array([self._ids.of("units", ("unit",), (unit,)) for unit in body.units], np.int64)
-        sensor = body.sensor[fresh.at]
+        series, units = self._layout(header.machine, body)
+        body = body if fresh.whole else _chosen(body, fresh.at)
+        sensor, time_us, arrival_us = body.sensor, body.time_us, body.arrival_us
+        self._late.add((header.edge, header.epoch), time_us, arrival_us, logged_us)
         rows: Iterable[Reading] = zip(
             series[sensor].tolist(),
-            body.time_us[fresh.at].tolist(),
-            body.value[fresh.at].tolist(),
-            body.quality[fresh.at].tolist(),
+            time_us.tolist(),
+            body.value.tolist(),
+            body.quality.tolist(),
             units[sensor].tolist(),
-            body.arrival_us[fresh.at].tolist(),
+            arrival_us.tolist(),
             repeat(fresh.source),
             fresh.rows.tolist(),
             strict=False,
         )
         self._pool.append((list(rows), result))
-        if sum(len(table) for table, _ in self._pool) >= _POOL_ROWS:
+        self._pooled += len(fresh.rows)
+        if self._pooled >= _POOL_ROWS:
             self._flush()
+
+    def _layout(self, machine: str, body: Readings) -> tuple[Ints, Ints]:
+        """Ids of the frame's sensors and units; frames of a machine have few different sets of them."""
+        key = (machine, body.sensor_names, body.units)
+        found = self._layouts.get(key)
+        if found is None:
+            series = np.array([self._ids.series(machine, name) for name in body.sensor_names], np.int64)
+            units = np.array([self._ids.of("units", ("unit",), (unit,)) for unit in body.units], np.int64)
+            found = self._layouts[key] = (series, units)
+        return found
 
     def _flush(self) -> None:
         """Write the pooled readings: small frames share one statement, which is most of what they would cost."""
@@ -175,6 +209,7 @@ class Writer:
                 for reading in part:
                     self._settle(reading, result)
         self._pool.clear()
+        self._pooled = 0
 
     def _settle(self, reading: Reading, result: WriteResult) -> None:
         """Apply the identity rule to one row that was offered to the table."""
@@ -291,6 +326,12 @@ class Writer:
             " SET offset = max(offset, excluded.offset)",
             [(topic, partition, offset) for (topic, partition), offset in ends.items()],
         )
+
+
+def _chosen(body: Readings, at: Ints) -> Readings:
+    """Some of the rows."""
+    columns = (body.sensor[at], body.time_us[at], body.arrival_us[at], body.value[at], body.quality[at])
+    return Readings(body.sensor_names, body.units, *columns)
 
 
 def _total(results: Iterable[WriteResult]) -> WriteResult:

@@ -100,13 +100,13 @@ async def test_the_same_record_again_changes_nothing(store: TelemetryStore) -> N
     result = await store.write([entry, entry])
     assert (result.rows, result.redelivered, result.duplicates) == (0, 2, 0)
     assert await values(store) == [(T0, 1.5)]
-    assert (await store.counters())["edge-1"].redelivered == 2
+    assert (await store.counters())[Source("edge-1", E1)].redelivered == 2
 
 
 async def test_the_same_reading_under_another_row_is_a_duplicate(store: TelemetryStore) -> None:
     result = await store.write([frame(1, [("t1", T0, 1.5)]), frame(2, [("t1", T0, 1.5)])])
     assert (result.rows, result.duplicates, result.conflicts) == (1, 1, 0)
-    assert (await store.counters())["edge-1"].duplicates == 1
+    assert (await store.counters())[Source("edge-1", E1)].duplicates == 1
     assert await store.conflicts() == []
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloud.telemetry.lateness import LateBounds
 from cloud.telemetry.port import Entry, WriteResult
 from cloud.telemetry.sqlite_read import chunk, sensor_ids, stored_ranges
 from cloud.telemetry.sqlite_schema import connect_writer
@@ -65,7 +66,7 @@ def expected(table: list[Row]) -> Content:
 def content(path: Path, batches: list[list[Entry]]) -> tuple[Content, WriteResult]:
     connection = connect_writer(path)
     connection.execute("PRAGMA synchronous = OFF")
-    writer = Writer(connection)
+    writer = Writer(connection, LateBounds())
     total = WriteResult()
     for batch in batches:
         result = writer.write(batch)

@@ -1,5 +1,7 @@
 """The ledger's fold and judgement, and what it reads and writes."""
 
+from dataclasses import replace
+
 import numpy as np
 import orjson
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from cloud.ledger.logic import SETTLE_US, Fold, Held, is_direct, judge
 from cloud.ledger.report import AuditReport, EdgeReport, Finding, LedgerReport, within, without
+from cloud.telemetry.lateness import Lateness, measure
 from cloud.telemetry.port import ConflictFact, Counters, Source, StoredRanges
 from shared import names
 from shared.errors import Rejected
@@ -21,13 +24,21 @@ NOW = 1_750_000_000_000_000
 SOURCE = Source("edge-1", EPOCH)
 
 
-def frame(first: int, last: int, *, offset: int, edge: str = "edge-1", kind: Kind = Kind.READINGS) -> Stored:
+def frame(
+    first: int, last: int, *, offset: int, edge: str = "edge-1", kind: Kind = Kind.READINGS, at: int = 0
+) -> Stored:
     count = last - first + 1
-    zeros = np.zeros(count, np.int64)
+    zeros = np.full(count, at, np.int64)
     body: Body = Records((b"x",) * count)
     if kind is Kind.READINGS:
         body = Readings(
-            ("t1",), ("m",), zeros, zeros, zeros, zeros.astype(np.float64), zeros.astype(np.uint8)
+            ("t1",),
+            ("m",),
+            zeros * 0,
+            zeros + np.arange(first, last + 1),
+            zeros,
+            zeros.astype(np.float64),
+            zeros.astype(np.uint8) * 0,
         )
     value = encode(Header("s1", edge, "pump-1", kind, EPOCH, first, count), body)
     topic = names.WAVEFORMS if kind is Kind.WAVE else names.SENSOR_READINGS
@@ -47,7 +58,7 @@ def report(produced: int, buffered: tuple[Range, ...] = (), **more: object) -> d
 
 
 def held(*stored: Range, rejected: tuple[Range, ...] = (), source: Source = SOURCE) -> Held:
-    return Held({source: StoredRanges(RangeSet(stored), RangeSet(rejected))}, {}, [], caught_up=True)
+    return Held({source: StoredRanges(RangeSet(stored), RangeSet(rejected))}, {}, [], {}, caught_up=True)
 
 
 def found(made: LedgerReport) -> list[tuple[str, str, int, tuple[str, ...]]]:
@@ -133,7 +144,7 @@ def test_what_a_rule_resolved_is_named_apart() -> None:
     conflict = ConflictFact("pump-1", "t1", NOW, (SOURCE, 2), 1.5, (SOURCE, 1), 1.0)
     fold = folded(frame(1, 2, offset=1), frame(1, 2, offset=2))
     store = held((1, 2))._replace(
-        counters={"edge-1": Counters(3, 1, 2), "edge-2": Counters()}, conflicts=[conflict]
+        counters={SOURCE: Counters(3, 1, 2), Source("edge-2", b""): Counters()}, conflicts=[conflict]
     )
     made = judge(fold, report(2), store, NOW)
     assert made.exit_code == 0
@@ -152,7 +163,7 @@ def test_unreadable_and_foreign_records_are_no_rows() -> None:
         Stored(names.DEAD_LETTER, "m", b"{}", {}, "0", 1, NOW),
     )
     assert (fold.sources, fold.unreadable) == ({}, 1)
-    assert "can't be read" in judge(fold, {}, Held({}, {}, [], caught_up=True), NOW).notes[0]
+    assert "can't be read" in judge(fold, {}, Held({}, {}, [], {}, caught_up=True), NOW).notes[0]
 
 
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 5)), max_size=12), st.integers(0, 12))
@@ -215,3 +226,65 @@ def test_ranges_are_cut_by_sets() -> None:
     other = RangeSet([(3, 4), (9, 20)])
     assert without(ranges, other) == [(1, 2), (5, 8), (21, 22)]
     assert within(ranges, other) == [(3, 4), (9, 10), (20, 20)]
+
+
+def test_a_topic_of_several_partitions_is_whole_if_each_begins_with_its_first_record() -> None:
+    """Two gateways' records lie in two partitions, read in turn."""
+    other = names.direct_edge(2)
+    records = [
+        replace(frame(1, 2, offset=1), partition="1"),
+        frame(1, 3, offset=1, edge=other),
+        replace(frame(3, 4, offset=2), partition="1"),
+        frame(4, 6, offset=2, edge=other),
+    ]
+    fold = folded(*records)
+    assert fold.whole
+    assert fold.positions == {names.SENSOR_READINGS: {"0": 2, "1": 2}}
+    assert [list(one.logged) for one in fold.sources.values()] == [[(1, 4)], [(1, 6)]]
+    fold.add(replace(frame(9, 9, offset=5), partition="2"))
+    assert not fold.whole
+
+
+def test_a_partition_of_which_nothing_is_left_is_not_whole() -> None:
+    fold = folded(frame(1, 2, offset=1))
+    fold.reach(names.SENSOR_READINGS, {"0": 3})
+    assert (fold.whole, fold.positions[names.SENSOR_READINGS]) == (True, {"0": 3})
+    fold.reach(names.SENSOR_READINGS, {"0": 1, "1": 7})
+    assert (fold.whole, fold.positions[names.SENSOR_READINGS]) == (False, {"0": 3, "1": 7})
+
+
+def test_a_fold_read_anew_takes_over_what_the_log_holds_no_more() -> None:
+    old = folded(frame(1, 4, offset=1), frame(5, 6, offset=1, kind=Kind.WAVE), frame(5, 6, offset=2))
+    fresh = folded(frame(5, 6, offset=3))
+    fresh.carry_over(old)
+    [source] = fresh.sources.values()
+    assert (list(source.logged), list(source.waves), source.resent) == ([(1, 6)], [(5, 6)], 2)
+    assert fresh.whole
+    whole = folded(frame(1, 2, offset=1))
+    whole.carry_over(old)
+    assert list(whole.sources[SOURCE].logged) == [(1, 2)]
+    assert Fold.from_json(fresh.to_json()).sources == fresh.sources
+
+
+def test_lateness_is_told_and_no_finding() -> None:
+    one = Lateness(10_000_000)
+    for counted in measure(np.array([1_000_000, 20_000_000]), np.array([0]), one.bound_us):
+        one.add(*counted)
+    made = judge(
+        folded(frame(1, 2, offset=1)),
+        report(2),
+        held((1, 2))._replace(lateness={SOURCE: {"uplink": one}}),
+        NOW,
+    )
+    assert made.exit_code == 0
+    [delay] = made.lateness
+    assert (delay.stage, delay.rows, delay.late, delay.bound, delay.longest) == ("uplink", 2, 1, 10, 20)
+    assert delay.p50 == pytest.approx(1.05, abs=0.05)
+
+
+def test_gaps_are_counted_beside_the_other_places() -> None:
+    made = judge(
+        folded(frame(1, 2, offset=1), frame(6, 6, offset=2)), report(7, ((7, 7),)), held((1, 2)), NOW
+    )
+    [summary] = made.sources
+    assert (summary.missing, summary.pending) == (4, 1)  # 3 to 5 are nowhere, 6 never reached the store
