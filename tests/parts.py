@@ -82,9 +82,10 @@ class Part:
         lines = (line.rsplit(" ", 1) for line in body.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, value in lines}
 
-    def said(self) -> str:
-        """The end of its log."""
-        return self._log.read_text()[-4000:]
+    def said(self, tail: int | None = 4000) -> str:
+        """The end of its log, or all of it."""
+        text = self._log.read_text() if self._log.exists() else ""
+        return text if tail is None else text[-tail:]
 
     def get(self, path: str, token: str = "") -> tuple[int, str]:
         """Status and body of one request to its health endpoint; 0 if nobody listens."""

@@ -140,9 +140,9 @@ class Backbone:
         until = time.monotonic() + seconds
         self.until(lambda: time.monotonic() >= until, seconds + READY_S, "time")
 
-    def figure(self, part: str, name: str) -> float:
-        """A metric of a part as it is now; 0 where nobody answers."""
-        return self.parts[part].figures(TOKEN).get(name, 0.0)
+    def figures(self, part: str) -> dict[str, float]:
+        """A part's metrics as they are now; none where nobody answers."""
+        return self.parts[part].figures(TOKEN)
 
     def drain(self, seconds: float = DRAIN_S) -> float:
         """Stop the load and return when what it left behind has arrived: outboxes are empty, ingest has no lag.
@@ -156,7 +156,7 @@ class Backbone:
         took += self.until(lambda: asyncio.run(self._arrived()), seconds, "all readings stored")
         rows = "im_edge_outbox_rows"
         took += self.until(
-            lambda: all(self.parts[edge].figures(TOKEN).get(rows) == 0 for edge in self.wiring.edges),
+            lambda: all(self.figures(edge).get(rows) == 0 for edge in self.wiring.edges),
             seconds,
             "outboxes empty",
         )
@@ -165,8 +165,8 @@ class Backbone:
 
     def judge(self) -> Verdict:
         """Stop the parts in order, then hold log, store and outboxes against what was promised."""
-        for name in (*self.wiring.edges, *self.wiring.gateways, "ingest"):
-            self.parts[name].stop()
+        for part in self.parts.values():
+            part.stop()
         wiring = self.wiring
         verdict = asyncio.run(
             judge(

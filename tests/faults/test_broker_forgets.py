@@ -20,7 +20,7 @@ def test_a_broker_without_persistence_loses_no_frame_and_at_most_what_it_held(
         held: list[tuple[int, int, int]] = []
         for _ in range(faults):
             plant.run_for(plant.rng.uniform(0.2, 1.5))
-            carried = plant.figure("gateway-1", DIRECT)
+            carried = plant.figures("gateway-1").get(DIRECT, 0.0)
             plant.wiring.broker.kill()
             held.append((len(device.confirmed), int(carried), device.in_flight))
             plant.run_for(plant.rng.uniform(0.0, 0.5))

@@ -44,5 +44,7 @@ def test_of_two_gateways_the_other_takes_over(tmp_path: Path, seed: int, faults:
 
 def carries_more(plant: Backbone, gateway: str) -> float:
     """Seconds until the gateway acknowledged more frames."""
-    carried = plant.figure(gateway, FRAMES)
-    return plant.until(lambda: plant.figure(gateway, FRAMES) > carried + 3, 60, f"{gateway} carries frames")
+    carried = plant.figures(gateway).get(FRAMES, 0.0)
+    return plant.until(
+        lambda: plant.figures(gateway).get(FRAMES, 0.0) > carried + 3, 60, f"{gateway} carries frames"
+    )

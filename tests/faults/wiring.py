@@ -24,7 +24,7 @@ class Shape:
     """How many of each. Edge eN watches machine mN; machines dN have no edge.
 
     `persistent`: the uplink's broker keeps its sessions over a restart. `proxied`: edges and gateways reach it, and
-    gateways reach Kafka, through networks that can be cut. `settings` are more settings by section.
+    gateways reach Kafka, through networks that can be cut. `api`: the data API and the ledger run too. `settings` are more settings by section.
     """
 
     edges: int = 2
@@ -32,6 +32,7 @@ class Shape:
     gateways: int = 1
     persistent: bool = True
     proxied: bool = False
+    api: bool = False
     event_log: EventLogKind = "kafka"
     messages_per_second: float = 60.0
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -44,8 +45,9 @@ class Wiring:
         self.folder, self.shape = folder, shape
         self.edges = tuple(f"e{n}" for n in range(1, shape.edges + 1))
         self.gateways = tuple(f"gateway-{n}" for n in range(1, shape.gateways + 1))
-        self.devices_broker = Mosquitto(folder / "devices")
-        self.broker = Mosquitto(folder / "uplink", persistence=shape.persistent)
+        told = {"sys_interval": "1"}
+        self.devices_broker = Mosquitto(folder / "devices", settings=told)
+        self.broker = Mosquitto(folder / "uplink", persistence=shape.persistent, settings=told)
         self.nats = Nats(folder / "nats", sync="1s")
         self.kafka = Kafka(folder / "kafka")
         self.networks: dict[str, TcpProxy] = {}
@@ -84,6 +86,8 @@ class Wiring:
             made[gateway] = Part(self.folder / gateway, "gateway run", "gateway", settings)
         settings = self._ingest() | self._more("ingest")
         made["ingest"] = Part(self.folder / "ingest", "cloud run ingest", "ingest", settings)
+        if self.shape.api:
+            made["api"] = Part(self.folder / "api", "cloud run api", "api", self._api() | self._more("api"))
         return made
 
     def _proxy_log(self, background: Background) -> None:
@@ -143,6 +147,14 @@ class Wiring:
         return {
             "telemetry_url": self.telemetry_url,
             "metrics_token": TOKEN,
+            **self._log(self.kafka.port),
+            **self._control(),
+        }
+
+    def _api(self) -> dict[str, Any]:
+        return {
+            "telemetry_url": self.telemetry_url,
+            "token": TOKEN,
             **self._log(self.kafka.port),
             **self._control(),
         }
