@@ -12,6 +12,7 @@ from industrialmind.trainer_job import Job
 from shared.supervise import Child
 
 PYTHON = sys.executable
+SPARKPLUG_HOST = "industrialmind"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Processes:
                     "mqtt_username": account.name,
                     "mqtt_password": account.password,
                     "client_id": account.client_id,
+                    "sparkplug_host_id": SPARKPLUG_HOST,
                     "nats_url": self.nats.nats_url,
                     "credentials": account.userinfo,
                     "token": self.data.token("metrics"),
@@ -108,7 +110,7 @@ class Processes:
                     "mqtt_username": replay.name,
                     "mqtt_password": replay.password,
                 },
-                "ledger": {"path": str((self.data.root / "ledger.json").resolve())},
+                "ledger": {"path": str(self.data.ledger.resolve())},
             },
         )
 

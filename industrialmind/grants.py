@@ -11,8 +11,12 @@ from typing import Literal
 
 from shared import names
 from shared.errors import Misconfigured
+from shared.sparkplug.topics import HEARD, NAMESPACE
 
 Protocol = Literal["STANDARD", "MQTT"]
+
+
+_SPARKPLUG = NAMESPACE.replace(".", "//")  # how nats-server spells a dot of an MQTT topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ def all_grants(edges: Sequence[EdgeScope]) -> dict[str, Grants]:
         "ingest": ingest_grants(),
         "gateway": gateway_grants(),
         "replay": replay_grants(),
-        "devices": Grants(tuple(s for site in sites for s in _device_subjects(site)), protocols=("MQTT",)),
+        "devices": device_grants(sites),
         "cli": Grants((*_log_read(), "$JS.API.DIRECT.GET.>"), ("stored.>", "changed.>", _inbox("cli"))),
     }
     for edge in edges:
@@ -50,6 +54,13 @@ def all_grants(edges: Sequence[EdgeScope]) -> dict[str, Grants]:
             raise Misconfigured(f"two accounts named {edge.edge!r}", hint="give each edge an id of its own")
         grants[edge.edge] = edge_grants(edge)
     return grants
+
+
+def device_grants(sites: Sequence[str]) -> Grants:
+    """Publish plain JSON for the sites' machines, and be a Sparkplug node."""
+    plain = [subject for site in sites for subject in _device_subjects(site)]
+    heard = (f"{_SPARKPLUG}.STATE.*", f"{_SPARKPLUG}.*.NCMD.*", f"{_SPARKPLUG}.*.DCMD.*.*")
+    return Grants((*plain, *_sparkplug_said()), heard, ("MQTT",))
 
 
 def cloud_grants(edges: Sequence[EdgeScope]) -> Grants:
@@ -68,9 +79,11 @@ def ingest_grants() -> Grants:
 
 
 def gateway_grants() -> Grants:
-    """Take what edges and devices send, append it, answer the edges."""
+    """Take what edges, devices and Sparkplug nodes send, append it, answer the edges, be a Sparkplug host."""
     publish = [*_log_write(), *_log_read(), *_bucket_read("KV_assignments"), "im.v1.*.*.acks"]
+    publish += [f"{_SPARKPLUG}.STATE.*", f"{_SPARKPLUG}.*.NCMD.*"]
     subscribe = [_subject(topic) for topic in (*names.UPLINK_FILTERS, *names.DEVICE_FILTERS)]
+    subscribe += [f"{_SPARKPLUG}.STATE.*", *_sparkplug_said()]
     return Grants(
         tuple(publish),
         (*subscribe, "stored.>", "changed.assignments.>", _inbox("gateway")),
@@ -110,6 +123,12 @@ def _subject(topic: str) -> str:
 def _device_subjects(site: str) -> list[str]:
     """What a site's devices may publish on: exactly what the gateway hears, so that nothing vanishes unheard."""
     return [_subject(topic).replace("*", site, 1) for topic in names.DEVICE_FILTERS]
+
+
+def _sparkplug_said() -> list[str]:
+    """What Sparkplug nodes say, at any depth, so that a topic of the wrong one is refused aloud."""
+    bases = [f"{_SPARKPLUG}.*.{kind}" for kind in HEARD]
+    return [*bases, *(f"{base}.>" for base in bases)]
 
 
 def _inbox(name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Self
 
 import aiomqtt
 
+from shared.names import slug
 from shared.sparkplug.births import REBIRTH
 from shared.sparkplug.codec import decode, encode
 from shared.sparkplug.datatypes import DataType
@@ -54,7 +55,7 @@ class SparkplugNode:
             port,
             username=username,
             password=password,
-            identifier=f"{node.group}-{node.node}-{bd_seq}".replace(" ", "-"),
+            identifier=slug(f"{node} {bd_seq}"),
             will=aiomqtt.Will(str(NodeTopic(node, MessageType.NDEATH)), encode(death), qos=1),
         )
         self._listening: asyncio.Task[None] | None = None
@@ -74,6 +75,8 @@ class SparkplugNode:
             await asyncio.gather(self._listening, return_exceptions=True)
         with contextlib.suppress(aiomqtt.MqttError):
             await self._mqtt.__aexit__(kind, error, trace)
+        if self._mqtt._disconnected.done():
+            self._mqtt._disconnected.exception()  # seen: it died as it was told to
 
     def die(self) -> None:
         """Vanish: the connection breaks off, and the broker publishes the will."""
