@@ -26,7 +26,7 @@ def now_ms() -> int:
 
 
 class SparkplugNode:
-    """One session of a node with one device `Pump`. `states` are the host's; `rebirths` counts what it was asked.
+    """One session of a node with one device `Pump`. `states` are the host's; `rebirths` counts what it was asked, `commands` has how (QoS, retained).
 
     `obedient`: it answers a request for a rebirth with one.
     """
@@ -45,6 +45,7 @@ class SparkplugNode:
         self.node, self.bd_seq, self.seq = node, bd_seq, 0
         self.states: list[HostState] = []
         self.rebirths = 0
+        self.commands: set[tuple[int, bool]] = set()
         self._obedient = obedient
         self._host = str(StateTopic(host))
         self._changed = asyncio.Event()
@@ -153,6 +154,7 @@ class SparkplugNode:
                 self.states.append(HostState.decode(message.payload))
             elif any(each.name == REBIRTH for each in decode(message.payload).metrics):
                 self.rebirths += 1
+                self.commands.add((message.qos, message.retain))
                 if self._obedient:
                     await self.birth()
             self._changed.set()

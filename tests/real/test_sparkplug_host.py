@@ -121,6 +121,8 @@ class Plant:
                 async with asyncio.timeout(5):
                     async for message in client.messages:
                         assert isinstance(message.payload, bytes)
+                        assert message.retain
+                        assert message.qos == 1
                         return HostState.decode(message.payload)
         return None
 
@@ -199,6 +201,7 @@ async def test_a_gap_is_told_and_a_rebirth_asked_for_and_nothing_that_came_is_lo
         events = await plant.events(lambda found: any(isinstance(each, NodeGap) for each in found))
         [gap] = [each for each in events if isinstance(each, NodeGap)]
         assert (gap.expected, gap.missed) == (2, 5)
+        assert node.commands == {(0, False)}
         await node.temp(3.0)
         await plant.readings(has(("node-1", "supply-temp", 3.0)))
         assert plant.counted("gaps_total") == 1

@@ -12,18 +12,19 @@ from prometheus_client import CollectorRegistry
 
 from gateway.lane import Known
 from gateway.settings import GatewaySettings
-from gateway.sparkplug.lane import SparkplugLane
+from gateway.sparkplug.lane import Announcer, SparkplugLane
 from gateway.sparkplug.opening import open_sparkplug
 from industrialmind.embedded import EmbeddedNats
 from industrialmind.grants import EdgeScope
 from shared import names
-from shared.clock import SystemClock
+from shared.clock import ManualClock, SystemClock
 from shared.errors import Misconfigured, Unavailable
 from shared.eventlog import EventLog, Position, Record
 from shared.events import NodeOffline, parse_event
 from shared.frame_codec import decode
 from shared.frames import Readings
 from shared.jetstream import ensure_topics, open_jetstream
+from shared.sparkplug.state import HostState
 from shared.sparkplug.topics import NodeId
 from shared.supervise import free_ports
 from tests.sparkplug_node import SparkplugNode
@@ -178,3 +179,50 @@ async def test_a_host_id_that_is_no_topic_level_is_misconfigured(plant: Plant) -
             clock=SystemClock(),
         ):
             pass
+
+
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+async def test_the_host_s_connect_is_a_clean_session_with_its_will(plant: Plant, version: str) -> None:
+    heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not heard.done():
+            heard.set_result(await reader.read(1000))
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as scripted:
+        port = scripted.sockets[0].getsockname()[1]
+        settings = plant.settings(mqtt_url=f"mqtt://127.0.0.1:{port}", mqtt_version=version)
+        async with open_sparkplug(
+            settings, event_log=plant.log, known=Known(), registry=CollectorRegistry(), clock=SystemClock()
+        ):
+            packet = await asyncio.wait_for(heard, 10)
+    head, _, rest = packet.partition(b"MQTT")
+    level, flags = rest[0], rest[1]
+    assert (head[0], level) == (0x10, 4 if version == "3.1.1" else 5)
+    assert flags & 0x02, "clean session or clean start"
+    assert flags & 0x04, "a will"
+    assert flags >> 3 & 0x03 == 1, "its QoS"
+    assert flags & 0x20, "it is retained"
+    if level == 5:
+        properties = rest[5 : 5 + rest[4]]
+        assert b"\x11\0\0\0\0" in properties, "a session expiry interval of 0: it ends with the connection"
+    topic = b"spBv1.0/STATE/host-1"
+    assert topic in rest
+    will = rest.split(topic, 1)[1]
+    state = HostState.decode(will[2 : 2 + int.from_bytes(will[:2], "big")])
+    assert not state.online
+
+
+def test_will_and_birth_of_one_connection_share_a_time_that_no_other_has() -> None:
+    clock = ManualClock()
+    announcer = Announcer(HOST, clock)
+    times = []
+    for _ in range(3):  # at one moment
+        will = announcer.will()
+        state = HostState.decode(will.payload)
+        assert (will.topic, will.qos, will.retain) == (f"spBv1.0/STATE/{HOST}", 1, True)
+        assert HostState.decode(announcer.birth()) == HostState(online=True, timestamp_ms=state.timestamp_ms)
+        times.append(state.timestamp_ms)
+    assert len(set(times)) == 3
+    assert HostState.decode(announcer.death()) == HostState(online=False, timestamp_ms=times[-1])

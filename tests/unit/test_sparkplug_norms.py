@@ -17,10 +17,12 @@ TOPICS = "unit/test_sparkplug_topics.py"
 SESSION = "unit/test_sparkplug_session.py"
 HOST = "unit/test_sparkplug_host.py"
 REAL = "real/test_sparkplug_host.py"
+NATS = "unit/test_sparkplug_nats.py"
 
 PROPERTY = "property/test_sparkplug.py"
 
 GRAMMAR = f"{TOPICS}::test_topics_of_every_type_are_written_and_read"
+CONNECT = f"{NATS}::test_the_host_s_connect_is_a_clean_session_with_its_will"
 OTHER_TOPICS = f"{TOPICS}::test_any_other_topic_is_refused"
 DEVICE_TOPICS = f"{TOPICS}::test_a_device_is_named_where_the_type_is_a_device_s_and_nowhere_else"
 FILTERS = f"{TOPICS}::test_a_host_listens_to_its_own_state_first_and_then_to_births_deaths_and_data"
@@ -71,15 +73,15 @@ HELD: dict[str, tuple[str, ...]] = {
     "host-topic-phid-birth-required": (STATE_LIFE,),
     "host-topic-phid-birth-payload": (STATE_JSON, STATE_LIFE),
     "host-topic-phid-birth-payload-timestamp": (STATE_WILL,),
-    "host-topic-phid-death-qos": (STATE_WILL,),
-    "host-topic-phid-death-retain": (STATE_LIFE,),
-    "host-topic-phid-death-topic": (STATE_WILL,),
-    "host-topic-phid-death-required": (STATE_WILL,),
+    "host-topic-phid-death-qos": (CONNECT, STATE_WILL),
+    "host-topic-phid-death-retain": (CONNECT, STATE_LIFE),
+    "host-topic-phid-death-topic": (CONNECT, STATE_WILL),
+    "host-topic-phid-death-required": (CONNECT, STATE_WILL),
     "host-topic-phid-death-payload": (STATE_JSON, STATE_WILL),
     "host-topic-phid-death-payload-timestamp-connect": (STATE_WILL,),
     "host-topic-phid-death-payload-timestamp-disconnect-clean": (STATE_LIFE,),
-    "message-flow-phid-sparkplug-clean-session-311": (BROKER_LOST,),
-    "message-flow-phid-sparkplug-clean-session-50": (BROKER_LOST,),
+    "message-flow-phid-sparkplug-clean-session-311": (CONNECT,),
+    "message-flow-phid-sparkplug-clean-session-50": (CONNECT,),
     "message-flow-phid-sparkplug-subscription": (FILTERS, STATE_LIFE),
     "message-flow-phid-sparkplug-state-publish": (STATE_LIFE, BROKER_LOST),
     "message-flow-phid-sparkplug-state-publish-payload": (STATE_JSON,),
@@ -88,11 +90,11 @@ HELD: dict[str, tuple[str, ...]] = {
         STATE_DENIED,
         f"{HOST}::test_a_host_that_is_said_to_be_offline_says_otherwise",
     ),
-    "operational-behavior-host-application-connect-will": (STATE_WILL,),
-    "operational-behavior-host-application-connect-will-topic": (STATE_WILL,),
+    "operational-behavior-host-application-connect-will": (CONNECT, STATE_WILL),
+    "operational-behavior-host-application-connect-will-topic": (CONNECT, STATE_WILL),
     "operational-behavior-host-application-connect-will-payload": (STATE_WILL, STATE_JSON),
-    "operational-behavior-host-application-connect-will-qos": (STATE_WILL,),
-    "operational-behavior-host-application-connect-will-retained": (STATE_WILL,),
+    "operational-behavior-host-application-connect-will-qos": (CONNECT, STATE_WILL),
+    "operational-behavior-host-application-connect-will-retained": (CONNECT, STATE_WILL),
     "operational-behavior-host-application-connect-birth": (STATE_LIFE,),
     "operational-behavior-host-application-connect-birth-topic": (STATE_LIFE,),
     "operational-behavior-host-application-connect-birth-payload": (STATE_JSON, STATE_LIFE),
@@ -104,9 +106,9 @@ HELD: dict[str, tuple[str, ...]] = {
     "operational-behavior-host-application-death-qos": (STATE_LIFE,),
     "operational-behavior-host-application-death-retained": (STATE_LIFE,),
     "operational-behavior-host-application-disconnect-intentional": (STATE_LIFE,),
-    "payloads-state-will-message": (STATE_WILL,),
-    "payloads-state-will-message-qos": (STATE_WILL,),
-    "payloads-state-will-message-retain": (STATE_WILL,),
+    "payloads-state-will-message": (CONNECT, STATE_WILL),
+    "payloads-state-will-message-qos": (CONNECT, STATE_WILL),
+    "payloads-state-will-message-retain": (CONNECT, STATE_WILL),
     "payloads-state-will-message-payload": (STATE_WILL, STATE_JSON),
     "payloads-state-subscribe": (FILTERS,),
     "payloads-state-birth": (STATE_LIFE,),
@@ -409,7 +411,7 @@ NOT_APPLICABLE: dict[str, str] = {
 
 
 @functools.cache
-def tests_of(name: str) -> frozenset[str]:
+def found_in(name: str) -> frozenset[str]:
     tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
     functions = (each for each in tree.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef))
     return frozenset(each.name for each in functions if each.name.startswith("test_"))
@@ -420,7 +422,7 @@ def test_the_tests_that_hold_a_norm_exist(norm: str) -> None:
     assert HELD[norm]
     for each in HELD[norm]:
         file, test = each.split("::")
-        assert test in tests_of(file), each
+        assert test in found_in(file), each
 
 
 def test_a_norm_is_held_or_not_applicable_with_a_reason() -> None:
