@@ -141,7 +141,9 @@ class Link:
         self.options = options
         self._config = dict(config)
         self._refused = ""
+        self._said = ""
         self._away = ""
+        self._since = 0.0
         self._judged = asyncio.Event()
         self._probing: asyncio.Task[None] | None = None
         self._watching: asyncio.TimerHandle | None = None
@@ -157,7 +159,9 @@ class Link:
         """A client's error, told in whichever thread polls that client."""
         if error.code() in _REFUSED:
             self._refused = error.str()
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its name
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its name
+            self._said = error.str()
+        else:
             self._loop.call_soon_threadsafe(self._doubt)
 
     async def open(self) -> None:
@@ -174,7 +178,9 @@ class Link:
                         hint="check the user and password",
                     ) from error
                 if self._loop.time() >= until:
-                    raise unavailable(f"no answer from {self._address}", error) from error
+                    raise Unavailable(
+                        f"Kafka at {self._address} does not answer: {self._said or error}"
+                    ) from error
             else:
                 break
         self._watch()
@@ -186,6 +192,10 @@ class Link:
             await self._judged.wait()
         if self._away:
             raise Unavailable(self._away, retry_after=_PROBE_S)
+
+    def lost(self, seconds: float) -> str:
+        """Why no broker answers, once that is so for longer than `seconds`; else empty."""
+        return self._away if self._loop.time() - self._since > seconds else ""
 
     async def partitions(self, topic: str) -> list[int]:
         """The topic's partitions. Raises NotFound, Unavailable."""
@@ -232,6 +242,7 @@ class Link:
             except KafkaException as error:
                 if not self._away:
                     log.warning("connection to Kafka lost", brokers=self._address)
+                    self._since = self._loop.time()
                 self._away = str(unavailable(f"no answer from {self._address}", error))
                 self._judged.set()
             else:

@@ -196,6 +196,7 @@ class Member:
     def _gained(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         for one in partitions:
             self._shares.add(one.topic, one.partition)
+        self._paused = True  # the client remembers a pause of a partition that it lost and got again
 
     def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         for one in partitions:

@@ -28,6 +28,8 @@ _PIECE_BYTES: Final = 2 << 20
 _RECORD_COST: Final = 100
 """Bytes of memory a record costs beside its own."""
 _TICK_S: Final = 0.001
+_LOST_S: Final = 1.0
+"""What is under way when the last broker goes is given up after this: its caller has to know."""
 _PURGE_S: Final = 5.0
 
 Placed = tuple[int, int]
@@ -69,6 +71,7 @@ class Writer:
         Raises Unavailable, Rejected, NotFound (no such topic). Cancelled, they may still be stored.
         """
         size = check_size(topic, key, records)
+        await self._link.check()
         if topic not in self._topics:
             await self._link.partitions(topic)
             self._topics.add(topic)
@@ -154,6 +157,8 @@ class Writer:
             pieces.popleft()
         if self._failed is not None:
             self._end(unavailable("the records were not stored", self._failed))
+        elif pieces and (lost := self._link.lost(_LOST_S)):
+            self._end(Unavailable(lost))
         elif pieces and pieces[0].until <= self._loop.time():
             self._end(Unavailable(f"Kafka: not confirmed within {self._options.produce:g} s"))
         if self._pieces:

@@ -56,7 +56,8 @@ async def ensure_topics(
     url: str,
     *,
     credentials: str = "",
-    partitions: Mapping[str, int] | int = DEFAULT_PARTITIONS,
+    partitions: int | None = None,
+    named: Mapping[str, int] | None = None,
     replication: int = 1,
     topics: Sequence[str] = names.LOG_TOPICS,
     telemetry_days: float = TELEMETRY_DAYS,
@@ -64,16 +65,15 @@ async def ensure_topics(
 ) -> None:
     """Create the topics that are missing, widen those with too few partitions, and set each one's retention.
 
-    Running it again changes nothing. A bare number of partitions is that of the topics whose key is a machine; the
-    others are one stream each. In a mapping, topics are named one by one; those it does not name get the default,
-    those it names beside `topics` are made too. No topic loses partitions or changes its replication. After
-    widening, a key may belong to another partition than before.
+    Running it again changes nothing. `partitions` (6 unless given) is for the topics whose key is a machine; the
+    others are one stream each. `named` has topics with numbers of their own, also beside `topics`. No topic loses
+    partitions or changes its replication. After widening, a key may belong to another partition than before.
 
     With a replication of 3 or more an append waits for two copies (`min.insync.replicas` 2).
 
     Raises Misconfigured (the cluster refuses), Unavailable.
     """
-    wanted = _wanted(partitions, topics)
+    wanted = _wanted(partitions, named or {}, topics)
     async with _linked(url, credentials, options) as link:
         held = await _topics(link)
         missing = [
@@ -175,11 +175,9 @@ async def _done(futures: Mapping[Any, Future[Any]], *, unless: int | None = None
     return found
 
 
-def _wanted(partitions: Mapping[str, int] | int, topics: Sequence[str]) -> dict[str, int]:
-    many = partitions if isinstance(partitions, int) else DEFAULT_PARTITIONS
-    wanted = {topic: many if topic in _SHARED_OUT else 1 for topic in topics}
-    if not isinstance(partitions, int):
-        wanted |= partitions
+def _wanted(partitions: int | None, named: Mapping[str, int], topics: Sequence[str]) -> dict[str, int]:
+    many = DEFAULT_PARTITIONS if partitions is None else partitions
+    wanted = {topic: many if topic in _SHARED_OUT else 1 for topic in topics} | dict(named)
     if min(wanted.values(), default=1) < 1:
         raise Misconfigured("a topic needs a partition", hint="give 1 or more")
     return wanted

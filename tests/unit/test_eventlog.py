@@ -7,7 +7,7 @@ from shared.errors import Misconfigured, Unavailable
 from shared.eventlog import LogWaits, Record, open_event_log
 
 
-@pytest.mark.parametrize("url", ["kafka://h:1", "h:1", "", "nats"])
+@pytest.mark.parametrize("url", ["ftp://h:1", "h:1", "", "nats"])
 async def test_a_scheme_with_no_log_is_misconfigured(url: str) -> None:
     with pytest.raises(Misconfigured, match="no event log for") as caught:
         async with open_event_log(url):
