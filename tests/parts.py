@@ -15,7 +15,7 @@ from shared.supervise import free_ports
 from tests.servers import NatsServer
 
 ROOT = Path(__file__).parents[1]
-READY_S = 20.0
+READY_S = 60.0
 
 
 class Part:

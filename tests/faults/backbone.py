@@ -63,6 +63,8 @@ class Backbone:
 
     def __enter__(self) -> Self:
         self._stack.callback(self.background.close)
+        for network in self.wiring.networks.values():
+            self._stack.callback(network.close)
         try:
             servers = [self.wiring.devices_broker, self.wiring.broker, self.wiring.nats]
             if self.wiring.shape.event_log == "kafka":
