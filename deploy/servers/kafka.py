@@ -31,7 +31,7 @@ class Kafka(Server):
 
     name: ClassVar[str] = "kafka"
     scheme: ClassVar[str] = "kafka"
-    ready_s: ClassVar[float] = 90.0
+    ready_s: ClassVar[float] = 180.0
 
     def __init__(self, folder: Path, *, port: int | None = None, settings: Mapping[str, str] = {}) -> None:
         super().__init__(folder, port=port)

@@ -19,7 +19,7 @@ class MLflow(Server):
 
     name: ClassVar[str] = "mlflow"
     scheme: ClassVar[str] = "http"
-    ready_s: ClassVar[float] = 120.0
+    ready_s: ClassVar[float] = 180.0
 
     def __init__(self, folder: Path, *, port: int | None = None, settings: Mapping[str, str] = {}) -> None:
         super().__init__(folder, port=port)

@@ -22,7 +22,7 @@ class Neo4j(Server):
     name: ClassVar[str] = "neo4j"
     scheme: ClassVar[str] = "bolt"
     username: ClassVar[str] = "neo4j"
-    ready_s: ClassVar[float] = 180.0
+    ready_s: ClassVar[float] = 300.0
     stop_s: ClassVar[float] = 60.0
 
     def __init__(

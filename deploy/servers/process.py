@@ -33,7 +33,7 @@ class Server(ABC):
     name: ClassVar[str]
     """As `python -m deploy.servers` calls it."""
     scheme: ClassVar[str]
-    ready_s: ClassVar[float] = 30.0
+    ready_s: ClassVar[float] = 60.0
     """How long a start may take until the server answers."""
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     stop_s: ClassVar[float] = 20.0
