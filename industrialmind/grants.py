@@ -93,10 +93,8 @@ def gateway_grants() -> Grants:
 
 def replay_grants() -> Grants:
     """Publish once more what was refused: on the topics that the gateway hears, over MQTT alone. The cloud has it."""
-    return Grants(
-        tuple(_subject(topic) for topic in (*names.UPLINK_FILTERS, *names.DEVICE_FILTERS)),
-        protocols=("MQTT",),
-    )
+    plain = (_subject(topic) for topic in (*names.UPLINK_FILTERS, *names.DEVICE_FILTERS))
+    return Grants((*plain, *_sparkplug_said()), protocols=("MQTT",))
 
 
 def edge_grants(scope: EdgeScope) -> Grants:

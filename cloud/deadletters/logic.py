@@ -12,6 +12,7 @@ from shared.dead_letter import DeadLetter
 from shared.errors import Conflict, Rejected
 from shared.eventlog import Stored
 from shared.events import DeadLetterDropped, DeadLetterReplayed, Event, to_us
+from shared.sparkplug.topics import HEARD, NAMESPACE
 
 SOURCE: Final = "cloud/deadletters"
 SUBJECT: Final = "dead-letters"
@@ -20,10 +21,10 @@ RESEND_US: Final = 120 * MICROSECONDS
 """So long the log takes a second letter of the same bytes for a resend of the first, and drops it."""
 MAX_REQUESTS: Final = 10_000
 """Idempotency keys that are remembered."""
-SPARKPLUG: Final = "spBv1.0/#"
 
 _ID: Final = re.compile(r"([0-9]{1,9})-([0-9]{1,18})")
-_HEARD: Final = (*names.UPLINK_FILTERS, *names.DEVICE_FILTERS, SPARKPLUG)
+_SPARKPLUG: Final = tuple(f"{NAMESPACE}/+/{kind}/#" for kind in HEARD)
+_HEARD: Final = (*names.UPLINK_FILTERS, *names.DEVICE_FILTERS, *_SPARKPLUG)
 _CUT: Final = 1000
 """A letter's topic of this length may have been cut."""
 _STORED: Final = (names.SENSOR_READINGS, names.SCORES, names.WAVEFORMS, names.MACHINE_EVENTS)

@@ -15,7 +15,7 @@ from shared.errors import NotFound
 from shared.eventlog import EventLog, Position, Stored
 from shared.names import DEAD_LETTER
 
-MAX_SCANNED: Final = 25_000
+MAX_SCANNED: Final = 10_000
 """Letters that one page looks at."""
 _STRETCHES: Final = (256, 4096)
 """Records of the first stretch, and of the longest."""

@@ -155,6 +155,8 @@ def test_an_input_goes_where_it_came_from() -> None:
         (letter(names.SCORES), "where in the log"),
         (letter(names.MODELS, position={"0": 4}), "nobody takes"),
         (letter("plant"), "nobody takes"),
+        (letter("spBv1.0/g/NCMD/n"), "nobody takes"),
+        (letter("spBv1.0/STATE/h"), "nobody takes"),
         (letter("plant/s1/" + "m" * 2000 + "/t"), "nobody takes"),
         (letter("plant/s1/+/t"), "no topic to publish on"),
         (Letter.of(Stored(names.DEAD_LETTER, "k", b"garbage", {}, "0", 3, 9)), "nobody takes"),
