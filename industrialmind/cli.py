@@ -8,7 +8,14 @@ from typing import Final
 
 import typer
 
-from industrialmind import commands_data, commands_dlq, commands_models, commands_plant, commands_run
+from industrialmind import (
+    commands_data,
+    commands_dlq,
+    commands_models,
+    commands_plant,
+    commands_rebuild,
+    commands_run,
+)
 from shared.errors import Conflict, IndustrialMindError, Misconfigured, NotFound, Rejected, Unavailable
 
 EXIT_FINDING: Final = 1
@@ -28,6 +35,7 @@ commands_run.add_to(app)
 commands_data.add_to(app)
 commands_models.add_to(app)
 commands_dlq.add_to(app)
+commands_rebuild.add_to(app)
 
 
 def exit_code(error: IndustrialMindError) -> int:

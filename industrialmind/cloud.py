@@ -20,6 +20,7 @@ from cloud.people.port import open_login_links
 from cloud.telemetry.port import open_store
 from industrialmind.letter_answers import LetterAnswers
 from industrialmind.model_answers import ModelAnswers
+from industrialmind.rebuild_jobs import RebuildJobs
 from shared.clock import SystemClock
 from shared.eventlog import open_event_log
 from shared.health import Health
@@ -92,6 +93,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             promote=models.promote,
             letters=LetterAnswers(letters),
             links=links,
+            rebuilds=RebuildJobs({"ledger": ledger.rebuild}),
         )
         health.add_check("assignments", lambda: "" if reported.assignments else "none read yet")
         health.started = True

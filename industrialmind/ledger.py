@@ -14,14 +14,14 @@ from cloud.ledger.app import Ledger, Metrics, edge_reports
 from cloud.ledger.audit import audit
 from cloud.ledger.report import AuditReport, EdgeReport, Finding, LedgerReport
 from cloud.telemetry.port import TelemetryStore, open_store
-from industrialmind.embedded import EmbeddedNats, account_of
+from industrialmind.embedded import account_of
 from industrialmind.plant import DataDir
+from industrialmind.served import served
 from shared.clock import SystemClock
 from shared.errors import NotFound
 from shared.eventlog import EventLog, open_event_log
 from shared.nats import open_control
 from shared.settings import no_color
-from shared.supervise import Child, Supervisor, free_ports
 
 _SHOWN_FINDINGS = 50
 
@@ -72,26 +72,12 @@ async def fold_and_judge(evidence: Evidence) -> LedgerReport:
 @asynccontextmanager
 async def gather_evidence(data: DataDir) -> AsyncIterator[Evidence]:
     """Log, store and edges' reports; with no plant running, a nats-server on free ports for the time of the block."""
-    running = data.running()
-    if running is not None:
-        async with _reading(data, running["nats"]) as evidence:
-            yield evidence
-        return
-    if not data.telemetry.exists():
+    if data.running() is None and not data.telemetry.exists():
         raise NotFound(f"{data.root} holds no readings yet: run industrialmind up")
-    with data.locked():
-        plant = data.plant()
-        nats_port, mqtt_port = free_ports(2)
-        nats = EmbeddedNats(data.root, plant.edges(), nats_port=nats_port, mqtt_port=mqtt_port)
-        nats.write_config()
-        supervisor = Supervisor()
-        await supervisor.start(Child("nats-server", tuple(nats.command()), data.logs / "nats-server.log"))
-        try:
-            await nats.wait_ready()
-            async with _reading(data, nats.nats_url, local=[m.edge for m in plant.machines]) as evidence:
-                yield evidence
-        finally:
-            await supervisor.stop()
+    async with served(data) as at:
+        local = [] if at.running else [machine.edge for machine in data.plant().machines]
+        async with _reading(data, at.nats_url, local=local) as evidence:
+            yield evidence
 
 
 @asynccontextmanager

@@ -115,6 +115,11 @@ class DataDir:
         return self.root / "telemetry.db"
 
     @property
+    def ledger(self) -> Path:
+        """The ledger's snapshot."""
+        return self.root / "ledger.json"
+
+    @property
     def app_url(self) -> str:
         """What is no event: login links, later users and tokens."""
         return f"sqlite:///{(self.root / 'app.db').resolve()}"

@@ -29,6 +29,9 @@ HEADER_EPOCH: Final = "im-epoch"
 HEADER_ROW: Final = "im-row"
 HEADER_ROWS: Final = "im-rows"  # how many rows from im-row on the record stands for, where not one
 HEADER_SITE: Final = "im-site"
+HEADER_REPLAYED: Final = (
+    "im-replayed-from"  # topic/partition/offset of the record that a replay's one is a copy of
+)
 
 # Control plane (NATS KV buckets and object store).
 ASSIGNMENTS_BUCKET: Final = "assignments"
@@ -139,3 +142,16 @@ def reported_bucket(edge: str) -> str:
 def direct_edge(number: int) -> str:
     """The edge id under which gateway `number` frames readings of machines with no edge."""
     return f"gateway-{number}"
+
+
+def prefixed(prefix: str, topic: str) -> str:
+    """A log topic's name under a replay's prefix. Raises Rejected (the prefix is no id)."""
+    return f"{check_id(prefix, 'prefix')}.{topic}"
+
+
+def split_prefix(topic: str) -> tuple[str, str]:
+    """Prefix and log topic of a name that `prefixed` made. Raises Rejected for every other, a live topic's too."""
+    prefix, _, rest = topic.partition(".")
+    if rest not in LOG_TOPICS or not is_id(prefix):
+        raise Rejected(f"{topic[:100]!r} is no topic of a prefix")
+    return prefix, rest

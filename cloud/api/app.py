@@ -18,6 +18,7 @@ from cloud.api.logic import Anomaly, MachineStatus, anomalies
 from cloud.api.login import login_router
 from cloud.api.models import Models, Promote, models_router
 from cloud.api.problems import add_errors
+from cloud.api.rebuilds import Rebuilds, rebuilds_router
 from cloud.api.settings import ApiSettings
 from cloud.api.stream import live_router
 from cloud.api.times import moment
@@ -45,6 +46,7 @@ def build_app(
     promote: Promote,
     letters: Answers | None = None,
     links: LoginLinks | None = None,
+    rebuilds: Rebuilds | None = None,
 ) -> FastAPI:
     """The ASGI application. `ledger`, `models`, `promote` and `letters` are answered by their own services."""
     app = FastAPI(title="IndustrialMind data API", version="1", docs_url=None, redoc_url=None)
@@ -56,6 +58,8 @@ def build_app(
     app.include_router(live_router(live))
     app.include_router(history_router(store, live, models, clock))
     app.include_router(login_router(links, clock))
+    if rebuilds is not None:
+        app.include_router(rebuilds_router(rebuilds))
     if letters is not None:
         app.include_router(dead_letters_router(letters, clock))
 

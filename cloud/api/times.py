@@ -1,4 +1,4 @@
-"""A time in a query: µs since 1970, RFC 3339, `now`, or so long ago (`-15m`). Pure."""
+"""A time in a query: µs since 1970, RFC 3339, `now`, or so long ago (`-15m`, `15m ago`). Pure."""
 
 import re
 from datetime import datetime
@@ -10,15 +10,15 @@ from shared.errors import Rejected
 from shared.events import to_us
 
 DAY_US: Final = 86_400 * MICROSECONDS
-_AGO: Final = re.compile(r"-([0-9]{1,9})(s|m|h|d)")
+_AGO: Final = re.compile(r"(?:-([0-9]{1,9})(s|m|h|d)|([0-9]{1,9}) ?(s|m|h|d) ago)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_SHAPES: Final = "µs since 1970, RFC 3339 with its offset, now, or -N with s, m, h or d"
+_SHAPES: Final = "µs since 1970, RFC 3339 with its offset, now, or -N with s, m, h or d (also `N h ago`)"
 
 
 def moment(text: str, now_us: int, name: str) -> int:
     """The time in µs of the query's parameter `name`. Raises Rejected."""
     if ago := _AGO.fullmatch(text):
-        found = now_us - int(ago[1]) * _SECONDS[ago[2]] * MICROSECONDS
+        found = now_us - int(ago[1] or ago[3]) * _SECONDS[ago[2] or ago[4]] * MICROSECONDS
         return max(BEGIN_US, found)
     if text == "now":
         return now_us

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 from prometheus_client import CollectorRegistry
 
+from cloud.ingest.adopt import Adopter
 from cloud.ingest.pump import Metrics, Pump
 from cloud.ingest.settings import IngestSettings
 from cloud.telemetry.port import open_store
@@ -48,6 +49,7 @@ async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
             batch_records=settings.batch_records,
             batch_seconds=settings.batch_seconds,
             retry_cap_seconds=settings.retry_cap_seconds,
+            between=Adopter(event_log, store, settings.telemetry_url, settings.late, clock).look,
         )
         health.add_check("store and log", lambda: pump.waiting_for)
         health.started = True

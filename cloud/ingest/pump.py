@@ -62,7 +62,10 @@ class Metrics:
 
 
 class Pump:
-    """One consumer of the log and its store. `waiting_for` is why nothing moves, "" while it does."""
+    """One consumer of the log and its store. `waiting_for` is why nothing moves, "" while it does.
+
+    `between` is called before each batch, when nothing is half done.
+    """
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Pump:
         batch_records: int = 100,
         batch_seconds: float = 0.01,
         retry_cap_seconds: float = 5.0,
+        between: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._log = event_log
         self._store = store
@@ -84,12 +88,15 @@ class Pump:
         self._limit = batch_records
         self._wait = batch_seconds
         self._cap = retry_cap_seconds
+        self._between = between
         self.waiting_for = ""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; what was fetched before it is written and acknowledged."""
         async with self._log.consume(TOPICS, self._group) as subscription:
             while not stop.is_set():
+                if self._between is not None:
+                    await self._between()
                 batches = await self._retried(stop, lambda: self._fetch(subscription))
                 if batches:
                     await self._take(batches, stop)

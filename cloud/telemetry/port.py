@@ -5,7 +5,7 @@ of its identity, so that a sensor whose unit changes keeps one history. Content 
 not on their order: of several rows with one identity the highest (arrival, epoch, row) stays.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -185,6 +185,14 @@ class ConflictFact:
     lost_value: float
 
 
+Told = Callable[[int, int], None]
+"""Hears how much is done, and of how much; in any thread."""
+
+
+def untold(_done: int, _total: int, /) -> None:
+    """Nobody listens."""
+
+
 class TelemetryReader(Protocol):
     """The reading side. Times are µs of event time, ranges half-open [from, to). Every method raises Unavailable."""
 
@@ -288,6 +296,20 @@ class TelemetryStore(TelemetryReader, Protocol):
 
     def snapshot(self) -> AbstractAsyncContextManager[TelemetryReader]:
         """A reader that sees the store as it is now, whatever is written meanwhile."""
+        ...
+
+    async def take_over(
+        self, old: str, held: Mapping[Source, StoredRanges], *, events: bool = False, told: Told = untold
+    ) -> int:
+        """Copy rows of `held` that are not here, content and ranges, from the store `old`; returns how many rows.
+
+        With `events` also events that are not here. Counts that only the old store can tell come along. Done again, it
+        changes nothing. Raises Unavailable.
+        """
+        ...
+
+    async def replace(self, copy: str, told: Told = untold) -> None:
+        """Make this store's content that of the store `copy`: for every reader at once, or not at all. Raises Unavailable."""
         ...
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from cloud.telemetry import sqlite_read as read
+from cloud.telemetry import sqlite_rebuild as rebuild
 from cloud.telemetry import sqlite_trend as trend
 from cloud.telemetry.lateness import ByStage, LateBounds
 from cloud.telemetry.port import (
@@ -31,8 +32,10 @@ from cloud.telemetry.port import (
     StoredEvent,
     StoredRanges,
     TelemetryReader,
+    Told,
     Trend,
     WriteResult,
+    untold,
 )
 from cloud.telemetry.sqlite_schema import connect_reader, connect_writer, mapped
 from cloud.telemetry.sqlite_write import Writer
@@ -42,6 +45,11 @@ from shared.frames import Aggregates, Scores
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def path_of(url: str) -> Path:
+    """The file of `sqlite:///PATH`."""
+    return Path(url.removeprefix("sqlite:///"))
 
 
 class SqliteReader:
@@ -168,6 +176,32 @@ class SqliteStore(SqliteReader):
         """See the port."""
         writer, clock = self._written(), self._clock
         return await self._run(lambda _: writer.write(entries, clock.now_us() if clock else None))
+
+    async def take_over(
+        self, old: str, held: Mapping[Source, StoredRanges], *, events: bool = False, told: Told = untold
+    ) -> int:
+        """See the port."""
+        writer = self._written()
+
+        def work(db: sqlite3.Connection) -> int:
+            try:
+                return rebuild.take_over(db, path_of(old), held, events=events, told=told)
+            finally:
+                writer.forget()
+
+        return await self._run(work)
+
+    async def replace(self, copy: str, told: Told = untold) -> None:
+        """See the port."""
+        writer = self._written()
+
+        def work(db: sqlite3.Connection) -> None:
+            try:
+                rebuild.replace(db, path_of(copy), told)
+            finally:
+                writer.forget()
+
+        await self._run(work)
 
     def _written(self) -> Writer:
         if self._writer is None:

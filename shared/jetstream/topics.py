@@ -47,17 +47,20 @@ class TopicBudget:
 
 
 def stream_name(topic: str) -> str:
-    """The stream that holds a topic."""
-    return f"log-{topic}"
+    """The stream that holds a topic. A stream's name has no dots; a topic's has no underscore."""
+    return f"log-{topic.replace('.', '_')}"
+
+
+def share_of(topic: str) -> float:
+    """The share of the store that a topic may fill."""
+    return _SHARES.get(topic, _OTHER_SHARE)
 
 
 def default_budgets(max_file_store: int, *, telemetry_days: float = 30.0) -> dict[str, TopicBudget]:
     """A budget a topic, together at most three quarters of the store; telemetry ages out, facts stay for ever."""
     age = telemetry_days * DAY_S
     return {
-        topic: TopicBudget(
-            int(max_file_store * _SHARES.get(topic, _OTHER_SHARE)), age if topic in _TELEMETRY else None
-        )
+        topic: TopicBudget(int(max_file_store * share_of(topic)), age if topic in _TELEMETRY else None)
         for topic in names.LOG_TOPICS
     }
 
@@ -88,7 +91,7 @@ async def ensure_topics(
     async with open_link(url, credentials=credentials, timeouts=timeouts) as link:
         session = link.session()
         for topic, budget in budgets.items():
-            await ensure_stream(session, _topic_config(topic, budget))
+            await ensure_stream(session, topic_config(topic, budget))
         await ensure_stream(session, _LEASES)
         for name, share in _MQTT_SHARES.items():
             await _bound(session, name, int(max_file_store * share))
@@ -104,7 +107,8 @@ async def _bound(session: Session, name: str, max_bytes: int) -> None:
         await session.api(f"STREAM.UPDATE.{name}", config)
 
 
-def _topic_config(topic: str, budget: TopicBudget) -> dict[str, Any]:
+def topic_config(topic: str, budget: TopicBudget) -> dict[str, Any]:
+    """The stream behind a topic."""
     subjects = f"log.{topic}.>"
     age = budget.max_age_s
     return {

@@ -32,9 +32,11 @@ class Partitions:
     def consume(self, topics: Sequence[str], group: str) -> AbstractAsyncContextManager[Subscription]:
         raise NotImplementedError
 
-    async def read(self, topic: str, start: Any = None, *, follow: bool = False) -> AsyncIterator[Stored]:  # noqa: ANN401, ARG002
+    async def read(self, topic: str, start: Any = None, *, follow: bool = False) -> AsyncIterator[Stored]:  # noqa: ANN401
+        assert not follow
+        after: Position = start if isinstance(start, dict) else {}
         for record in list(self.records):
-            if record.topic == topic and record.offset > (start or {}).get(record.partition, 0):
+            if record.topic == topic and record.offset > after.get(record.partition, 0):
                 yield record
 
     async def end(self, topic: str) -> Position:
