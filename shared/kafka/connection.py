@@ -22,6 +22,8 @@ RECORD_BYTES: Final = 512 << 10
 """The largest record a topic takes, key, headers and framing included: the same on every log."""
 _PORT: Final = 9092
 _HINT: Final = "use kafka://HOST:PORT[,HOST:PORT][?security=ssl&ca=FILE] and credentials USER:PASSWORD"
+FATAL: Final = (KafkaException, SystemError)
+"""What a poll raises once its producer can't go on: the second where a report was to be given at the same moment."""
 _WATCH_S: Final = 0.1
 _PROBE_S: Final = 0.5
 _REFUSED: Final = (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED)  # noqa: SLF001 - their names
@@ -71,6 +73,7 @@ def client_config(url: str, credentials: str) -> dict[str, Any]:
         "bootstrap.servers": ",".join(_with_port(host, url) for host in hosts),
         "client.id": "industrialmind",
         "log_level": 2,  # what matters is told through errors
+        "topic.metadata.refresh.interval.ms": 60_000,  # how soon partitions that were added are seen
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 1000,
         "socket.keepalive.enable": True,
@@ -132,6 +135,14 @@ class Thread:
         self._executor.shutdown(wait=False)
 
 
+class _Said:
+    """Takes a client's own log lines, which would else go to stderr as they are."""
+
+    def log(self, level: int, form: str, *args: object) -> None:
+        """One line; the client's levels are those of `logging`."""
+        log.debug("Kafka client", level=level, said=form % args)
+
+
 class Link:
     """Whether any broker answers, and what all clients of the log need to know about the cluster."""
 
@@ -150,10 +161,10 @@ class Link:
         self._thread = Thread("kafka-link")
         self.admin = AdminClient(self.config())
 
-    def config(self, on_error: "Callable[[KafkaError], None] | None" = None, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - the driver's own values
-        """The settings of a client; `_` in a name stands for `.`. An `on_error` passes what it hears to `notice`."""
+    def config(self, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - the driver's own values
+        """The settings of a client; `_` in a name stands for `.`."""
         own = {name.replace("_", "."): value for name, value in more.items()}
-        return {**self._config, "error_cb": on_error or self.notice, **own}
+        return {**self._config, "error_cb": self.notice, "logger": _Said(), **own}
 
     def notice(self, error: KafkaError) -> None:
         """A client's error, told in whichever thread polls that client."""

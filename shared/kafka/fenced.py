@@ -127,6 +127,9 @@ class FencedWriter:
             if error.args[0].code() in _FENCED or error.args[0].fatal():
                 raise _Lost from error
             raise unavailable(f"a transaction on {self._topic}", error) from error
+        except SystemError as error:  # fenced at the moment of a report
+            self._dispose()
+            raise _Lost from error
         raise Conflict(f"{self._topic} moved on under a writer without a fence")
 
     def _send(
@@ -143,7 +146,4 @@ class FencedWriter:
         return reports.first, reports.last
 
     def _dispose(self) -> None:
-        if self._producer is not None:
-            self._producer.purge(blocking=False)
-            self._producer.poll(0)
-            self._producer = None
+        self._producer = None  # what it still held was of a transaction that is not to be

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from shared.errors import Unavailable
 from shared.eventlog import Record
-from shared.kafka.connection import Link, unavailable
+from shared.kafka.connection import FATAL, Link
 from shared.kafka.records import check_size, place_of
 
 log = structlog.get_logger()
@@ -57,7 +57,7 @@ class Writer:
         self._pieces: deque[_Piece] = deque()
         self._records = 0
         self._bytes = 0
-        self._failed: KafkaError | None = None
+        self._failed = ""
         self._closed = False
         self._turn = asyncio.Lock()
         self._room = asyncio.Event()
@@ -139,7 +139,7 @@ class Writer:
         if piece.done.done() and not piece.done.cancelled():
             return  # it was given up before
         if error is not None:
-            self._failed = error
+            self._failed = error.str()
             return
         if not piece.done.cancelled():
             piece.done.set_result(place_of(message))
@@ -151,12 +151,15 @@ class Writer:
         self._ticking = None
         if self._producer is None:
             return
-        self._producer.poll(0)
+        try:
+            self._producer.poll(0)
+        except FATAL as error:
+            self._failed = str(error)
         pieces = self._pieces
         while pieces and not pieces[0].records:
             pieces.popleft()
-        if self._failed is not None:
-            self._end(unavailable("the records were not stored", self._failed))
+        if self._failed:
+            self._end(Unavailable(f"Kafka: the records were not stored: {self._failed}"))
         elif pieces and (lost := self._link.lost(_LOST_S)):
             self._end(Unavailable(lost))
         elif pieces and pieces[0].until <= self._loop.time():
@@ -167,7 +170,7 @@ class Writer:
 
     def _end(self, why: Unavailable) -> None:
         """Give up the producer and all that it holds."""
-        self._failed = None
+        self._failed = ""
         for piece in self._pieces:
             if not piece.done.done():
                 piece.done.set_exception(why)
@@ -184,14 +187,8 @@ class Writer:
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
 
-    def _on_error(self, error: KafkaError) -> None:
-        self._link.notice(error)
-        if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - its name
-            self._failed = error
-
     def _config(self) -> dict[str, object]:
         return self._link.config(
-            self._on_error,
             enable_idempotence=True,
             enable_gapless_guarantee=True,
             acks="all",
@@ -223,5 +220,8 @@ def _pieces(records: Sequence[Record], size: int) -> Iterator[tuple[Sequence[Rec
 def _dispose(held: list[Producer]) -> None:
     """Drop what a producer holds, and then itself; that takes as long as its threads need to end."""
     producer = held.pop()
-    producer.purge(blocking=False)
-    producer.flush(_PURGE_S)
+    try:
+        producer.purge(blocking=False)
+        producer.flush(_PURGE_S)
+    except FATAL as error:
+        log.debug("a Kafka producer ended badly", why=str(error))
