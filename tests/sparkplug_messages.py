@@ -2,8 +2,8 @@
 
 from shared.sparkplug.codec import encode
 from shared.sparkplug.datatypes import DataType
+from shared.sparkplug.node import Message
 from shared.sparkplug.payload import Metric, Payload, Property, metric
-from shared.sparkplug.session import Message
 from shared.sparkplug.topics import MessageType, NodeId, NodeTopic
 
 NODE = NodeId("Plant A", "Node 1")

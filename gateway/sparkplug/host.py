@@ -17,8 +17,20 @@ from shared.sparkplug import codec
 from shared.sparkplug import session as sessions
 from shared.sparkplug.births import REBIRTH, Contents, Fault, Sample
 from shared.sparkplug.datatypes import DataType
+from shared.sparkplug.node import (
+    AskRebirth,
+    Born,
+    Data,
+    Died,
+    Effect,
+    Gap,
+    Ignored,
+    Message,
+    Refused,
+    Rules,
+    Session,
+)
 from shared.sparkplug.payload import Payload, metric
-from shared.sparkplug.session import Born, Data, Died, Effect, Message, Rules, Session
 from shared.sparkplug.state import HostState
 from shared.sparkplug.topics import MessageType, NodeId, NodeTopic, StateTopic, parse_topic
 
@@ -166,14 +178,14 @@ class Host:
                 self._data(node, effect, turn, out)
             case Died():
                 self._died(node, effect, turn, out)
-            case sessions.Gap():
+            case Gap():
                 self._gap(node, effect, turn, out)
-            case sessions.AskRebirth():
+            case AskRebirth():
                 out.commands.append(rebirth(node, turn.now_us))
                 out.told.append(f"asked {node} for a rebirth: {effect.reason}")
-            case sessions.Refused():
+            case Refused():
                 self._refused(node, effect.message, effect.reason, turn, out)
-            case sessions.Ignored():
+            case Ignored():
                 out.fates["ignored"] += 1
 
     def _born(self, node: NodeId, born: Born, turn: Turn, out: Gathered) -> None:
@@ -257,7 +269,7 @@ class Host:
         )
         out.event(place.home, offline)
 
-    def _gap(self, node: NodeId, gap: sessions.Gap, turn: Turn, out: Gathered) -> None:
+    def _gap(self, node: NodeId, gap: Gap, turn: Turn, out: Gathered) -> None:
         out.gaps += 1
         out.missed += gap.missed
         out.told.append(f"{node} skipped from {gap.expected} to {gap.found}: {gap.missed} messages are lost")

@@ -17,7 +17,7 @@ from shared.errors import Misconfigured, Rejected
 from shared.eventlog import EventLog
 from shared.frames import EPOCH_BYTES
 from shared.names import direct_edge
-from shared.sparkplug.session import Rules
+from shared.sparkplug.node import Rules
 from shared.sparkplug.topics import check_sparkplug_id
 
 

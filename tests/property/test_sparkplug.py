@@ -20,6 +20,7 @@ from shared.frames import Readings
 from shared.sparkplug import codec
 from shared.sparkplug import session as sessions
 from shared.sparkplug.datatypes import CELLS, DataType, Value, carry, typed
+from shared.sparkplug.node import Born, Data, Died, Effect, Gap, Ignored, Message, Refused, Rules, Session
 from shared.sparkplug.payload import (
     DataSet,
     MetaData,
@@ -30,7 +31,6 @@ from shared.sparkplug.payload import (
     Template,
     metric,
 )
-from shared.sparkplug.session import Born, Data, Died, Effect, Gap, Ignored, Message, Refused, Rules, Session
 from shared.sparkplug.topics import MessageType, NodeTopic, parse_topic
 from tests.golden.sparkplug_samples import SAMPLES, golden_bytes
 from tests.sparkplug_messages import NODE, T, made, number

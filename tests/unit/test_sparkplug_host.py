@@ -18,8 +18,8 @@ from shared.frame_codec import decode
 from shared.frames import Kind, Quality, Readings
 from shared.sparkplug import codec
 from shared.sparkplug.datatypes import DataType, Value
+from shared.sparkplug.node import Message, Rules
 from shared.sparkplug.payload import DataSet, Metric, Parameter, Property, Template, metric
-from shared.sparkplug.session import Message, Rules
 from shared.sparkplug.topics import MessageType, NodeId, parse_topic
 from tests.golden.sparkplug_samples import golden_bytes
 from tests.sparkplug_messages import (

@@ -7,8 +7,7 @@ import pytest
 from shared.sparkplug import session as sessions
 from shared.sparkplug.births import Sample
 from shared.sparkplug.datatypes import DataType
-from shared.sparkplug.payload import Metric, metric
-from shared.sparkplug.session import (
+from shared.sparkplug.node import (
     AskRebirth,
     Born,
     Data,
@@ -21,6 +20,7 @@ from shared.sparkplug.session import (
     Rules,
     Session,
 )
+from shared.sparkplug.payload import Metric, metric
 from shared.sparkplug.topics import MessageType
 from tests.sparkplug_messages import (
     NODE,
