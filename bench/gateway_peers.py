@@ -3,7 +3,7 @@
 Each contestant is a process of its own. Sources: a scripted broker that never limits, and mosquitto behind a publisher
 of packets made before. After each run the topic is read back, and every reading's identity and value is compared with
 what was sent. Medians of five rounds; one Kafka, one nats-server, fresh topics and a fresh broker for each run.
-Run: PYTHONPATH=. python bench/gateway_peers.py [--quick] [--only WORD] [--rounds N] (alone: a busy machine measures its
+Run: PYTHONPATH=. python bench/gateway_peers.py [--quick] [--only WORD] [--rounds N] [--share X] (alone: a busy machine measures its
 other work)
 """
 
@@ -109,6 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="MQTT to Kafka, this gateway beside its peers")
     parser.add_argument("--quick", action="store_true", help="one round, a third of the messages")
     parser.add_argument("--rounds", type=int, help="rounds (5; 1 if quick)")
+    parser.add_argument("--share", type=float, help="of the messages (1; a third if quick)")
     parser.add_argument("--only", default="", help="only the runs whose name has this word")
     chosen = parser.parse_args()
     entries = [entry for entry in ENTRIES if chosen.only in " · ".join(entry.key)]
@@ -116,7 +117,8 @@ def main() -> None:
     started = time.monotonic()
     print_host()
     with tempfile.TemporaryDirectory() as folder:
-        results = run_all(entries, rounds, 1 / 3 if chosen.quick else 1, Path(folder))
+        share = chosen.share or (1 / 3 if chosen.quick else 1)
+        results = run_all(entries, rounds, share, Path(folder))
     print_report(results)
     print(
         f"{rounds} rounds in {(time.monotonic() - started) / 60:.1f} min, load average {os.getloadavg()[0]:.1f}"

@@ -1,7 +1,7 @@
 """Publishes a scenario to a broker as fast as the broker takes it: packets made before, over one connection, MQTT 3.1.1.
 
-Up to WINDOW messages wait for the broker's PUBACK. Run: python -m bench.peers.publisher HOST:PORT FOLDER COUNT WINDOW,
-with the credentials (`user:password`) on standard input, then `go`. It says when it is connected, and what came of it.
+Up to WINDOW messages wait for the broker's PUBACK. Run: python -m bench.peers.publisher HOST:PORT FOLDER COUNT WINDOW
+[MESSAGES_A_SECOND], with the credentials (`user:password`) on standard input, then `go`. It says when it is connected, and what came of it.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ class Publisher(asyncio.Protocol):
             self.pusher.push()
 
 
-async def publish(address: str, folder: Path, count: int, window: int) -> None:
+async def publish(address: str, folder: Path, count: int, window: int, pace: int = 0) -> None:
     """Publish on the word."""
     host, port = address.split(":")
     publisher = Publisher(Scenario.load(folder), sys.stdin.readline().strip(), count, window)
@@ -76,18 +76,30 @@ async def publish(address: str, folder: Path, count: int, window: int) -> None:
     await publisher.connected.wait()
     say(connected=True)
     if await asyncio.to_thread(sys.stdin.readline):
-        publisher.pusher.push()
-        await publisher.over.wait()
         pusher = publisher.pusher
+        if pace:
+            await keep_pace(pusher, pace)
+        pusher.push()
+        await publisher.over.wait()
         say(
             started=pusher.started, ended=pusher.ended, acked=pusher.acked, strange=pusher.strange, samples=[]
         )
         await asyncio.to_thread(sys.stdin.read)
 
 
+async def keep_pace(pusher: Pusher, pace: int) -> None:
+    """Send `pace` messages a second, those of 10 ms together."""
+    each, clock = max(1, pace // 100), asyncio.get_running_loop().time
+    pusher.limit, started = 0, clock()
+    while pusher.limit < pusher.count:
+        pusher.limit = min(pusher.count, pusher.limit + each)
+        pusher.push()
+        await asyncio.sleep(started + pusher.limit / pace - clock())
+
+
 def main() -> None:
     """Read the arguments and publish."""
-    uvloop.run(publish(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))
+    uvloop.run(publish(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), *map(int, sys.argv[4:])))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ class Sink(Protocol):
 class Pusher:
     """Cuts `packets` at `offsets` into large writes, and takes the acknowledgements.
 
+    No more than `limit` are sent, all unless somebody sets it.
     `acked` counts those of ids that were in flight, `strange` all others. `samples` are (time, acked) pairs, one at
     most every 20 ms. Times are seconds since 1970.
     """
@@ -36,6 +37,7 @@ class Pusher:
         self._least = min(_CHUNK // 2, max(1, self._window // 4))
         self._in_flight = np.zeros(IDS + 1, np.bool_)
         self.count = len(offsets) - 1
+        self.limit = self.count
         self.sent = 0
         self.acked = 0
         self.strange = 0
@@ -54,8 +56,9 @@ class Pusher:
         if not self.sent:
             self.started = time.time()
         while not self.blocked:
-            room = min(self._window - (self.sent - self.acked), self.count - self.sent)
-            if room < min(self._least, self.count - self.sent) or not room:
+            left = self.limit - self.sent
+            room = min(self._window - (self.sent - self.acked), left)
+            if room < min(self._least, left) or not room:
                 return
             end = self.sent + min(room, _CHUNK)
             ids = np.arange(self.sent, end) % IDS + 1
