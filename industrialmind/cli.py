@@ -11,6 +11,7 @@ import typer
 from industrialmind import (
     commands_data,
     commands_dlq,
+    commands_log,
     commands_models,
     commands_plant,
     commands_rebuild,
@@ -34,6 +35,7 @@ commands_plant.add_to(app)
 commands_run.add_to(app)
 commands_data.add_to(app)
 commands_models.add_to(app)
+commands_log.add_to(app)
 commands_dlq.add_to(app)
 commands_rebuild.add_to(app)
 

@@ -1,14 +1,19 @@
 """What is true of the event log on Kafka alone: partitions, sharing them, transactions, topics."""
 
 import asyncio
+import re
+import secrets
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
+import orjson
 import pytest
 from confluent_kafka import Producer
+from typer.testing import CliRunner
 
+from industrialmind.cli import app
 from shared.errors import Conflict, Misconfigured, NotFound, Unavailable
 from shared.eventlog import Batch, EventLog, Record, Stored, Subscription
 from shared.kafka import KafkaLog, KafkaOptions, ensure_topics, open_kafka, topic_states
@@ -366,3 +371,20 @@ async def test_an_append_is_given_up_after_its_time(backend: KafkaBackend, at: N
         )
         assert any(isinstance(outcome, Unavailable) for outcome in outcomes)
         assert time.monotonic() - began < 10
+
+
+def test_the_command_makes_and_shows_topics(kafka_server: KafkaServer) -> None:
+    if not kafka_server.running:
+        kafka_server.start()
+    reach = ["--url", kafka_server.secured, "--credentials", kafka_server.credentials]
+    own = f"command-{secrets.token_hex(4)}"
+    made = CliRunner().invoke(
+        app, ["log", "ensure", *reach, "--partitions", "2", "--partitions", f"{own}=5", "--json"]
+    )
+    assert made.exit_code == 0, made.output
+    told = {topic["name"]: topic for topic in orjson.loads(made.stdout)}
+    assert (told[own]["partitions"], told[own]["end"]["4"], told[own]["retention_days"]) == (5, 0, None)
+    assert told[SENSOR_READINGS]["partitions"] >= 2
+    shown = CliRunner().invoke(app, ["log", "topics", *reach])
+    assert re.search(rf"{own} +5 +1 +0  for ever\n", shown.stdout)
+    assert re.search(r"scores +\d+ +1 +0  30 days\n", shown.stdout)

@@ -8,7 +8,9 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from industrialmind.cli import app
 from shared.errors import Misconfigured, Rejected, Unavailable
 from shared.eventlog import LogWaits, Record, open_event_log
 from shared.kafka.connection import KafkaOptions, Link, Thread, client_config
@@ -65,6 +67,12 @@ async def test_a_log_that_says_nothing_is_unavailable_in_time() -> None:
 async def test_topics_without_partitions_are_misconfigured() -> None:
     with pytest.raises(Misconfigured, match="needs a partition"):
         await ensure_topics("kafka://h", named={"x": 0})
+
+
+@pytest.mark.parametrize("partitions", ["0", "x", "scores=", "scores=0", "=", "-1", "²"])
+def test_the_command_takes_numbers_of_partitions_only(partitions: str) -> None:
+    ran = CliRunner().invoke(app, ["log", "ensure", "--url", "kafka://h", "--partitions", partitions])
+    assert isinstance(ran.exception, Misconfigured)
 
 
 async def test_a_lost_cluster_is_told_once_it_is_certain() -> None:
