@@ -196,10 +196,15 @@ class Link:
                 break
         self._watch()
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether `check` has anything to say; for those who can't afford to ask it each time."""
+        return self._probing is not None and not self._probing.done()
+
     async def check(self) -> None:
         """Raises Unavailable while no broker answers; waits a moment where that is not certain yet."""
         self.admin.poll(0)
-        if self._probing is not None and not self._probing.done():
+        if self.in_doubt:
             await self._judged.wait()
         if self._away:
             raise Unavailable(self._away, retry_after=_PROBE_S)

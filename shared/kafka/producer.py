@@ -71,7 +71,8 @@ class Writer:
         Raises Unavailable, Rejected, NotFound (no such topic). Cancelled, they may still be stored.
         """
         size = check_size(topic, key, records)
-        await self._link.check()
+        if self._link.in_doubt:
+            await self._link.check()
         if topic not in self._topics:
             await self._link.partitions(topic)
             self._topics.add(topic)
@@ -80,7 +81,8 @@ class Writer:
             for part, count, cost in _pieces(records, size):
                 if self._records and not self._fits(count, cost):
                     await self._wait_for_room(count, cost)
-                await self._link.check()
+                if self._link.in_doubt:
+                    await self._link.check()
                 pieces.append(self._send(topic, key, part, count, cost))
         try:
             return [await piece.done for piece in pieces][-1]

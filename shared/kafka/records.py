@@ -52,17 +52,15 @@ def as_position(offsets: dict[int, int]) -> dict[str, int]:
 
 def check_size(topic: str, key: bytes, records: Sequence[Record]) -> int:
     """The records' bytes. Raises Rejected for one that is larger than any log takes."""
-    total = 0
-    for record in records:
-        size = len(record.value)
-        if record.headers:
-            size += sum(len(name) + len(value.encode()) + 4 for name, value in record.headers.items())
-        if size > RECORD_BYTES - _FRAMING - len(key):
-            raise Rejected(
-                f"a record of {size} bytes for {topic}; at most {RECORD_BYTES} fit, its frame included"
-            )
-        total += size
-    return total
+    sizes = [len(record.value) + (_bytes(record.headers) if record.headers else 0) for record in records]
+    most = RECORD_BYTES - _FRAMING - len(key)
+    if max(sizes) > most:
+        raise Rejected(f"a record of {max(sizes)} bytes for {topic}; at most {most} fit")
+    return sum(sizes)
+
+
+def _bytes(headers: Mapping[str, str]) -> int:
+    return sum(len(name) + len(value.encode()) + 4 for name, value in headers.items())
 
 
 def _headers(
