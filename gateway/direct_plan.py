@@ -5,7 +5,8 @@ cut into frames. Rows are numbered here, without a gap in each machine's epoch; 
 no loss, since nobody but the gateway ever knew of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -25,6 +26,7 @@ from shared.frames import MAX_ROWS, Header, Kind, Readings
 from shared.names import DeviceTopic
 
 _UNITS: Final = len(UNIT_NAMES)
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 class DirectPlanner:
@@ -132,10 +134,8 @@ class DirectPlanner:
                 if not self._one_row.knows(each):
                     sensor, unit = self._series.sensors[each // _UNITS], UNIT_NAMES[each % _UNITS]
                     self._one_row.learn(each, header, sensor, unit)
-        frames = self._one_row.encode(
-            code.tolist(), row, columns.time_us, now_us, columns.value, columns.quality
-        )
-        records = list(map(Record, frames))
+        frames = self._one_row.encode(code, row, columns.time_us, now_us, columns.value, columns.quality)
+        records = list(map(Record, frames, repeat(_NO_HEADERS)))
         return [records[start:stop] for _, start, stop in cuts]
 
     def _header(self, machine: Machine, count: int) -> Header:

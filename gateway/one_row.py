@@ -68,7 +68,7 @@ class OneRowFrames:
 
     def encode(
         self,
-        series: Sequence[int],
+        series: NDArray[np.int64],
         row: NDArray[np.int64],
         time_us: NDArray[np.int64],
         arrival_us: int,
@@ -76,31 +76,33 @@ class OneRowFrames:
         quality: NDArray[np.uint8],
     ) -> list[bytes]:
         """A frame for each of n rows, whose series have all been learned."""
-        known = [self._known[each] for each in series]
-        tails = _tails(time_us, arrival_us, value, quality)
-        checksums = list(map(zlib.crc32, tails, [start for _, _, start in known]))
-        sizes = [len(names) + len(tail) for (_, names, _), tail in zip(known, tails, strict=True)]
+        distinct, place = np.unique(series, return_inverse=True)
+        known = [self._known[each] for each in distinct.tolist()]
+        starts = np.array([start for _, _, start in known], np.int64)[place].tolist()
+        sizes = np.array([len(names) for _, names, _ in known], np.int64)[place]
+        lengths = np.where(quality, len(_TAIL), _TAIL_ALL_GOOD)
+        tails = _cut(_tails(time_us, arrival_us, value, quality), lengths)
+        middles = _middles(list(map(zlib.crc32, tails, starts)), sizes + lengths)
+        heads, names = [head for head, _, _ in known], [names for _, names, _ in known]
         return [
-            head + first + middle + names + tail
-            for (head, names, _), first, middle, tail in zip(
-                known, varints(row), _middles(checksums, sizes), tails, strict=True
-            )
+            heads[at] + first + middle + names[at] + tail
+            for at, first, middle, tail in zip(place.tolist(), varints(row), middles, tails, strict=True)
         ]
 
 
 def _tails(
     time_us: NDArray[np.int64], arrival_us: int, value: NDArray[np.float64], quality: NDArray[np.uint8]
-) -> list[bytes]:
+) -> NDArray[np.uint8]:
     count = len(time_us)
     rows = np.tile(_TAIL, (count, 1))
     rows[:, 2:10] = varint_bytes(time_us * 2, _TIME_BYTES)
     rows[:, 12:20] = varint_bytes(np.full(1, arrival_us * 2), _TIME_BYTES)
     rows[:, 22:30] = value.astype("<f8").view(np.uint8).reshape(count, 8)
     rows[:, -1] = quality
-    return _cut(rows, np.where(quality, len(_TAIL), _TAIL_ALL_GOOD))
+    return rows
 
 
-def _middles(checksums: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+def _middles(checksums: Sequence[int], sizes: NDArray[np.integer]) -> list[bytes]:
     count = len(checksums)
     rows = np.tile(_MIDDLE, (count, 1))
     rows[:, 3:7] = np.array(checksums, "<u4").view(np.uint8).reshape(count, 4)

@@ -42,8 +42,11 @@ class Series:
 
     def numbers(self, topics: list[str]) -> NDArray[np.int64]:
         """The number of each topic's series, -1 for those not learned."""
-        known = self._numbers.get
-        return np.fromiter((known(topic, -1) for topic in topics), np.int64, len(topics))
+        try:
+            return np.fromiter(map(self._numbers.__getitem__, topics), np.int64, len(topics))
+        except KeyError:
+            known = self._numbers.get
+            return np.fromiter((known(topic, -1) for topic in topics), np.int64, len(topics))
 
     def machines_of(self, series: NDArray[np.int64]) -> NDArray[np.int64]:
         """The number of each series' machine."""

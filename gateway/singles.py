@@ -19,7 +19,7 @@ from shared.units import UNITS
 UNIT_NAMES: Final = tuple(UNITS)
 UNIT_NUMBERS: Final = {name: number for number, name in enumerate(UNIT_NAMES)}
 
-_TS, _VALUE, _UNIT = itemgetter("ts"), itemgetter("value"), itemgetter("unit")
+_TS, _VALUE, _UNIT, _WORD = itemgetter("ts"), itemgetter("value"), itemgetter("unit"), itemgetter("quality")
 _NUMBER_TYPES: Final = {int, float}
 
 
@@ -103,11 +103,19 @@ def _columns(objects: list[Any], first: int, latest_us: int) -> Singles:
     count = len(objects)
     value = np.array(values, np.float64)
     unit = np.fromiter(map(UNIT_NUMBERS.__getitem__, map(_UNIT, objects)), np.int64, count)
-    quality = np.fromiter([QUALITY[each.get("quality", "good")] for each in objects], np.uint8, count)
+    quality = np.fromiter(map(QUALITY.__getitem__, _words(objects)), np.uint8, count)
     time_us, good = _times(list(map(_TS, objects)), latest_us)
     good &= np.isfinite(value)
     message = np.arange(first, first + count, dtype=np.int64)
     return Singles(message, unit, time_us, value, quality).where(good)
+
+
+def _words(objects: list[Any]) -> list[Any]:
+    """The devices' words on quality; good where they say nothing."""
+    try:
+        return list(map(_WORD, objects))
+    except KeyError:
+        return [each.get("quality", "good") for each in objects]
 
 
 def _times(ts: list[Any], latest_us: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

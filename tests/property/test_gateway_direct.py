@@ -227,7 +227,7 @@ def test_frames_of_one_row_are_byte_for_byte_what_encode_makes(
     frames = OneRowFrames()
     frames.learn(7, Header(site, edge, machine, Kind.READINGS, b"e" * 16, 1, 1), sensor, unit)
     made = frames.encode(
-        [7] * len(rows),
+        np.full(len(rows), 7),
         np.array([row[0] for row in rows], np.int64),
         np.array([row[1] for row in rows], np.int64),
         NOW_US,
