@@ -56,7 +56,12 @@ class Follower:
     def run(self) -> None:
         """Until told to stop, in a thread of its own."""
         consumer = Consumer(
-            {"bootstrap.servers": self.bootstrap, "group.id": "bench", "fetch.wait.max.ms": 100}
+            {
+                "bootstrap.servers": self.bootstrap,
+                "group.id": "bench",
+                "fetch.wait.max.ms": 100,
+                "log_level": 2,
+            }
         )
         consumer.assign([TopicPartition(MACHINE_EVENTS, n, 0) for n in range(PARTITIONS)])
         while not self.stop.is_set():

@@ -194,7 +194,7 @@ def _wait_logged(process: Started, topics: Topics, contestant: Contestant, count
             return records >= count
         return records > 0 and time.monotonic() - since > _QUIET_S
 
-    _until(process, settled, look_s=0.1)
+    _until(process, settled, look_s=0.2)
 
 
 def _until(process: Started, reached: Any, look_s: float = 0.03) -> None:  # noqa: ANN401 - a question

@@ -26,10 +26,11 @@ class Topics:
 
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap
-        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
+                "log_level": 2,
                 "group.id": "bench",
                 "enable.auto.commit": False,
                 "enable.partition.eof": False,
