@@ -1,5 +1,6 @@
 """Install and run real servers for tests and for trying things: `python -m deploy.servers --help`."""
 
+import signal
 import sys
 import tempfile
 import time
@@ -33,6 +34,8 @@ def run(
     port: Annotated[int | None, typer.Option(help="where it listens (else on a free port)")] = None,
 ) -> None:
     """Run a server until Ctrl-C."""
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.default_int_handler)  # in a shell's background SIGINT would be ignored
     with tempfile.TemporaryDirectory(prefix=f"im-{name}-") as temporary:
         server = server_class(name)(folder or Path(temporary), port=port)
         try:
