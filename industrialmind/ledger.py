@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -119,51 +120,53 @@ def render(report: LedgerReport) -> None:
 
 
 def _places(report: LedgerReport) -> Table:
-    table = _table("Loss ledger: where the rows of each edge and epoch are")
-    for heading in ("produced", "buffered", "degraded", "logged", "stored", "rejected", "pending", "missing"):
+    table = _table("Loss ledger: rows an edge and epoch")
+    for heading in ("produced", "buffered", "logged", "stored", "pending", "missing"):
         table.add_column(heading, justify="right")
     for one in report.sources:
-        counts = [one.produced, one.buffered + one.waiting, one.degraded, one.logged]
-        counts += [one.stored, one.rejected, one.pending, one.missing]
-        table.add_row(one.edge, one.epoch[:8], *("?" if count is None else f"{count:,}" for count in counts))
+        produced = "?" if one.produced is None else f"{one.produced:,}"
+        counts = (one.buffered + one.waiting, one.logged, one.stored, one.pending, one.missing)
+        table.add_row(one.edge, one.epoch[:8], produced, *(f"{count:,}" for count in counts))
     return table
 
 
 def _rules(report: LedgerReport) -> Table:
-    """Only where a rule had something to settle."""
-    table = _table("Settled by rule: told more than once")
-    for heading in ("resent", "redelivered", "duplicates", "conflicts"):
+    """Only where there is something to say."""
+    table = _table("Degraded, rejected, or told more than once")
+    for heading in ("degraded", "rejected", "resent", "duplicates", "conflicts"):
         table.add_column(heading, justify="right")
     for one in report.sources:
-        counts = (one.resent, one.redelivered, one.duplicates, one.conflicts)
+        counts = (one.degraded, one.rejected, one.resent, one.duplicates, one.conflicts)
         if any(counts):
             table.add_row(one.edge, one.epoch[:8], *(f"{count:,}" for count in counts))
     return table
 
 
 def _delays(report: LedgerReport) -> Table:
-    table = _table("Lateness of readings by stage: to the edge, to the log, to the store")
-    for heading in ("stage", "readings", "late", "beyond", "p50", "p99", "longest"):
+    bounds = {one.stage: duration(one.bound) for one in report.lateness}
+    told = ", ".join(f"{stage} {bound}" for stage, bound in bounds.items())
+    table = _table(f"Lateness of readings by stage; late is beyond: {told}")
+    for heading in ("stage", "late", "of", "p50", "p99", "longest"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
     for one in report.lateness:
-        times = (duration(seconds) for seconds in (one.bound, one.p50, one.p99, one.longest))
-        table.add_row(one.edge, one.epoch[:8], one.stage, f"{one.rows:,}", f"{one.late:,}", *times)
+        times = (duration(seconds) for seconds in (one.p50, one.p99, one.longest))
+        table.add_row(one.edge, one.epoch[:8], one.stage, f"{one.late:,}", f"{one.rows:,}", *times)
     return table
 
 
 def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("edge", "epoch"):
         table.add_column(heading)
     return table
 
 
 def duration(seconds: float) -> str:
-    """Two or three digits and a unit."""
+    """Three digits and a unit."""
     for length, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
         if seconds >= length:
-            return f"{seconds / length:.3g} {unit}"
-    return f"{seconds * 1000:.3g} ms"
+            return f"{seconds / length:.3g}{unit}"
+    return f"{seconds * 1000:.3g}ms"
 
 
 def _sentence(finding: Finding) -> str:

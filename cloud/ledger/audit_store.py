@@ -19,9 +19,9 @@ Cell = tuple[float, int, str]
 """Value, quality, unit."""
 
 _ADVICE: Final[dict[What, str]] = {
-    "missing": "the log has them and the store does not: keep telemetry.db for examination; nothing is lost, the log holds the rows",
-    "doubled": "the store has readings that the log does not: someone wrote to its file; rebuild it from the log",
-    "altered": "the store's values are not the log's: someone wrote to its file; rebuild it from the log",
+    "missing": "the log has them and the store does not: industrialmind rebuild telemetry; nothing is lost",
+    "doubled": "the store has readings that the log does not: someone wrote to its file: industrialmind rebuild telemetry",
+    "altered": "the store's values are not the log's: someone wrote to its file: industrialmind rebuild telemetry",
 }
 
 

@@ -246,7 +246,7 @@ def unaccounted(source: Source, report: EdgeReport | None, logged: SourceFold, n
     return logged.logged.gaps(1, top)
 
 
-REBUILD: Final = "the log has them and the store does not: keep telemetry.db for examination; nothing is lost, the log holds the rows"
+REBUILD: Final = "the log has them and the store does not: nothing is lost, industrialmind rebuild telemetry writes them again"
 _RESTORE: Final = "the store has them and the log does not: the log lost them; restore it from backup"
 _GATEWAY: Final = (
     "the gateway acknowledged them and the log does not have them: look at the gateway's and broker's logs"
