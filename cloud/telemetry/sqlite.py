@@ -63,9 +63,23 @@ class SqliteReader:
     async def _run(
         self, call: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
+        """A query sees one state of the store, however many statements it has: its content may be replaced any time."""
+
+        def query(db: sqlite3.Connection) -> T:
+            if db.in_transaction:
+                return call(db, *args, **kwargs)
+            db.execute("BEGIN")
+            try:
+                return call(db, *args, **kwargs)
+            finally:
+                db.execute("COMMIT")
+
+        return await self._work(query)
+
+    async def _work(self, call: Callable[[sqlite3.Connection], T]) -> T:
         def work() -> T:
             with mapped(self._path):
-                return call(self._db, *args, **kwargs)
+                return call(self._db)
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
@@ -97,10 +111,10 @@ class SqliteReader:
         chunk: int = 100_000,
     ) -> AsyncIterator[Columns]:
         """See the port."""
-        ids = await self._run(read.sensor_ids, machine, sensors)
-        at: int | None = from_us if ids else None
+        names = [name for _, name in await self._run(read.sensor_ids, machine, sensors)]
+        at: int | None = from_us if names else None
         while at is not None:
-            part, at = await self._run(read.chunk, ids, at, to_us, chunk)
+            part, at = await self._run(read.chunk, machine, names, at, to_us, chunk)
             if len(part):
                 yield part
 
@@ -175,7 +189,7 @@ class SqliteStore(SqliteReader):
     async def write(self, entries: Sequence[Entry], /) -> WriteResult:
         """See the port."""
         writer, clock = self._written(), self._clock
-        return await self._run(lambda _: writer.write(entries, clock.now_us() if clock else None))
+        return await self._work(lambda _: writer.write(entries, clock.now_us() if clock else None))
 
     async def take_over(
         self, old: str, held: Mapping[Source, StoredRanges], *, events: bool = False, told: Told = untold
@@ -189,7 +203,7 @@ class SqliteStore(SqliteReader):
             finally:
                 writer.forget()
 
-        return await self._run(work)
+        return await self._work(work)
 
     async def replace(self, copy: str, told: Told = untold) -> None:
         """See the port."""
@@ -201,7 +215,7 @@ class SqliteStore(SqliteReader):
             finally:
                 writer.forget()
 
-        await self._run(work)
+        await self._work(work)
 
     def _written(self) -> Writer:
         if self._writer is None:
@@ -218,7 +232,7 @@ class SqliteStore(SqliteReader):
             reader = SqliteReader(self._path, connection, thread)
             try:
                 # BEGIN alone takes no snapshot: the first read does.
-                await reader._run(lambda db: db.execute("BEGIN"))  # noqa: SLF001 - own class
+                await reader._work(lambda db: db.execute("BEGIN"))  # noqa: SLF001 - own class
                 await reader.positions()
                 yield reader
             finally:

@@ -85,13 +85,14 @@ def readings(
 
 
 def chunk(
-    db: sqlite3.Connection, ids: Sequence[tuple[int, str]], from_us: int, to_us: int, limit: int
+    db: sqlite3.Connection, machine: str, sensors: Sequence[str], from_us: int, to_us: int, limit: int
 ) -> tuple[Columns, int | None]:
     """The next rows of all series up to a time that all of them reached, and where to go on (None: the end).
 
     Each series gives at most its share of `limit`; the chunk ends at the earliest time at which one of them was
     cut short, so that no time is split.
     """
+    ids = sensor_ids(db, machine, sensors)
     share = max(1, limit // max(1, len(ids)))
     parts: list[tuple[int, Rows]] = []
     horizon: int | None = None

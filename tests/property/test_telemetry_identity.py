@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cloud.telemetry.lateness import LateBounds
 from cloud.telemetry.port import Entry, WriteResult
-from cloud.telemetry.sqlite_read import chunk, sensor_ids, stored_ranges
+from cloud.telemetry.sqlite_read import chunk, stored_ranges
 from cloud.telemetry.sqlite_schema import connect_writer
 from cloud.telemetry.sqlite_write import Writer
 from shared.eventlog import Stored
@@ -73,7 +73,7 @@ def content(path: Path, batches: list[list[Entry]]) -> tuple[Content, WriteResul
         total.rows += result.rows
         total.duplicates += result.duplicates
         total.conflicts += result.conflicts
-    part, _ = chunk(connection, sensor_ids(connection, "m", None), 0, 100, 1000)
+    part, _ = chunk(connection, "m", ("a", "b"), 0, 100, 1000)
     held = sum(len(r.stored) for r in stored_ranges(connection, None).values())
     connection.close()
     assert held == total.rows + total.duplicates + total.conflicts

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -279,3 +280,22 @@ async def test_the_way_into_the_store_stays_what_was_measured(plant: Plant) -> N
     assert await adopt(plant.log, plant.store, url_of(plant))
     found = (await plant.store.lateness())[Source("edge-1", plant.file.epoch)]
     assert (found["store"].rows, found["store"].late, found["device"].rows) == (4, 3, 4)
+
+
+async def test_a_long_reading_goes_on_over_the_replacement(plant: Plant) -> None:
+    """The copy numbers its series anew: a reader that goes by numbers alone would take one sensor for another."""
+    body = rows(2, 100)
+    turned = replace(body, sensor_names=("p1", "t1"), units=("bar", "degC"), sensor=1 - body.sensor)
+    for data in (plant.cut(turned), plant.cut(rows(40))):
+        await plant.send(data)
+    entries, _ = read_batch([r async for r in plant.log.read(names.SENSOR_READINGS)])
+    for entry in reversed(entries):
+        await plant.store.write([entry])
+    await make_copy(plant)
+    found: list[tuple[str, float]] = []
+    async with open_store(url_of(plant), read_only=True) as reader:
+        async for part in reader.columns(MACHINE, chunk=8):
+            found += zip((part.sensors[s] for s in part.sensor), part.value.tolist(), strict=True)
+            if waiting(url_of(plant)) is not None:
+                assert await adopt(plant.log, plant.store, url_of(plant))
+    assert sorted(found) == sorted((("t1", "p1")[n % 2], float(n)) for n in (*range(40), 100, 101))
