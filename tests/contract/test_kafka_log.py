@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from industrialmind.cli import app
 from shared.errors import Conflict, Misconfigured, NotFound, Unavailable
 from shared.eventlog import Batch, EventLog, Record, Stored, Subscription
-from shared.kafka import KafkaLog, KafkaOptions, ensure_topics, open_kafka, topic_states
+from shared.kafka import KafkaLog, KafkaOptions, ensure_topics, open_kafka, reader, topic_states
 from shared.names import LOG_TOPICS, MODELS, SENSOR_READINGS
 from tests.contract.log_backends import (
     KafkaBackend,
@@ -88,7 +88,6 @@ async def test_reading_goes_on_from_a_position_in_every_partition(log: EventLog,
     await spread(log, at.topic, 10, 5)
     later = [stored async for stored in log.read(at.topic, end)]
     assert by_key(later) == {key: list(range(10, 15)) for key in KEYS}
-    assert [record.time_us for record in later] == sorted(record.time_us for record in later)
 
 
 async def take_all(member: Subscription, into: list[Stored], done: asyncio.Event) -> None:
@@ -350,6 +349,22 @@ async def test_after_widening_readers_and_groups_see_the_new_partitions(
     assert {record.partition for record in found} == {"0", "1", "2"}
     async with log.consume([at.small], at.group) as member:
         assert len(await fetch_count(member, len(found))) == len(found)
+
+
+async def test_a_follower_reads_partitions_that_come_later_from_their_start(
+    backend: KafkaBackend, log: EventLog, at: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_LOOK_S", 0.2)
+    await log.append(at.small, "m1", numbered(0, 1))
+    follower = log.read(at.small, {"0": 1}, follow=True)
+    coming = asyncio.ensure_future(anext(follower))
+    await backend.ensure({at.small: 3})
+    async with backend.open() as started_anew, asyncio.timeout(30):
+        for key in KEYS:
+            await started_anew.append(at.small, key, numbered(10, 1))
+        found = [await coming, *[await anext(follower) for _ in KEYS[1:]]]
+    assert by_key(found) == {key: [10] for key in KEYS}
+    await follower.aclose()  # type: ignore[attr-defined]
 
 
 async def test_more_than_may_be_in_flight_waits_its_turn(backend: KafkaBackend, at: Names) -> None:
