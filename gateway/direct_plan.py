@@ -26,6 +26,8 @@ from shared.frames import MAX_ROWS, Header, Kind, Readings
 from shared.names import DeviceTopic
 
 _UNITS: Final = len(UNIT_NAMES)
+_BUSY_ROWS: Final = 1000
+_FEW_ROWS: Final = 16
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
@@ -69,7 +71,8 @@ class DirectPlanner:
         ends = np.flatnonzero(np.diff(machine, append=-1)) + 1
         cuts = list(zip([0, *ends.tolist()], ends.tolist(), strict=False))
         code = series[columns.message] * _UNITS + columns.unit
-        records = self._one_row_records if self._rows == 1 else self._records
+        one_each = self._rows == 1 or _spread_thin(len(machine), len(cuts))
+        records = self._one_row_records if one_each else self._records
         made = records(columns, code, [(self._series.machines[machine[a]], a, b) for a, b in cuts], now_us)
         groups = [
             Group(
@@ -143,6 +146,11 @@ class DirectPlanner:
         first = machine.next_row
         machine.next_row = first + count
         return Header(machine.site, self.gateway, machine.name, Kind.READINGS, machine.epoch, first, count)
+
+
+def _spread_thin(rows: int, machines: int) -> bool:
+    """Whether a batch under load has so few rows a machine that a frame for each row costs less than one for them."""
+    return rows >= _BUSY_ROWS and rows < _FEW_ROWS * machines
 
 
 class _Odd:

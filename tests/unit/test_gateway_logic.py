@@ -215,6 +215,19 @@ def test_many_direct_readings_are_cut_into_frames() -> None:
     assert [(header.first, header.count) for header in headers] == [(1, MAX_ROWS), (1001, 400)]
 
 
+def test_a_busy_batch_over_many_machines_is_framed_row_by_row() -> None:
+    batch = [device(f"x{i % 500}", 1.0) for i in range(1000)]
+    plan = planner().plan(arrivals(batch), {}, now_us=NOW_US)
+    assert [len(group.records) for group in plan.groups] == [2] * 500
+    headers = [decode(record.value)[0] for record in plan.groups[7].records]
+    assert [(header.machine, header.first, header.count) for header in headers] == [
+        ("x7", 1, 1),
+        ("x7", 2, 1),
+    ]
+    quiet = planner().plan(arrivals(batch[:999]), {}, now_us=NOW_US)
+    assert {len(group.records) for group in quiet.groups} == {1}
+
+
 def test_bad_direct_readings_become_dead_letters_beside_the_good() -> None:
     bad = orjson.dumps(
         [{"ts": 1_700_000_000_000, "value": 1, "unit": "degC"}, {"ts": 0, "value": 1, "unit": "degC"}]
