@@ -171,5 +171,5 @@ def duration(seconds: float) -> str:
 
 def _sentence(finding: Finding) -> str:
     where = " ".join(part for part in (finding.edge, finding.epoch[:8], finding.machine) if part)
-    names = ", ".join(finding.identities)
-    return f"{finding.rows} rows {finding.what} at stage {finding.stage} ({where}): {names}. {finding.advice}"
+    names = f": {', '.join(finding.identities)}" if finding.identities else ""
+    return f"{finding.rows} rows {finding.what} at stage {finding.stage} ({where}){names}. {finding.advice}"
