@@ -60,9 +60,7 @@ async def test_copies_are_the_same_bytes_in_order_of_their_keys_while_live_recor
     log: EventLog, nats_server: NatsServer
 ) -> None:
     for number in range(70):
-        records = [
-            Record(b"%d" % (10 * number + n), {"im-edge": "e1"}, id=f"x{number}.{n}") for n in range(10)
-        ]
+        sent = [Record(b"%d" % (10 * number + n), {"im-edge": "e1"}, id=f"x{number}.{n}") for n in range(10)]
         await log.append(names.SENSOR_READINGS, f"m{number % 3}", sent)
     await log.append(names.MACHINE_EVENTS, "m1", [Record(b"event")])
     live = {topic: await all_of(log, topic) for topic in wanted().topics}
