@@ -8,13 +8,12 @@ from cloud.api.dead_letters import Filter
 from cloud.api.times import moment
 from cloud.deadletters.app import DeadLetters
 from industrialmind.dlq import Choice
-from industrialmind.embedded import EmbeddedNats, account_of
+from industrialmind.embedded import account_of
 from industrialmind.letter_answers import LetterAnswers
 from industrialmind.plant import DataDir
+from industrialmind.served import plant_log, served
 from shared.clock import SystemClock
-from shared.eventlog import open_event_log
 from shared.nats import open_control
-from shared.supervise import Child, Supervisor, free_ports
 
 
 class FromFiles:
@@ -42,25 +41,11 @@ class FromFiles:
 
 @asynccontextmanager
 async def open_files(data: DataDir) -> AsyncIterator[FromFiles]:
-    """Start the server, read, stop it.
+    """Read with a server of its own.
 
     Raises NotFound (no plant there), Misconfigured (something else holds the folder), Unavailable.
     """
-    plant = data.plant()
-    with data.locked():
-        nats_port, mqtt_port = free_ports(2)
-        nats = EmbeddedNats(data.root, plant.edges(), nats_port=nats_port, mqtt_port=mqtt_port)
-        nats.write_config()
-        supervisor = Supervisor()
-        await supervisor.start(Child("nats-server", tuple(nats.command()), data.logs / "nats-server.log"))
-        try:
-            await nats.wait_ready()
-            credentials = account_of(data.root, "cli").userinfo
-            log_url, log_credentials = plant.log_access(nats.nats_url, credentials)
-            async with (
-                open_control(nats.nats_url, credentials=credentials) as control,
-                open_event_log(log_url, credentials=log_credentials) as log,
-            ):
-                yield FromFiles(LetterAnswers(DeadLetters(log, control.assignments, SystemClock())))
-        finally:
-            await supervisor.stop()
+    async with served(data) as at:
+        credentials = account_of(data.root, "cli").userinfo
+        async with open_control(at.nats_url, credentials=credentials) as control, plant_log(data, at) as log:
+            yield FromFiles(LetterAnswers(DeadLetters(log, control.assignments, SystemClock())))
