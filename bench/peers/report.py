@@ -30,12 +30,12 @@ def rate(run: Run) -> float:
 
 def cpu(run: Run) -> float:
     """The contestant's CPU seconds per 100,000 readings."""
-    return run.own.cpu_s / run.readings * 1e5
+    return run.spent.own.cpu_s / run.readings * 1e5
 
 
 def rss(run: Run) -> float:
     """Its peak of resident memory, MiB."""
-    return run.own.peak_bytes / _MIB
+    return run.spent.own.peak_bytes / _MIB
 
 
 def print_host() -> None:
@@ -60,6 +60,10 @@ def print_report(results: Results) -> None:
     frames = {key[1]: runs for key, runs in results.items() if key[2] == EDGE_FRAMES.name}
     if frames:
         _frame_table(frames)
+    others = [run.spent.others for runs in results.values() for run in runs]
+    print(
+        f"\nCores that other work on the machine took during the runs: median {median(others):.2f}, most {max(others):.2f}"
+    )
     _goals(results)
 
 
@@ -81,8 +85,8 @@ def _json_table(title: str, rows: Mapping[str, Sequence[Run]]) -> None:
             f"{of(runs, cpu):.2f}",
             _ratio(runs, peer, cpu),
             f"{of(runs, rss):.0f}",
-            f"{of(runs, lambda run: run.source_cpu_s / run.readings * 1e5):.2f}",
-            f"{of(runs, lambda run: run.kafka_cpu_s / run.readings * 1e5):.2f}",
+            f"{of(runs, lambda run: run.spent.source_cpu_s / run.readings * 1e5):.2f}",
+            f"{of(runs, lambda run: run.spent.kafka_cpu_s / run.readings * 1e5):.2f}",
             f"{of(runs, lambda run: run.records):,.0f}",
             f"{of(runs, lambda run: run.verdict.doubled):,.0f}",
             f"{max(ahead):,}" if ahead else "",
@@ -108,7 +112,7 @@ def _frame_table(rows: Mapping[str, Sequence[Run]]) -> None:
 
 def per_core(run: Run) -> float:
     """Readings a CPU second of the gateway."""
-    return run.readings / run.own.cpu_s
+    return run.readings / run.spent.own.cpu_s
 
 
 def _ratio(runs: Sequence[Run], other: Sequence[Run] | None, figure: Callable[[Run], float]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from bench.peers.checks import Verdict, same_payloads
@@ -30,6 +31,16 @@ _STAND_IN = "bench.peers.stand_in"
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """CPU seconds of a run; the contestant's own with its peak of memory. `others` are the cores that nobody of ours had."""
+
+    own: Used
+    source_cpu_s: float
+    kafka_cpu_s: float
+    others: float
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """What one run came to: `seconds` from the first message sent to the last one in the log.
 
@@ -39,9 +50,7 @@ class Run:
     messages: int
     readings: int
     seconds: float
-    own: Used
-    source_cpu_s: float
-    kafka_cpu_s: float
+    spent: Spent
     records: int
     verdict: Verdict
     ahead: int | None
@@ -69,6 +78,31 @@ class Feed:
     def cpu_s(self) -> float:
         """What the source has used so far."""
         return sum(used(pid).cpu_s for pid in self.pids)
+
+
+class Meter:
+    """Counts from when it is made."""
+
+    def __init__(self, process: Started, from_: Feed, kafka_pid: int) -> None:
+        self._process = process
+        self._feed = from_
+        self._kafka_pid = kafka_pid
+        self._before = self._now()
+
+    def spent(self) -> Spent:
+        """What was used since."""
+        own, source, kafka, busy, clock = (
+            now - before for now, before in zip(self._now(), self._before, strict=True)
+        )
+        others = max(0.0, busy - own - source - kafka) / clock
+        return Spent(Used(own, self._process.used().peak_bytes), source, kafka, others)
+
+    def _now(self) -> tuple[float, float, float, float, float]:
+        """CPU seconds of the contestant, the source, Kafka and the whole machine; seconds of the clock."""
+        machine = psutil.cpu_times()
+        busy = sum(machine) - machine.idle - machine.iowait - machine.guest - machine.guest_nice
+        own, kafka = self._process.used().cpu_s, used(self._kafka_pid).cpu_s
+        return own, self._feed.cpu_s(), kafka, busy, time.monotonic()
 
 
 @contextmanager
@@ -105,12 +139,11 @@ def measure(
             if begun.told:
                 process.tell(begun.told)
             _wait_subscribed(process, from_, scenario, begun.health_port)
-            before = process.used().cpu_s, from_.cpu_s(), used(servers.kafka_pid).cpu_s
+            meter = Meter(process, from_, servers.kafka_pid)
             from_.process.tell("go")
             told = from_.process.hear()
             _wait_logged(process, topics, contestant, count)
-            own = process.used()
-            spent = from_.cpu_s() - before[1], used(servers.kafka_pid).cpu_s - before[2]
+            spent = meter.spent()
     logged = topics.read(contestant.topic)
     verdict = contestant.check(logged.values, scenario, count)
     per_message = np.full(len(logged.values), count / max(1, len(logged.values)))
@@ -119,9 +152,7 @@ def measure(
         count,
         scenario.readings * count // scenario.count,
         float(logged.appended_ms.max(initial=0)) / 1e3 - told["started"],
-        Used(own.cpu_s - before[0], own.peak_bytes),
-        spent[0],
-        spent[1],
+        spent,
         len(logged.values),
         verdict,
         _ahead(told, logged, per_message) if contestant.one_each and from_.broker is None else None,
@@ -139,17 +170,15 @@ def measure_raw(source: Source, scenario: Scenario, count: int, folder: Path, se
             process.heard("subscribed")
             if from_.broker is None:
                 from_.process.heard("subscribed")
-            before = process.used().cpu_s, from_.cpu_s(), used(servers.kafka_pid).cpu_s
+            meter = Meter(process, from_, servers.kafka_pid)
             from_.process.tell("go")
             told = from_.process.hear()
             ended = process.heard("ended")
-            own = process.used()
-            spent = from_.cpu_s() - before[1], used(servers.kafka_pid).cpu_s - before[2]
+            spent = meter.spent()
     got = kept.read_bytes()
     values = [got[at : at + PAYLOAD_BYTES] for at in range(0, len(got), PAYLOAD_BYTES)]
     verdict = same_payloads(values, scenario, count)
-    own = Used(own.cpu_s - before[0], own.peak_bytes)
-    return Run(count, count, ended - told["started"], own, *spent, len(values), verdict, None)
+    return Run(count, count, ended - told["started"], spent, len(values), verdict, None)
 
 
 def _wait_subscribed(process: Started, from_: Feed, scenario: Scenario, health_port: int) -> None:
