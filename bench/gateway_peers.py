@@ -3,13 +3,12 @@
 Each contestant is a process of its own. Sources: a scripted broker that never limits, and mosquitto behind a publisher
 of packets made before. After each run the topic is read back, and every reading's identity and value is compared with
 what was sent. Medians of five rounds; one Kafka, one nats-server, fresh topics and a fresh broker for each run.
-Run: PYTHONPATH=. python bench/gateway_peers.py [--quick] [--only WORD] [--rounds N] [--share X] (alone: a busy machine measures its
+Run: PYTHONPATH=. python bench/gateway_peers.py [--quick] [--only WORD] [--rounds N] [--share X] [--write-docs] (alone: a busy machine measures its
 other work)
 """
 
 import argparse
 import asyncio
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,9 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.peers import contestants, scenario
+from bench.peers import contestants, docs, scenario
 from bench.peers.contestants import Contestant
-from bench.peers.report import Results, print_host, print_report
+from bench.peers.report import Results, host, report
 from bench.peers.runs import RAW, Run, Servers, Source, measure, measure_raw
 from bench.peers.topics import Topics
 from deploy.servers.kafka import Kafka
@@ -110,21 +109,26 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round, a third of the messages")
     parser.add_argument("--rounds", type=int, help="rounds (5; 1 if quick)")
     parser.add_argument("--share", type=float, help="of the messages (1; a third if quick)")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="keep the tables in docs/benchmarks-gateway.md"
+    )
     parser.add_argument("--only", default="", help="only the runs whose name has this word")
     chosen = parser.parse_args()
     entries = [entry for entry in ENTRIES if chosen.only in " · ".join(entry.key)]
     rounds = chosen.rounds or (1 if chosen.quick else 5)
     started = time.monotonic()
-    print_host()
+    about = host()
+    print(about, flush=True)
+    share = chosen.share or (1 / 3 if chosen.quick else 1)
     with tempfile.TemporaryDirectory() as folder:
-        share = chosen.share or (1 / 3 if chosen.quick else 1)
         results = run_all(entries, rounds, share, Path(folder))
-    print_report(results)
-    print(
-        f"{rounds} rounds in {(time.monotonic() - started) / 60:.1f} min, load average {os.getloadavg()[0]:.1f}"
-    )
+    took = f"{rounds} rounds of {share:.0%} of the messages in {(time.monotonic() - started) / 60:.0f} min"
+    tables = report(results)
+    print(f"\n{tables}\n\n{took}")
     if not all(run.verdict.right for runs in results.values() for run in runs):
         raise SystemExit("readings are missing or wrong")
+    if chosen.write_docs:
+        docs.keep("peers", f"{about}. {took}.\n\n{tables}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ mosquitto, Kafka, an edge agent and a gateway run as processes of their own. A s
 again; the edge commits, makes an event, cuts an urgent frame; the gateway writes it to Kafka; a follower sees it. Beside
 it an edge-like publisher sends event frames of its own straight to the broker. Meanwhile a publisher sends plain JSON
 of machines with no edge. Times are of one machine's clock; the log's stamp counts whole milliseconds.
-Run: PYTHONPATH=. python bench/urgent.py [--seconds N] (alone: a busy machine measures its other work)
+Run: PYTHONPATH=. python bench/urgent.py [--seconds N] [--write-docs] (alone: a busy machine measures its other work)
 """
 
 import argparse
@@ -22,9 +22,9 @@ import numpy as np
 import orjson
 from confluent_kafka import Consumer, TopicPartition
 
-from bench.peers import scenario
+from bench.peers import docs, scenario
 from bench.peers.process import Started, python
-from bench.peers.report import print_host
+from bench.peers.report import host, table
 from bench.peers.topics import PARTITIONS, Topics
 from deploy.servers.kafka import Kafka
 from deploy.servers.mosquitto import Mosquitto
@@ -124,8 +124,8 @@ def parts(folder: Path, broker: Mosquitto, nats: Nats, kafka: Kafka) -> tuple[Pa
     return Part(folder, "edge run", "edge", edge), Part(folder, "gateway run", "gateway", gateway)
 
 
-async def measure(folder: Path, broker: Mosquitto, nats: Nats, kafka: Kafka, seconds: int) -> None:
-    """Run the plant and print the table."""
+async def measure(folder: Path, broker: Mosquitto, nats: Nats, kafka: Kafka, seconds: int) -> str:
+    """Run the plant; the table of it."""
     topics = Topics(kafka.bootstrap)
     topics.make(*LOG_TOPICS)
     async with open_control(nats.url, credentials=nats.credentials) as control:
@@ -157,34 +157,40 @@ async def measure(folder: Path, broker: Mosquitto, nats: Nats, kafka: Kafka, sec
         edge.stop()
         gateway.stop()
         topics.close()
-    report(follower, sent)
+    return report(follower, sent)
 
 
-def report(follower: Follower, sent: dict[str, float]) -> None:
+def report(follower: Follower, sent: dict[str, float]) -> str:
     """The table; missing events are an error."""
     lost = [event for event in sent if event not in follower.seen]
     if lost or len(follower.times) < len(sent):
         raise SystemExit(f"{len(lost)} of {len(sent)} event frames, or events of the edge, did not arrive")
-    print(f"{'ms, at ' + format(BACKGROUND, ',') + ' msg/s beside':44} {'n':>6} {'p50':>8} {'p99':>8}   goal")
     own = {event: moment for event, moment in follower.times.items() if event not in sent}
-    line("event frame at the broker → log's stamp", [follower.stamped[e] - t for e, t in sent.items()])
-    line("event frame at the broker → follower", [follower.seen[e] - t for e, t in sent.items()])
-    line("sensor → edge → log's stamp", [follower.stamped[e] - t for e, t in own.items()], GOAL)
-    line("sensor → edge → follower", [follower.seen[e] - t for e, t in own.items()])
+    rows = [
+        line("event frame at the broker → log's stamp", [follower.stamped[e] - t for e, t in sent.items()]),
+        line("event frame at the broker → follower", [follower.seen[e] - t for e, t in sent.items()]),
+        line("sensor → edge → log's stamp", [follower.stamped[e] - t for e, t in own.items()], GOAL),
+        line("sensor → edge → follower", [follower.seen[e] - t for e, t in own.items()]),
+    ]
+    return table((f"ms, at {BACKGROUND:,} messages/s beside", "events", "p50", "p99", "goal"), rows)
 
 
-def line(name: str, seconds: Sequence[float], goal: str = "") -> None:
+def line(name: str, seconds: Sequence[float], goal: str = "") -> tuple[str, ...]:
     """One line of the table."""
     p50, p99 = np.quantile(seconds, [0.5, 0.99]) * 1e3
-    print(f"{name:44} {len(seconds):6} {p50:8.2f} {p99:8.2f}   {goal}")
+    return name, str(len(seconds)), f"{p50:.1f}", f"{p99:.1f}", goal
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="urgent events, sensor to log")
     parser.add_argument("--seconds", type=int, default=25, help="how long the load lasts")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="keep the table in docs/benchmarks-gateway.md"
+    )
     chosen = parser.parse_args()
-    print_host()
+    about = host()
+    print(about, flush=True)
     stamped = {"log.message.timestamp.type": "LogAppendTime"}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -193,7 +199,10 @@ def main() -> None:
             Mosquitto(folder / "mosquitto") as broker,
             Kafka(folder / "kafka", settings=stamped) as kafka,
         ):
-            asyncio.run(measure(folder, broker, nats, kafka, chosen.seconds))
+            figures = asyncio.run(measure(folder, broker, nats, kafka, chosen.seconds))
+    print(figures)
+    if chosen.write_docs:
+        docs.keep("urgent", f"{about}.\n\n{figures}")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,14 @@ import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
 from statistics import median
 from typing import Final
 
 from bench.peers.contestants import EDGE_FRAMES, FRAMED, MQ_BRIDGE, ONE_EACH
 from bench.peers.runs import RAW, Run
+from deploy.servers import kafka, telegraf
 
 Key = tuple[str, str, str]
 """Source, scenario, contestant."""
@@ -38,46 +41,48 @@ def rss(run: Run) -> float:
     return run.spent.own.peak_bytes / _MIB
 
 
-def print_host() -> None:
-    """Where and when this is."""
-    with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - a file of the kernel's
-        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), "?")
-    print(
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores of {model}, "
-        f"Python {platform.python_version()}, load average {os.getloadavg()[0]:.1f} before the first run"
+def host() -> str:
+    """Where and when this is, and with what."""
+    cpu = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in cpu if line.startswith("model name")), "?")
+    versions = ", ".join(f"{name} {version(name)}" for name in ("mq-bridge", "aiomqtt", "confluent-kafka"))
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {os.cpu_count()} cores of {model}; Python {platform.python_version()}, "
+        f"Kafka {kafka.VERSION}, Telegraf {telegraf.VERSION}, {versions}"
     )
 
 
-def print_report(results: Results) -> None:
-    """Every table."""
+def report(results: Results) -> str:
+    """Every table, in Markdown."""
+    parts = []
     for source, title in (
         ("stand-in", "from the stand-in, which never limits"),
         ("mosquitto", "through mosquitto"),
     ):
         rows = {key[2]: runs for key, runs in results.items() if key[:2] == (source, _JSON)}
         if rows:
-            _json_table(title, rows)
+            parts.append(_json_table(title, rows))
     frames = {key[1]: runs for key, runs in results.items() if key[2] == EDGE_FRAMES.name}
     if frames:
-        _frame_table(frames)
+        parts.append(_frame_table(frames))
     others = [run.spent.others for runs in results.values() for run in runs]
-    print(
-        f"\nCores that other work on the machine took during the runs: median {median(others):.2f}, most {max(others):.2f}"
+    parts.append(
+        f"Cores that other work on the machine took during the runs: median {median(others):.2f}, "
+        f"most {max(others):.2f}."
     )
-    _goals(results)
+    return "\n\n".join([*parts, _goals(results)])
 
 
-def _json_table(title: str, rows: Mapping[str, Sequence[Run]]) -> None:
+def _json_table(title: str, rows: Mapping[str, Sequence[Run]]) -> str:
     peer, floor = rows.get(MQ_BRIDGE.name), rows.get(RAW)
-    print(f"\nOne 150-byte JSON reading a message, {title} (CPU s per 100,000 readings; RSS in MiB)\n")
-    print(
-        "| contestant | messages/s | times mq-bridge | times raw | CPU s | times mq-bridge | peak RSS | source CPU s | Kafka CPU s "
-        "| records | doubled | acked ahead |"
-    )
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    heads = (
+        "contestant", "messages/s", "times mq-bridge", "times raw", "CPU s", "times mq-bridge", "peak RSS",
+        "source CPU s", "Kafka CPU s", "records", "doubled", "acked ahead",
+    )  # fmt: skip
+    lines = []
     for name, runs in rows.items():
         ahead = [run.ahead for run in runs if run.ahead is not None]
-        cells = [
+        cells = (
             name,
             f"{of(runs, rate):,.0f}",
             _ratio(runs, peer, rate),
@@ -87,27 +92,34 @@ def _json_table(title: str, rows: Mapping[str, Sequence[Run]]) -> None:
             f"{of(runs, rss):.0f}",
             f"{of(runs, lambda run: run.spent.source_cpu_s / run.readings * 1e5):.2f}",
             f"{of(runs, lambda run: run.spent.kafka_cpu_s / run.readings * 1e5):.2f}",
-            f"{of(runs, lambda run: run.records):,.0f}",
+            f"{of(runs, lambda run: run.records):,.0f}" if name != RAW else "",
             f"{of(runs, lambda run: run.verdict.doubled):,.0f}",
             f"{max(ahead):,}" if ahead else "",
-        ]
-        print(f"| {' | '.join(cells)} |")
+        )
+        lines.append(cells)
+    return f"One 150-byte JSON reading a message, {title}\n\n{table(heads, lines)}"
 
 
-def _frame_table(rows: Mapping[str, Sequence[Run]]) -> None:
-    print("\nEdges' frames through the gateway, from the stand-in\n")
-    print("| frames | readings/s | readings a CPU second (a core) | messages/s | peak RSS, MiB | doubled |")
-    print("|---|---:|---:|---:|---:|---:|")
-    for name, runs in rows.items():
-        cells = [
+def _frame_table(rows: Mapping[str, Sequence[Run]]) -> str:
+    heads = ("frames", "readings/s", "readings a CPU second", "messages/s", "peak RSS", "doubled")
+    lines = [
+        (
             name,
             f"{of(runs, rate):,.0f}",
             f"{of(runs, per_core):,.0f}",
             f"{of(runs, lambda run: run.messages / run.seconds):,.0f}",
             f"{of(runs, rss):.0f}",
             f"{of(runs, lambda run: run.verdict.doubled):,.0f}",
-        ]
-        print(f"| {' | '.join(cells)} |")
+        )
+        for name, runs in rows.items()
+    ]
+    return f"Edges' frames through the gateway, from the stand-in\n\n{table(heads, lines)}"
+
+
+def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, its first column to the left."""
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *lines))
 
 
 def per_core(run: Run) -> float:
@@ -119,18 +131,18 @@ def _ratio(runs: Sequence[Run], other: Sequence[Run] | None, figure: Callable[[R
     return f"{of(runs, figure) / of(other, figure):.2f}" if other else ""
 
 
-def _goals(results: Results) -> None:
+def _goals(results: Results) -> str:
     """Each goal beside what this run came to, where it ran what the goal is about."""
-    lines: list[tuple[str, float, str, bool]] = []
+    lines: list[tuple[str, ...]] = []
 
     def goal(
         text: str, needed: Sequence[Key], value: Callable[..., float], limit: float, *, most: bool = False
     ) -> None:
         if all(key in results for key in needed):
             got = value(*(results[key] for key in needed))
-            lines.append(
-                (text, got, f"{'≤' if most else '≥'} {limit:,g}", got <= limit if most else got >= limit)
-            )
+            met = got <= limit if most else got >= limit
+            wanted = f"{'≤' if most else '≥'} {limit:,.{0 if limit > 10 else 2}f}"
+            lines.append((text, f"{got:,.{0 if limit > 10 else 2}f}", wanted, "yes" if met else "no"))
 
     def over(figure: Callable[[Run], float]) -> Callable[[Sequence[Run], Sequence[Run]], float]:
         return lambda ours, theirs: of(ours, figure) / of(theirs, figure)
@@ -147,6 +159,4 @@ def _goals(results: Results) -> None:
         key = ("stand-in", frames, EDGE_FRAMES.name)
         goal(f"{frames}: readings a CPU second", [key], lambda runs: of(runs, per_core), least)
         goal(f"{frames}: peak RSS MiB", [key], lambda runs: of(runs, rss), 80, most=True)
-    print("\n| goal | here | wanted | met |\n|---|---:|---:|---|")
-    for text, got, wanted, met in lines:
-        print(f"| {text} | {got:,.2f} | {wanted} | {'yes' if met else 'no'} |")
+    return table(("goal", "here", "wanted", "met"), lines)
