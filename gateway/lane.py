@@ -45,6 +45,10 @@ class Metrics:
             "im_gateway_append_seconds", "from asking the log to its confirmation",
             buckets=_APPEND_BUCKETS, registry=registry,
         )  # fmt: skip
+        self.sessions_lost = Gauge(
+            "im_gateway_sessions_lost", "times the broker forgot a persistent session and what it held", ["lane"],
+            registry=registry,
+        )  # fmt: skip
         self.in_flight = Gauge(
             "im_gateway_in_flight_messages", "messages that wait for the log", ["lane"], registry=registry
         )
@@ -99,6 +103,7 @@ class Lane:
         self.waiting_for = ""
         self._subscribed = False
         self._client = client
+        metrics.sessions_lost.labels(name).set_function(lambda: client.sessions_lost)
         self._make = make
         self._log = event_log
         self._known = known

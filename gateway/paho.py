@@ -32,6 +32,11 @@ class PahoBroker:
         """Why it last did not."""
         return self._client.last_error
 
+    @property
+    def sessions_lost(self) -> int:
+        """How often the broker had forgotten our session."""
+        return self._client.sessions_lost
+
     async def subscribe(self, *filters: str, qos: int = 1) -> None:
         """See the port."""
         if not self._mqtt5 and any(each.startswith(SHARED_PREFIX) for each in filters):

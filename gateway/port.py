@@ -61,6 +61,11 @@ class BrokerClient(Protocol):
         """Why it last did not, in words; empty once it does."""
         ...
 
+    @property
+    def sessions_lost(self) -> int:
+        """How often a reconnect met a broker that had forgotten our persistent session, and what it held for us."""
+        ...
+
     async def subscribe(self, *filters: str, qos: int = 1) -> None:
         """Subscribe, now and after each reconnect; returns once granted. Raises Misconfigured if refused."""
         ...

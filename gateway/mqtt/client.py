@@ -56,6 +56,7 @@ class LeanBroker:
         self.connected = asyncio.Event()
         self.connections = 0
         self.last_error = ""
+        self.sessions_lost = 0
         self.level: Level = _LEVELS[options.version]
         self._options = options
         self._loop = asyncio.get_running_loop()
@@ -194,7 +195,7 @@ class LeanBroker:
         was_connected = self.connected.is_set()
         self.connected.clear()
         self._connection = None
-        self._inbox.end_connection(comes_again=not self._options.clean)
+        self._inbox.end_connection(persistent=not self._options.clean)
         if self._closing:
             return
         if connection.problem:
@@ -228,7 +229,13 @@ class LeanBroker:
         if answer.code:
             self._on_refusal(connection, answer)
             return
+        if self.connections and not answer.session_present and not self._options.clean:
+            self.sessions_lost += 1
+            log.warning(
+                "the MQTT broker forgot our session: what it held for us is lost", where=self._options.where
+            )
         self.connections += 1
+        self._inbox.resume(comes_again=answer.session_present)
         if self.last_error:
             log.info("mqtt connected", where=self._options.where, connection=self.connections)
         self.last_error = ""

@@ -23,6 +23,7 @@ class Inbox:
         self.received = 0
         self._limit = limit
         self._bytes = 0
+        self._aside: list[tuple[str, bytes]] = []
         self._arrived = asyncio.Event()
 
     def __len__(self) -> int:
@@ -66,11 +67,23 @@ class Inbox:
         """Whether messages or bytes reach that share of their bound."""
         return len(self.payloads) >= self._limit * share or self._bytes >= INBOX_BYTES * share
 
-    def end_connection(self, *, comes_again: bool) -> None:
-        """The handles mean nothing any more. With a persistent session the broker sends those messages again."""
-        if comes_again:
-            kept = [index for index, handle in enumerate(self.handles) if not handle]
-            self.topics = [self.topics[index] for index in kept]
-            self.payloads = [self.payloads[index] for index in kept]
+    def end_connection(self, *, persistent: bool) -> None:
+        """The handles mean nothing any more. Of a persistent session the messages are set aside: they may come again."""
+        if persistent:
+            rows = list(zip(self.topics, self.payloads, self.handles, strict=True))
+            self._aside += [(topic, payload) for topic, payload, handle in rows if handle]
+            self.topics = [topic for topic, _, handle in rows if not handle]
+            self.payloads = [payload for _, payload, handle in rows if not handle]
             self._bytes = sum(map(len, self.payloads))
         self.handles = [0] * len(self.payloads)
+
+    def resume(self, *, comes_again: bool) -> None:
+        """A new connection stands. What was set aside comes again from the session, or is taken back from aside.
+
+        Called while a chunk is parsed, whose end counts what was added here (see `put`).
+        """
+        if not comes_again:
+            self.topics += [topic for topic, _ in self._aside]
+            self.payloads += [payload for _, payload in self._aside]
+            self.handles += [0] * len(self._aside)
+        self._aside = []

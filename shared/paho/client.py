@@ -28,7 +28,7 @@ class MqttClient:
     """One connection to one broker, kept up for ever. Made by `open_mqtt`; not thread-safe.
 
     `connected` is set while the broker accepts us, `connections` counts how often it did, `last_error` says in
-    words why it last did not.
+    words why it last did not. `sessions_lost` counts reconnects to a broker that had forgotten our persistent session.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class MqttClient:
         self.connected = asyncio.Event()
         self.connections = 0
         self.last_error = ""
+        self.sessions_lost = 0
         self._paho = paho
         self._where = where
         self._keeps_session = keeps_session
@@ -203,8 +204,6 @@ class MqttClient:
         self._lost.set()
         self._pump.end()
         self._subscribing.clear()
-        if self._keeps_session:
-            self._inbox.forget_unacknowledged()
 
     def _note(self, problem: str) -> None:
         if problem != self.last_error:
@@ -216,10 +215,17 @@ class MqttClient:
         if mid is not None:
             self._subscribing[mid] = list(filters)
 
-    def _on_connect(self, _c: mqtt.Client, _u: object, _f: object, code: ReasonCode, _p: object) -> None:
+    def _on_connect(
+        self, _c: mqtt.Client, _u: object, flags: mqtt.ConnectFlags, code: ReasonCode, _p: object
+    ) -> None:
         if code.is_failure:
             self._note(f"the MQTT broker at {self._where} refuses the login: {code}; check user and password")
             return
+        if self._keeps_session and flags.session_present:
+            self._inbox.forget_unacknowledged()
+        elif self._keeps_session and self.connections:
+            self.sessions_lost += 1
+            log.warning("the MQTT broker forgot our session: what it held for us is lost", where=self._where)
         self.connections += 1
         if self.last_error:
             log.info("mqtt connected", where=self._where, connection=self.connections)

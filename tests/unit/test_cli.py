@@ -87,7 +87,7 @@ def test_only_services_that_exist_run(command: Command) -> None:
     [
         (("edge", "run"), "edge.site"),
         (("cloud", "run", "ingest"), "ingest.nats_url"),
-        (("cloud", "run", "api"), "api.token"),
+        (("cloud", "run", "api"), "api.nats_url"),
         (("sim", "replay"), "replay.file"),
     ],
 )

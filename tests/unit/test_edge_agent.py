@@ -38,7 +38,7 @@ from shared.uplink import Ack
 from tests.servers import NatsServer
 from tests.unit.edge_models import SENSORS, UNITS, artifact, desired, plant, rows
 
-WAIT = 10.0
+WAIT = 30.0
 START_MS = time.time_ns() // 1_000_000 - 600_000
 
 

@@ -253,19 +253,26 @@ async def test_who_waits_when_the_client_closes_is_told() -> None:
             await task
 
 
-@pytest.mark.parametrize("clean", [False, True])
-async def test_what_a_lost_connection_left_is_forgotten_if_it_comes_again(*, clean: bool) -> None:
+@pytest.mark.parametrize(("clean", "remembered"), [(True, False), (False, False), (False, True)])
+async def test_what_a_lost_connection_left_is_forgotten_only_if_it_comes_again(
+    *, clean: bool, remembered: bool
+) -> None:
     message = packets.publish("t", b"of QoS 1", 5, packet_id=9) + packets.publish("t", b"of QoS 0", 5)
 
     async def first(served: Served) -> None:
         await served.accept()
         served.send(message)
 
-    async with against(first, accepting, clean=clean) as client:
+    async def second(served: Served) -> None:
+        await served.accept("2003010000" if remembered else "2003000000")
+        await served.gone()
+
+    async with against(first, second, clean=clean) as client:
         while client.connections < 2:
             await asyncio.sleep(0.005)
         found = await client.receive(10)
-    assert found.payloads == ([b"of QoS 1"] if clean else []) + [b"of QoS 0"]
+        assert client.sessions_lost == (not clean and not remembered)
+    assert sorted(found.payloads) == [b"of QoS 0"] + ([] if remembered else [b"of QoS 1"])
     assert found.handles == [0] * len(found)
 
 
