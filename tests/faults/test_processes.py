@@ -20,7 +20,7 @@ from shared.paho import MqttClient, open_mqtt
 from tests.parts import edge_part, gateway_part
 from tests.servers import NatsServer
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.real]
 
 WAIT = 60.0
 KILLS = 2

@@ -81,6 +81,7 @@ async def scenario(root: Path, kills: Sequence[tuple[str, float]]) -> None:
     assert waiting(data.telemetry_url) is None
 
 
+@pytest.mark.real
 async def test_a_rebuild_may_be_killed_while_it_reads_and_while_it_replaces(tmp_path: Path) -> None:
     await scenario(tmp_path / "data", [("reading", 0.05), ("replacing", 0.02)])
 
