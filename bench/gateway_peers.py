@@ -26,6 +26,7 @@ from deploy.servers.nats import Nats
 from shared.nats import open_control
 
 JSON_MESSAGES = 800_000
+WARM_UP_MESSAGES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,14 @@ async def assign(nats: Nats) -> None:
             await control.assign(scenario.SITE, f"m{n}", f"e{n}")
 
 
+def warm_up(made: dict[str, scenario.Scenario], folder: Path, servers: Servers) -> None:
+    """Let Kafka's JVM compile what it will run: else the first contestants would wait for that."""
+    given = made.get("JSON") or scenario.json_readings(folder / "JSON", WARM_UP_MESSAGES)
+    measure(
+        contestants.MQ_BRIDGE, "stand-in", given, min(given.count, WARM_UP_MESSAGES), folder / "run", servers
+    )
+
+
 def run_all(entries: list[Entry], rounds: int, share: float, folder: Path) -> Results:
     """All runs, round by round."""
     made = {name: SCENARIOS[name](folder / name) for name in {entry.scenario for entry in entries}}
@@ -83,6 +92,7 @@ def run_all(entries: list[Entry], rounds: int, share: float, folder: Path) -> Re
         asyncio.run(assign(nats))
         topics = Topics(kafka.bootstrap)
         servers = Servers(topics, kafka.pid, nats.url, nats.credentials)
+        warm_up(made, folder / "warm-up", servers)
         for turn in range(rounds):
             for number, entry in enumerate(entries):
                 place = folder / f"run-{turn}-{number}"
