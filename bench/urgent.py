@@ -23,7 +23,7 @@ import orjson
 from confluent_kafka import Consumer, TopicPartition
 
 from bench.peers import docs, scenario
-from bench.peers.process import Started, python
+from bench.peers.process import Started, machine_cpu_s, python, used
 from bench.peers.report import host, table
 from bench.peers.topics import PARTITIONS, Topics
 from deploy.servers.kafka import Kafka
@@ -76,6 +76,23 @@ class Follower:
             if event["type"].startswith("limit."):
                 self.times[event["id"]] = datetime.fromisoformat(event["time"]).timestamp()
         consumer.close()
+
+
+class Cores:
+    """How many cores each process takes, and all others on the machine, from when it is made."""
+
+    def __init__(self, **pids: int) -> None:
+        self._pids = pids
+        self._before = self._now()
+
+    def taken(self) -> str:
+        """In words."""
+        *own, all_of_it, clock = (now - then for now, then in zip(self._now(), self._before, strict=True))
+        parts = [f"{name} {spent / clock:.2f}" for name, spent in zip(self._pids, own, strict=True)]
+        return f"Cores taken meanwhile: {', '.join(parts)}, all else {(all_of_it - sum(own)) / clock:.2f}."
+
+    def _now(self) -> list[float]:
+        return [*(used(pid).cpu_s for pid in self._pids.values()), machine_cpu_s(), time.monotonic()]
 
 
 def mqtt(broker: Mosquitto, name: str) -> Any:  # noqa: ANN401 - a context manager of a client
@@ -148,7 +165,9 @@ async def measure(folder: Path, broker: Mosquitto, nats: Nats, kafka: Kafka, sec
             publisher.tell("go")
             await asyncio.sleep(1.0)  # the first readings are taken in a process that is still warming up
             count = int(seconds / PACE_S) - 20
+            cores = Cores(gateway=gateway.pid, edge=edge.pid, Kafka=kafka.pid, mosquitto=broker.pid)
             sent, _ = await asyncio.gather(frames(broker, count), sensor(broker, count))
+            taken = cores.taken()
             publisher.heard("acked")
             await asyncio.sleep(1.0)  # the last events' way
     finally:
@@ -157,7 +176,7 @@ async def measure(folder: Path, broker: Mosquitto, nats: Nats, kafka: Kafka, sec
         edge.stop()
         gateway.stop()
         topics.close()
-    return report(follower, sent)
+    return f"{report(follower, sent)}\n\n{taken}"
 
 
 def report(follower: Follower, sent: dict[str, float]) -> str:

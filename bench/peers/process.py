@@ -39,6 +39,12 @@ def used(pid: int) -> Used:
     return Used(cpu, peak)
 
 
+def machine_cpu_s() -> float:
+    """CPU seconds that anything at all has used on this machine."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
+
+
 def _peak(pid: int) -> int:
     """VmHWM: the most memory it ever had resident."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

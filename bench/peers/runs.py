@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from bench.peers.checks import Verdict, same_payloads
 from bench.peers.contestants import READINGS_FILTER, Contestant, Place
-from bench.peers.process import Started, Used, python, used
+from bench.peers.process import Started, Used, machine_cpu_s, python, used
 from bench.peers.scenario import PAYLOAD_BYTES, Scenario
 from bench.peers.topics import Logged, Topics
 from deploy.servers.mosquitto import Mosquitto
@@ -99,10 +98,8 @@ class Meter:
 
     def _now(self) -> tuple[float, float, float, float, float]:
         """CPU seconds of the contestant, the source, Kafka and the whole machine; seconds of the clock."""
-        machine = psutil.cpu_times()
-        busy = sum(machine) - machine.idle - machine.iowait - machine.guest - machine.guest_nice
         own, kafka = self._process.used().cpu_s, used(self._kafka_pid).cpu_s
-        return own, self._feed.cpu_s(), kafka, busy, time.monotonic()
+        return own, self._feed.cpu_s(), kafka, machine_cpu_s(), time.monotonic()
 
 
 @contextmanager
