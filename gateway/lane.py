@@ -98,6 +98,7 @@ class Lane:
         batch_messages: int,
         batches_in_flight: int,
         retry_cap_seconds: float,
+        gather_seconds: float = 0.0,
     ) -> None:
         self.name = name
         self.waiting_for = ""
@@ -113,6 +114,7 @@ class Lane:
         self._batch_messages = batch_messages
         self._slots = asyncio.Semaphore(batches_in_flight)
         self._retry_cap = retry_cap_seconds
+        self._gather_seconds = gather_seconds
 
     def problem(self) -> str:
         """What keeps the lane from working, for readiness; empty when nothing does."""
@@ -137,6 +139,8 @@ class Lane:
                 if arrivals is None:
                     return
                 batches.create_task(self._handle(arrivals, stop), name=f"batch of {self.name}")
+                if self._gather_seconds and len(arrivals) < self._batch_messages:
+                    await self._clock.sleep(self._gather_seconds)  # a batch costs more than its messages do
 
     async def _handle(self, arrivals: Arrivals, stop: asyncio.Event) -> None:
         in_flight = self._metrics.in_flight.labels(self.name)
