@@ -41,7 +41,9 @@ def test_what_was_durable_survives_kill_9(tmp_path: Path) -> None:
     promised: dict[str, list[int]] = {f"m{lane}": [] for lane in range(LANES)}
     promised_cuts: set[tuple[int, int]] = set()
     starts = [1] * LANES
-    for _ in range(KILLS):
+    kills = 0
+    while kills < KILLS or sum(map(len, promised.values())) <= 100:  # a slow machine gets more turns
+        kills += 1
         said = run_and_kill(path, starts, rng.uniform(0.05, 0.25))
         for words in said:
             if words[0] == "kept":
@@ -69,6 +71,5 @@ def test_what_was_durable_survives_kill_9(tmp_path: Path) -> None:
                 assert rows == sorted(set(rows)), "a row twice or out of order"
                 assert set(promised[machine]) <= set(rows), "a durable row is gone"
                 # One commit more than was said may have reached the disk: the writer died before it could say so.
-                assert len(rows) - len(promised[machine]) <= 7 * KILLS
+                assert len(rows) - len(promised[machine]) <= 7 * kills
             starts = [max(held[f"m{lane}"], default=0) + 1 for lane in range(LANES)]
-    assert sum(map(len, promised.values())) > KILLS
