@@ -8,7 +8,7 @@ from fastapi import FastAPI, Query, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, generate_latest
 
-from cloud.api.access import CLI, UI, Access
+from cloud.api.access import CLI, UI, fixed_tokens
 from cloud.api.dead_letters import Answers, dead_letters_router
 from cloud.api.examples import MACHINE, MACHINES, example
 from cloud.api.fleet import Reported
@@ -24,6 +24,7 @@ from cloud.api.stream import live_router
 from cloud.api.times import moment
 from cloud.people.port import LoginLinks
 from cloud.telemetry.port import TelemetryReader
+from shared.asgi_access import Access
 from shared.clock import Clock
 from shared.events import AnomalyEnded, AnomalyStarted, parse_event, to_us
 from shared.health import Health
@@ -51,7 +52,7 @@ def build_app(
     """The ASGI application. `ledger`, `models`, `promote` and `letters` are answered by their own services."""
     app = FastAPI(title="IndustrialMind data API", version="1", docs_url=None, redoc_url=None)
     tokens = {CLI: settings.token.get_secret_value(), UI: settings.ui_token.get_secret_value()}
-    app.add_middleware(Access, tokens=tokens, allowed_hosts=settings.allowed_hosts)
+    app.add_middleware(Access, verify=fixed_tokens(tokens), allowed_hosts=settings.allowed_hosts)
     add_errors(app)
     _add_probes(app, health, registry)
     app.include_router(models_router(models, promote, reported.of))

@@ -5,16 +5,17 @@ from typing import Annotated, Literal, Protocol
 from fastapi import APIRouter, Depends, Header, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud.api.access import engineer
 from cloud.api.examples import DEAD_LETTER, DEAD_LETTERS, LETTER_DONE, example
 from cloud.api.times import moment
+from shared.access import Principal, Right
+from shared.asgi_access import needs
 from shared.clock import Clock
 
 MAX_LETTERS = 500
 
 Via = Literal["mqtt", "log"]
 IdempotencyKey = Annotated[str, Header(min_length=1, max_length=100, pattern=r"^[!-~]+$")]
-Engineer = Annotated[str, Depends(engineer)]
+Engineer = Annotated[Principal, Depends(needs(Right.ENGINEER))]
 
 
 class Handled(BaseModel):
@@ -165,7 +166,7 @@ def dead_letters_router(answers: Answers, clock: Clock) -> APIRouter:
     ) -> LetterAnswer:
         """Send the input once more where it came from. The engineer's. Refused again, it is a new letter."""
         return await answers.replay(
-            letter, by=by, request=idempotency_key, again=wanted.again, at_once=wanted.at_once
+            letter, by=by.name, request=idempotency_key, again=wanted.again, at_once=wanted.at_once
         )
 
     @router.post("/v1/dead-letters/{letter}/drop", responses=example(LETTER_DONE))
@@ -173,6 +174,6 @@ def dead_letters_router(answers: Answers, clock: Clock) -> APIRouter:
         letter: str, wanted: DropRequest, idempotency_key: IdempotencyKey, by: Engineer
     ) -> LetterAnswer:
         """Mark a letter as seen to; nothing is deleted. The engineer's."""
-        return await answers.drop(letter, wanted.why, by=by, request=idempotency_key)
+        return await answers.drop(letter, wanted.why, by=by.name, request=idempotency_key)
 
     return router

@@ -25,6 +25,8 @@ Ints = NDArray[np.int64]
 
 BEGIN_US: Final = 0
 END_US: Final = 2**62
+MINUTE_US: Final = 60_000_000
+HOUR_US: Final = 3_600_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import Message
 
-from cloud.api.access import Access, host_name, principal
+from cloud.api.access import CLI, UI, fixed_tokens
+from shared.access import Principal, Right, Role
+from shared.asgi_access import Access, host_name, needs, principal
 
 
 async def hello(_: Request) -> PlainTextResponse:
@@ -17,7 +19,7 @@ def client() -> httpx.AsyncClient:
     inner = Starlette(routes=[Route("/v1/machines", hello), Route("/livez", hello)])
     app = Access(
         inner,
-        tokens={"cli": "secret", "ui": "other", "nobody": ""},
+        verify=fixed_tokens({CLI: "secret", UI: "other", Principal.of("nobody", Role.VIEWER): ""}),
         allowed_hosts=("localhost", "127.0.0.1", "[::1]"),
     )
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:8000")
@@ -64,14 +66,16 @@ def test_host_names() -> None:
 
 async def test_it_is_known_who_asks_and_nothing_may_be_cached() -> None:
     async def who(request: Request) -> PlainTextResponse:
-        return PlainTextResponse(principal(request))
+        return PlainTextResponse(principal(request).name)
 
-    tokens = {"cli": "secret", "ui": "other"}
-    app = Access(Starlette(routes=[Route("/", who)]), tokens=tokens, allowed_hosts=("localhost",))
+    tokens = {CLI: "secret", UI: "other"}
+    app = Access(
+        Starlette(routes=[Route("/", who)]), verify=fixed_tokens(tokens), allowed_hosts=("localhost",)
+    )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
-        for name, token in tokens.items():
+        for asking, token in tokens.items():
             answer = await http.get("/", headers={"Authorization": f"Bearer {token}"})
-            assert (answer.text, answer.headers["cache-control"]) == (name, "no-store")
+            assert (answer.text, answer.headers["cache-control"]) == (asking.name, "no-store")
         assert (await http.get("/")).headers["cache-control"] == "no-store"
 
 
@@ -84,7 +88,30 @@ async def test_a_websocket_is_closed_unaccepted_where_the_server_can_not_say_why
     async def receive() -> Message:
         raise AssertionError("nothing is read of a refused request")
 
-    app = Access(Starlette(), tokens={"cli": "secret"}, allowed_hosts=("localhost",))
+    app = Access(Starlette(), verify=fixed_tokens({CLI: "secret"}), allowed_hosts=("localhost",))
     headers = [(b"host", b"localhost")]
     await app({"type": "websocket", "path": "/v1/live", "headers": headers}, receive, send)
     assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+def test_a_role_has_the_rights_of_those_before_it_and_scopes_only_take_away() -> None:
+    assert Principal.of("eve", Role.OPERATOR).rights == {Right.READ, Right.OPERATE}
+    assert Principal.of("eve", Role.ADMIN).rights == set(Right)
+    assert Principal.of("eve", Role.VIEWER, {Right.READ, Right.ADMINISTER}).rights == {Right.READ}
+    assert not Principal.of("eve", Role.ADMIN, {Right.READ}).may(Right.ENGINEER)
+
+
+async def test_what_needs_a_right_is_refused_without_it() -> None:
+    async def guarded(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(needs(Right.ENGINEER)(request).name)
+
+    app = Access(
+        Starlette(routes=[Route("/", guarded)]),
+        verify=fixed_tokens({CLI: "secret", UI: "other"}),
+        allowed_hosts=("localhost",),
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
+        assert (await http.get("/", headers={"Authorization": "Bearer secret"})).text == "cli"
+        refused = await http.get("/", headers={"Authorization": "Bearer other"})
+        assert refused.status_code == 403
+        assert "the right to engineer" in refused.text

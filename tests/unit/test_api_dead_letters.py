@@ -6,7 +6,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from cloud.api.access import Access
+from cloud.api.access import CLI as ADMIN
+from cloud.api.access import UI, fixed_tokens
 from cloud.api.dead_letters import (
     Filter,
     Handled,
@@ -19,6 +20,7 @@ from cloud.api.dead_letters import (
 )
 from cloud.api.examples import DEAD_LETTER, DEAD_LETTERS, LETTER_DONE
 from cloud.api.problems import add_errors
+from shared.asgi_access import Access
 from shared.clock import ManualClock
 from shared.errors import Conflict, NotFound
 
@@ -67,7 +69,7 @@ class Api:
     def __init__(self) -> None:
         self.asked = Asked()
         app = FastAPI()
-        app.add_middleware(Access, tokens={"cli": CLI, "ui": "room"}, allowed_hosts=("x",))
+        app.add_middleware(Access, verify=fixed_tokens({ADMIN: CLI, UI: "room"}), allowed_hosts=("x",))
         add_errors(app)
         app.include_router(dead_letters_router(self.asked, ManualClock(100_000_000)))
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x")
