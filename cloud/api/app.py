@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import FastAPI, Query, Response
-from fastapi.responses import PlainTextResponse
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from cloud.api.access import CLI, UI, fixed_tokens
 from cloud.api.dead_letters import Answers, dead_letters_router
@@ -17,7 +16,6 @@ from cloud.api.live import Broadcaster
 from cloud.api.logic import Anomaly, MachineStatus, anomalies
 from cloud.api.login import login_router
 from cloud.api.models import Models, Promote, models_router
-from cloud.api.problems import add_errors
 from cloud.api.rebuilds import Rebuilds, rebuilds_router
 from cloud.api.settings import ApiSettings
 from cloud.api.stream import live_router
@@ -28,6 +26,8 @@ from shared.asgi_access import Access
 from shared.clock import Clock
 from shared.events import AnomalyEnded, AnomalyStarted, parse_event, to_us
 from shared.health import Health
+from shared.probes import add_probes
+from shared.problems import add_errors
 
 MAX_EVENTS = 1000
 Lookup = Callable[[], Awaitable[bytes]]
@@ -54,7 +54,7 @@ def build_app(
     tokens = {CLI: settings.token.get_secret_value(), UI: settings.ui_token.get_secret_value()}
     app.add_middleware(Access, verify=fixed_tokens(tokens), allowed_hosts=settings.allowed_hosts)
     add_errors(app)
-    _add_probes(app, health, registry)
+    add_probes(app, health, registry)
     app.include_router(models_router(models, promote, reported.of))
     app.include_router(live_router(live))
     app.include_router(history_router(store, live, models, clock))
@@ -103,21 +103,3 @@ def build_app(
         return Response(await ledger(), media_type="application/json")
 
     return app
-
-
-def _add_probes(app: FastAPI, health: Health, registry: CollectorRegistry) -> None:
-    @app.get("/livez", include_in_schema=False)
-    async def livez() -> PlainTextResponse:
-        return PlainTextResponse("ok\n")
-
-    @app.get("/readyz", include_in_schema=False)
-    async def readyz() -> PlainTextResponse:
-        return PlainTextResponse("ok\n") if health.ready else PlainTextResponse("not ready\n", 503)
-
-    @app.get("/startupz", include_in_schema=False)
-    async def startupz() -> PlainTextResponse:
-        return PlainTextResponse("ok\n") if health.started else PlainTextResponse("not ready\n", 503)
-
-    @app.get("/metrics", include_in_schema=False)
-    async def metrics() -> Response:
-        return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")

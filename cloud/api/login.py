@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.api.access import CLI, UI
 from cloud.api.examples import LOGIN_LINK, REDEEMED, example
-from cloud.api.problems import problem
 from cloud.people.logic import Attempts
 from cloud.people.port import LoginLinks
 from shared.asgi_access import principal
 from shared.clock import Clock
 from shared.errors import NotFound
 from shared.events import at
+from shared.problems import problem
 
 
 class Redemption(BaseModel):

@@ -10,8 +10,8 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.websockets import WebSocketDisconnect
 
 from cloud.api.live import Broadcaster, Client, monotonic
-from cloud.api.problems import problem
 from shared.errors import Unavailable
+from shared.problems import problem
 
 COMMENT_SECONDS: Final = 10.0
 SEND_SECONDS: Final = 30.0

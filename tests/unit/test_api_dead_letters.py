@@ -19,10 +19,10 @@ from cloud.api.dead_letters import (
     dead_letters_router,
 )
 from cloud.api.examples import DEAD_LETTER, DEAD_LETTERS, LETTER_DONE
-from cloud.api.problems import add_errors
 from shared.asgi_access import Access
 from shared.clock import ManualClock
 from shared.errors import Conflict, NotFound
+from shared.problems import add_errors
 
 SUMMARY: dict[str, Any] = {
     "id": "0-7",

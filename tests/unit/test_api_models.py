@@ -9,8 +9,8 @@ import pytest
 from fastapi import FastAPI
 
 from cloud.api.models import ModelDetail, PromotionAnswer, models_router
-from cloud.api.problems import add_errors
 from shared.errors import Conflict
+from shared.problems import add_errors
 
 HASHES = ("a" * 64, "b" * 64)
 REPORTS: dict[str, Any] = {

@@ -236,7 +236,7 @@ def test_every_metric_is_documented_and_no_other() -> None:
 def endpoints() -> set[str]:
     found: set[str] = set()
     for module, tree in sources():
-        if not module.startswith("cloud."):
+        if not module.startswith(("cloud.", "shared.")):
             continue
         for node in ast.walk(tree):
             for call in getattr(node, "decorator_list", ()):

@@ -1,5 +1,6 @@
 """Errors as problem documents (RFC 9457): ours, and the framework's own."""
 
+import math
 from collections.abc import Callable, Mapping
 
 from fastapi import FastAPI, Request, Response
@@ -34,4 +35,7 @@ def add_errors(app: FastAPI) -> None:
     app.add_exception_handler(NotFound, answer(404))
     app.add_exception_handler(Conflict, answer(409))
     app.add_exception_handler(Rejected, answer(422))
-    app.add_exception_handler(Unavailable, answer(503))
+
+    @app.exception_handler(Unavailable)
+    def away(_: Request, error: Unavailable) -> Response:
+        return problem(503, str(error), {"Retry-After": str(max(1, math.ceil(error.retry_after)))})
