@@ -260,8 +260,12 @@ class TelemetryReader(Protocol):
         limit: int = 1000,
         *,
         after_seq: int | None = None,
+        before: tuple[int, int] | None = None,
     ) -> list[StoredEvent]:
-        """Events that occurred at or after `since_us`, newest first; with `after_seq` in the store's order instead."""
+        """Events that occurred at or after `since_us`, newest first; with `after_seq` in the store's order instead.
+
+        `before`: only those whose (time, seq) is smaller: the last one of a page leads to the page after it.
+        """
         ...
 
     async def stored_ranges(self, edge: str | None = None) -> Mapping[Source, StoredRanges]:

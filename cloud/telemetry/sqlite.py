@@ -146,9 +146,12 @@ class SqliteReader:
         limit: int = 1000,
         *,
         after_seq: int | None = None,
+        before: tuple[int, int] | None = None,
     ) -> list[StoredEvent]:
         """See the port."""
-        return await self._run(read.events, machine, types, since_us, limit, after_seq=after_seq)
+        return await self._run(
+            read.events, machine, types, since_us, limit, after_seq=after_seq, before=before
+        )
 
     async def stored_ranges(self, edge: str | None = None) -> Mapping[Source, StoredRanges]:
         """See the port."""

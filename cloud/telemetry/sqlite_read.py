@@ -209,6 +209,7 @@ def events(
     limit: int,
     *,
     after_seq: int | None,
+    before: tuple[int, int] | None,
 ) -> list[StoredEvent]:
     """Newest first by time, or after `after_seq` in the order in which they were stored."""
     conditions = ["occurred_us >= ?"]
@@ -219,6 +220,9 @@ def events(
     if types:
         conditions.append(f"type IN ({', '.join('?' * len(types))})")
         wanted.extend(types)
+    if before is not None:
+        conditions.append("(occurred_us, seq) < (?, ?)")
+        wanted.extend(before)
     order = "occurred_us DESC, seq DESC"
     if after_seq is not None:
         conditions.append("seq > ?")

@@ -189,6 +189,12 @@ async def test_events_are_found_by_machine_type_time_and_order(store: TelemetryS
     assert [e.fact.id for e in await store.events(types=["edge.started", "anomaly.ended"])] == ["b", "c"]
     assert [e.fact.id for e in await store.events(since_us=T0 + 2, limit=1)] == ["b"]
     assert [e.fact.id for e in await store.events(after_seq=1)] == ["b", "c"]
+    [newest, *rest] = await store.events()
+    assert await store.events(before=(newest.fact.occurred_us, newest.seq)) == rest
+    assert await store.events(before=(rest[-1].fact.occurred_us, rest[-1].seq)) == []
+    assert await store.events(before=(newest.fact.occurred_us, 0)) == [
+        e for e in rest if e.fact.occurred_us < newest.fact.occurred_us
+    ]
 
 
 async def test_scores_keep_their_columns_by_version(store: TelemetryStore) -> None:
