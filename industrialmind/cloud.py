@@ -27,6 +27,7 @@ from shared.health import Health
 from shared.nats import open_control
 from shared.service import run_loops, until_stop
 from shared.uvicorn import serve
+from shared.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             rebuilds=RebuildJobs({"ledger": ledger.rebuild}),
         )
         health.add_check("assignments", lambda: "" if reported.assignments else "none read yet")
+        watch = Watch(health, {"store": store.positions})
         health.started = True
         await run_loops(
             stop,
@@ -105,6 +107,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             reports=until_stop(stop, reported.follow),
             live=until_stop(stop, lambda: live.run(events)),
             ledger=lambda: ledger.run(stop),
+            watch=until_stop(stop, watch.run),
         )
 
 

@@ -12,7 +12,8 @@ from cloud.telemetry.port import open_store
 from shared.clock import SystemClock
 from shared.eventlog import LogWaits, open_event_log
 from shared.health import Health, serve_health
-from shared.service import run_loops
+from shared.service import run_loops, until_stop
+from shared.watch import Watch
 
 
 async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
@@ -52,10 +53,12 @@ async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
             between=Adopter(event_log, store, settings.telemetry_url, settings.late, clock).look,
         )
         health.add_check("store and log", lambda: pump.waiting_for)
+        watch = Watch(health, {"store": store.positions})
         health.started = True
         await run_loops(
             stop,
             grace=settings.grace_seconds,
             ingest=lambda: pump.run(stop),
             lag=lambda: pump.watch_lag(stop),
+            watch=until_stop(stop, watch.run),
         )
