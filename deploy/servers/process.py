@@ -142,12 +142,14 @@ class Server(ABC):
         self._process = None
 
     def pause(self) -> None:
-        """Freeze it, as a machine that hangs does."""
-        self._started().send_signal(signal.SIGSTOP)
+        """Freeze it with what it started, as a machine that hangs does."""
+        for process in _family(self._started().pid):
+            process.suspend()
 
     def resume(self) -> None:
         """Let it go on."""
-        self._started().send_signal(signal.SIGCONT)
+        for process in _family(self._started().pid):
+            process.resume()
 
     def __enter__(self) -> Self:
         return self.start()

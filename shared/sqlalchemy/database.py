@@ -26,6 +26,9 @@ T = TypeVar("T")
 _BUSY_SECONDS: Final = 5
 _CONNECT_SECONDS: Final = 5
 _STATEMENT_MS: Final = 30_000
+_READ_SECONDS: Final = 10.0
+_WRITE_SECONDS: Final = 30.0
+_LOST_MS: Final = 15_000  # until a peer that acknowledges nothing any more counts as gone
 _CONNECTIONS: Final = 4
 _NO_DATABASE: Final = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
@@ -40,16 +43,36 @@ class Database:
         self._writes = ThreadPoolExecutor(1, thread_name_prefix="sql-write")
         self._reads = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="sql-read")
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(
+        self, work: Callable[[Connection], T], *, answer_seconds: float | None = _WRITE_SECONDS
+    ) -> T:
         """Run `work` in a transaction, one after another in this process; committed on return.
 
-        Raises Unavailable (away, locked, full: nothing was written), Conflict (a constraint was violated).
+        Raises Unavailable (away, locked, full: nothing was written; no answer in `answer_seconds`: what had begun may
+        still be written), Conflict (a constraint was violated).
         """
-        return await asyncio.get_running_loop().run_in_executor(self._writes, self._transaction, work)
+        return await self._answered(self._writes, work, answer_seconds)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work`, which only reads, in a transaction; several at once. Raises Unavailable."""
-        return await asyncio.get_running_loop().run_in_executor(self._reads, self._transaction, work)
+        return await self._answered(self._reads, work, _READ_SECONDS)
+
+    async def ping(self) -> None:
+        """Return if it answers. Raises Unavailable."""
+        await self.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
+
+    async def _answered(
+        self, pool: ThreadPoolExecutor, work: Callable[[Connection], T], seconds: float | None
+    ) -> T:
+        """A server that hangs holds its thread: who waits behind it gives up, and its work then never begins."""
+        running = asyncio.get_running_loop().run_in_executor(pool, self._transaction, work)
+        try:
+            done, _ = await asyncio.wait({running}, timeout=seconds)
+            if not done:
+                raise Unavailable(f"{self.name} did not answer within {seconds:g} s")
+            return running.result()
+        finally:
+            running.cancel()
 
     def _transaction(self, work: Callable[[Connection], T]) -> T:
         with mapped(self.name), self.engine.begin() as connection:
@@ -108,6 +131,7 @@ def _engine(url: str, setting: str) -> Engine:
                     connect_args={
                         "connect_timeout": _CONNECT_SECONDS,
                         "options": f"-c statement_timeout={_STATEMENT_MS}",
+                        "tcp_user_timeout": _LOST_MS,
                     },
                 )
             except ArgumentError as error:

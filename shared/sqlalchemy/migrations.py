@@ -53,7 +53,7 @@ async def migrate(database: Database, service: str, folder: Path) -> None:
         connection.execute(version.delete())
         connection.execute(version.insert().values(version_num=head))
 
-    await database.write(work)
+    await database.write(work, answer_seconds=None)
 
 
 def _config(folder: Path) -> Config:

@@ -1,6 +1,7 @@
 """SQL databases: transactions, errors as ours, migrations."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,3 +110,23 @@ async def test_a_server_that_is_away_is_waited_for() -> None:
         assert "b@" not in database.name
         with pytest.raises(Unavailable):
             await database.read(lambda c: c.execute(text("SELECT 1")).all())
+
+
+async def test_work_behind_one_that_hangs_is_given_up_and_never_begins(tmp_path: Path) -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang(_: Connection) -> None:
+        hangs.set()
+        assert goes_on.wait(60)
+
+    async with open_database(f"sqlite:///{tmp_path}/app.db", setting="api.app_url") as database:
+        await migrate(database, "things", steps(tmp_path / "m", MAKE))
+        hanging = asyncio.create_task(database.write(hang))
+        assert await asyncio.to_thread(hangs.wait, 60)
+        with pytest.raises(Unavailable, match="did not answer"):
+            await database.write(insert("given up"), answer_seconds=0.01)
+        await database.ping()
+        goes_on.set()
+        await hanging
+        await database.write(insert("after"))
+        assert await names(database) == ["after"]
