@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.access import Principal, Right
+from shared.problems import problem
 
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/startupz"})
 
@@ -94,9 +95,8 @@ def host_name(authority: str) -> str:
 def _refusal(status: int, title: str, path: str) -> Response:
     if path in OPEN_PATHS:
         return PlainTextResponse(title, status)
-    body = {"type": "about:blank", "title": title, "status": status}
     more = {"WWW-Authenticate": "Bearer"} if status == 401 else None  # noqa: PLR2004 - HTTP's own number
-    return JSONResponse(body, status, more, media_type="application/problem+json")
+    return problem(status, title, more)
 
 
 def _uncached(send: Send) -> Send:

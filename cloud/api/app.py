@@ -23,11 +23,13 @@ from cloud.api.times import moment
 from cloud.people.port import LoginLinks
 from cloud.telemetry.port import TelemetryReader
 from shared.asgi_access import Access
+from shared.asgi_conditional import Conditional
+from shared.asgi_requests import HttpMetrics, Requests
 from shared.clock import Clock
 from shared.events import AnomalyEnded, AnomalyStarted, parse_event, to_us
 from shared.health import Health
 from shared.probes import add_probes
-from shared.problems import add_errors
+from shared.problems import ANYWHERE, add_errors, documented
 
 MAX_EVENTS = 1000
 Lookup = Callable[[], Awaitable[bytes]]
@@ -50,9 +52,17 @@ def build_app(
     rebuilds: Rebuilds | None = None,
 ) -> FastAPI:
     """The ASGI application. `ledger`, `models`, `promote` and `letters` are answered by their own services."""
-    app = FastAPI(title="IndustrialMind data API", version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="IndustrialMind data API",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        responses=documented(*ANYWHERE),
+    )
+    app.add_middleware(Conditional)
     tokens = {CLI: settings.token.get_secret_value(), UI: settings.ui_token.get_secret_value()}
     app.add_middleware(Access, verify=fixed_tokens(tokens), allowed_hosts=settings.allowed_hosts)
+    app.add_middleware(Requests, metrics=HttpMetrics(registry))
     add_errors(app)
     add_probes(app, health, registry)
     app.include_router(models_router(models, promote, reported.of))

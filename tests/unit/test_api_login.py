@@ -56,7 +56,7 @@ async def test_a_link_logs_in_once(asking: Asking) -> None:
     again = await asking.redeem(code)
     assert again.status_code == 410
     assert "industrialmind login-link" in again.json()["title"]
-    assert again.json() == (await asking.redeem("unknown")).json()
+    assert again.json()["title"] == (await asking.redeem("unknown")).json()["title"]
 
 
 async def test_each_principal_has_its_own_right(asking: Asking) -> None:
