@@ -10,9 +10,9 @@ import numpy as np
 
 from edge.outbox import Outbox, open_outbox
 from edge.outbox_file import OutboxFile
-from edge.packing import Item, pieces
 from shared.clock import SystemClock
 from shared.frames import Kind, Readings
+from shared.packing import Item, pieces
 
 SECONDS = 3.0
 LANES = 200

@@ -17,7 +17,6 @@ from prometheus_client import CollectorRegistry
 from edge.delivery import Delivery, keep_event
 from edge.flight import Flight
 from edge.intake import Intake, view_key
-from edge.machine import MachineView
 from edge.models import ModelFolder
 from edge.outbox import Outbox, open_outbox
 from edge.report import Reporter
@@ -28,6 +27,7 @@ from edge.uplink import Uplink
 from shared.clock import Clock, SystemClock
 from shared.events import EdgeStarted, at
 from shared.health import Health, serve_health
+from shared.machine_view import MachineView
 from shared.nats import ControlPlane, Timeouts, open_control
 from shared.paho import MqttClient, open_mqtt
 from shared.service import run_loops, until_stop

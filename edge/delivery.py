@@ -10,16 +10,16 @@ from typing import Final, Protocol
 
 import structlog
 
-from edge.machine import MachineView
-from edge.models import Desired, LoadedModel, ModelFolder, load_model
+from edge.models import ModelFolder
 from edge.outbox import Outbox
-from edge.packing import Item
 from edge.waiting import event_or_time
 from shared.clock import Clock
 from shared.errors import NotFound, Rejected, Unavailable
 from shared.events import Event, ModelRefused, at
 from shared.frames import Kind, Records
-from shared.onnxruntime import check_machine
+from shared.loaded import Desired, LoadedModel, fits, load_model
+from shared.machine_view import MachineView
+from shared.packing import Item
 
 log = structlog.get_logger()
 
@@ -120,8 +120,6 @@ class Delivery:
             fetched = await asyncio.to_thread(load_model, desired, data), data
             self._fetched[machine] = fetched
         model, data = fetched
-        if machine not in model.manifest.machines:
-            raise Rejected(f"the model is for {', '.join(model.manifest.machines)}, not for {machine}")
         if not self._fits(machine, model):
             return
         try:
@@ -136,17 +134,10 @@ class Delivery:
 
     def _fits(self, machine: str, model: LoadedModel) -> bool:
         """Whether the machine feeds the model; False while too little was seen of it to say. Raises Rejected."""
-        view, needed = self._views[machine], [s.name for s in model.manifest.sensors if s.required]
-        if view.arrival_us is None:
-            return False
+        view = self._views[machine]
         now = self._clock.monotonic()
-        settled = now - self._first_seen.setdefault(machine, now) >= SETTLE_SECONDS
-        intervals = [view.sensors[name].interval_us for name in needed if name in view.sensors]
-        known = [interval for interval in intervals if interval is not None]
-        if not settled and len(known) < len(needed):
-            return False
-        check_machine(model.manifest, view.units(), max(known, default=None))
-        return True
+        first = now if view.arrival_us is None else self._first_seen.setdefault(machine, now)
+        return fits(model, machine, view, settled=now - first >= SETTLE_SECONDS)
 
     async def _refuse(self, machine: str, desired: Desired, reason: str) -> None:
         """Report once; what ran runs on."""

@@ -7,15 +7,15 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from edge.machine import MachineView
 from edge.outbox import Outbox
-from edge.packing import Item
 from shared.clock import Clock
 from shared.dead_letter import DeadLetter
 from shared.device_json import parse_device
 from shared.errors import Rejected, Unavailable
 from shared.frames import Kind, Readings, Records, concat_readings
+from shared.machine_view import MachineView
 from shared.names import DeviceTopic
+from shared.packing import Item
 from shared.paho import MqttClient, MqttMessage
 
 log = structlog.get_logger()

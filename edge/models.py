@@ -5,76 +5,15 @@ appear by rename, so that a crash leaves the old or the new one, and what is hal
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import orjson
 import structlog
 
-from shared.artifact import unpack
 from shared.errors import Rejected
-from shared.manifest import Manifest
-from shared.onnxruntime import Scorer
+from shared.loaded import Desired, LoadedModel, load_model
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Desired:
-    """What an edge is to run for a machine."""
-
-    model: str
-    version: int
-    object_name: str
-    sha256: str
-
-    @classmethod
-    def parse(cls, data: bytes) -> "Desired":
-        """From the desired state's JSON. Raises Rejected."""
-        try:
-            raw = orjson.loads(data)
-            return cls.of(raw)
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise Rejected(f"the desired state can't be read: {error}") from error
-
-    @classmethod
-    def of(cls, raw: dict[str, Any]) -> "Desired":
-        """From its parsed JSON. Raises KeyError, TypeError, ValueError."""
-        sha256 = str(raw["sha256"])
-        if len(bytes.fromhex(sha256)) != 32:  # noqa: PLR2004 - SHA-256
-            raise ValueError("sha256 is not one")
-        return cls(str(raw["model"]), int(raw["version"]), str(raw["object"]), sha256.lower())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Its JSON."""
-        return {
-            "model": self.model,
-            "version": self.version,
-            "object": self.object_name,
-            "sha256": self.sha256,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model that was read whole, loaded and has passed its own test."""
-
-    desired: Desired
-    scorer: Scorer
-
-    @property
-    def manifest(self) -> Manifest:
-        """What it is and needs."""
-        return self.scorer.manifest
-
-
-def load_model(desired: Desired, data: bytes) -> LoadedModel:
-    """Check, load and test a model's bytes. Takes some ms. Raises Rejected."""
-    artifact = unpack(data, expected_hash=desired.sha256)
-    scorer = Scorer(artifact)
-    scorer.self_test()
-    return LoadedModel(desired, scorer)
 
 
 class ModelFolder:

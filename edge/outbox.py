@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from edge.outbox_file import FrameRef, OutboxFile
-from edge.packing import Item, Piece, pieces
 from shared.clock import Clock
 from shared.errors import Unavailable
+from shared.packing import Item, Piece, pieces
 from shared.ranges import Range
 
 DEFAULT_MAX_BYTES: Final = 1024**3

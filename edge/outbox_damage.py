@@ -10,11 +10,11 @@ import zlib
 
 import structlog
 
-from edge.packing import Piece
 from shared.clock import Clock
 from shared.errors import Rejected
 from shared.frame_codec import decode_body, decode_header
 from shared.frames import MAX_ROWS, Body, Header, Kind
+from shared.packing import Piece
 from shared.ranges import RangeSet
 
 log = structlog.get_logger()

@@ -18,11 +18,11 @@ import orjson
 from edge.outbox_damage import Damaged, Waiting, check_frame, counted, kind_of, piece_sum, read_waiting
 from edge.outbox_open import AWAY, code, open_database
 from edge.outbox_tally import count_readings, told_tally
-from edge.packing import ROOM, Piece, join, pack
 from shared.clock import Clock
 from shared.errors import Rejected, Unavailable
 from shared.frame_codec import encode
 from shared.frames import MAX_ROWS, Body, Header, Kind, Readings
+from shared.packing import ROOM, Piece, join, pack
 from shared.ranges import Range, RangeSet
 
 _SELECT_WAITING: Final = "SELECT machine, kind, urgent, rows, CAST(body AS BLOB), crc, arrival FROM waiting"

@@ -8,12 +8,12 @@ import orjson
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
-from edge.machine import MachineView
 from edge.outbox import Outbox
 from edge.scoring import MachineScoring
 from edge.waiting import event_or_time
 from shared.clock import Clock
 from shared.errors import Rejected, Unavailable
+from shared.machine_view import MachineView
 from shared.nats import ControlPlane
 
 log = structlog.get_logger()

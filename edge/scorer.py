@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
-from edge.models import LoadedModel
 from edge.outbox import Outbox
 from edge.scoring import MachineScoring, Outcome
 from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.frames import Readings, concat_readings
+from shared.loaded import LoadedModel
 
 log = structlog.get_logger()
 

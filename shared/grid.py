@@ -4,12 +4,15 @@ Both go through one function, so that edge, training and replay get the same cel
 told in `shared.windows`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
+from shared.errors import Rejected
 from shared.windows import Bools, Cells, Floats, GridSpec, Ints, Windows, windows_of
 
 BAD: Final = 2  # the quality code of a row that never enters a cell
@@ -176,6 +179,49 @@ class Grid:
         self._tail = stretch[len(stretch) - len(self._tail) :].copy()
         reach = np.arange(len(closed))[:, None] + np.arange(spec.window)[None, :]
         return windows_of(spec, closed * spec.step_us, stretch[reach], known)
+
+    def to_json(self) -> bytes:
+        """The grid as it stands, for a restart to go on with exactly the same cells."""
+        run = self._run
+        return orjson.dumps(
+            {
+                "spec": repr(self._spec),
+                "run": [run.closed, run.spoke, _listed(run.last), run.last_cell.tolist(), run.unknown],
+                "open": [[number, *cell] for number, cell in self._open.items()],
+                "watermark": self._watermark,
+                "tail": _listed(self._tail),
+                "late": self._late,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, spec: GridSpec, data: bytes) -> Self:
+        """The grid that `to_json` wrote. Raises Rejected for anything else, and for a grid of another definition."""
+        grid = cls(spec)
+        size = len(spec.sensors)
+        try:
+            kept = orjson.loads(data)
+            if kept["spec"] != repr(spec):
+                raise Rejected("this is the state of another grid")
+            closed, spoke, last, last_cell, unknown = kept["run"]
+            grid._run = _Run(closed, spoke, _floats(last, (size,)), np.array(last_cell, np.int64), unknown)
+            grid._open = {number: (sums, counts) for number, sums, counts in kept["open"]}
+            grid._watermark, grid._late = kept["watermark"], kept["late"]
+            grid._tail = _floats(kept["tail"], (spec.window - 1, size))
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise Rejected(f"not a grid's state: {error}") from error
+        return grid
+
+
+def _listed(table: Floats) -> list[Any]:
+    """Nested lists; JSON writes NaN as null and every other number so that it reads back the same."""
+    listed: list[Any] = table.tolist()
+    return listed
+
+
+def _floats(listed: Sequence[Any], shape: tuple[int, ...]) -> Floats:
+    """The array that `_listed` wrote, null as NaN."""
+    return np.array(listed, dtype=np.float64).reshape(shape)
 
 
 def _mean(sums: Floats, counts: Ints) -> Floats:

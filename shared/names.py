@@ -35,6 +35,7 @@ HEADER_REPLAYED: Final = (
 
 # Control plane (NATS KV buckets and object store).
 ASSIGNMENTS_BUCKET: Final = "assignments"
+SCORING_BUCKET: Final = "scoring"
 MODEL_OBJECTS: Final = "models"
 
 # Default ports.
@@ -142,6 +143,15 @@ def reported_bucket(edge: str) -> str:
 def direct_edge(number: int) -> str:
     """The edge id under which gateway `number` frames readings of machines with no edge."""
     return f"gateway-{number}"
+
+
+INFERENCE: Final = "inference"
+"""Who is to run the models of machines that no edge looks after: the edge that their promotions name."""
+
+
+def scoring_edge(number: int) -> str:
+    """The edge id under which inference service `number` frames scores of machines with no edge."""
+    return f"{INFERENCE}-{number}"
 
 
 def prefixed(prefix: str, topic: str) -> str:

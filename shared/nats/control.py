@@ -1,7 +1,7 @@
 """The control plane: who watches which machine, what each edge is to run and what it runs, and the models' bytes.
 
-Three kinds of bucket, in NATS's own layout (its command line reads them): KV `assignments`, KV `desired-{edge}` and
-`reported-{edge}`, objects `models`. Keys and values survive `kill -9` of the server; watches resume by themselves.
+Buckets in NATS's own layout (its command line reads them): KV `assignments`, KV `desired-{edge}` and `reported-{edge}`,
+KV `scoring` (what the cloud's own scoring remembers), objects `models`. Keys and values survive `kill -9` of the server; watches resume by themselves.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from shared.nats.session import Message, Session, Timeouts, ensure_stream, first
 EDGE_BUCKET_BYTES: Final = 2 << 20
 """Room of one edge's desired or reported bucket, overhead included."""
 ASSIGNMENTS_BYTES: Final = 4 << 20
+SCORING_BYTES: Final = 16 << 20
 MODELS_BYTES: Final = 512 << 20
 VALUE_BYTES: Final = 256 << 10
 PAGE: Final = 512
@@ -41,6 +42,7 @@ class ControlPlane:
         """Create or update every bucket. For the admin. Raises Unavailable (no room), Rejected."""
         session = self._link.session()
         await ensure_stream(session, _bucket_config(names.ASSIGNMENTS_BUCKET, ASSIGNMENTS_BYTES))
+        await ensure_stream(session, _bucket_config(names.SCORING_BUCKET, SCORING_BYTES))
         for edge in edges:
             for bucket in (names.desired_bucket(edge), names.reported_bucket(edge)):
                 await ensure_stream(session, _bucket_config(bucket, EDGE_BUCKET_BYTES))
@@ -64,6 +66,17 @@ class ControlPlane:
             else:
                 key, value = change
                 yield key, _assignment(value) if value is not None else None
+
+    async def scoring_state(self, machine: str) -> tuple[int, bytes]:
+        """What the cloud's scoring of `machine` remembers, and its revision; (0, b"") if it never did."""
+        subject = f"$KV.{names.SCORING_BUCKET}.{names.check_id(machine, 'machine')}"
+        query = {"seq": 1, "next_by_subj": subject, "batch": 1}
+        page = await self._link.session().page(f"KV_{names.SCORING_BUCKET}", query)
+        return (sequence(page.messages[0]), page.messages[0].data) if page.messages else (0, b"")
+
+    async def keep_scoring_state(self, machine: str, value: bytes, revision: int) -> int:
+        """Replace the state that had `revision`; returns the new one. Raises Conflict, Rejected (size)."""
+        return await self._put(names.SCORING_BUCKET, names.check_id(machine, "machine"), value, revision)
 
     async def put_model(self, name: str, data: bytes) -> str:
         """Store a model's bytes under `name`, replacing them at once; returns their SHA-256 in hex."""
@@ -99,14 +112,15 @@ class ControlPlane:
         """The same for what an edge reports."""
         return self._watch(names.reported_bucket(edge))
 
-    async def _put(self, bucket: str, key: str, value: bytes) -> None:
+    async def _put(self, bucket: str, key: str, value: bytes, revision: int | None = None) -> int:
         if not _KEY.fullmatch(key):
             raise Rejected(
                 f"{key[:60]!r} can't be a key: use letters, digits and - / _ = with single dots between"
             )
         if len(value) > VALUE_BYTES:
             raise Rejected(f"the value of {key!r} has {len(value)} bytes; at most {VALUE_BYTES} fit")
-        await self._link.session().store(f"$KV.{bucket}.{key}", value)
+        fence = None if revision is None else {"Nats-Expected-Last-Subject-Sequence": str(revision)}
+        return await self._link.session().store(f"$KV.{bucket}.{key}", value, headers=fence)
 
     async def _snapshot(self, session: Session, bucket: str) -> dict[str, tuple[int, bytes | None]]:
         """Key to (revision, value or None if deleted), a page at a time."""

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from edge.outbox import Outbox, open_outbox
-from edge.packing import Item
 from shared.clock import SystemClock
 from shared.frames import Kind, Readings
+from shared.packing import Item
 
 
 def readings(first: int, count: int) -> Readings:

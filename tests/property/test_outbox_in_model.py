@@ -11,10 +11,10 @@ from hypothesis import settings
 
 from edge.flight import Flight
 from edge.outbox_file import FrameRef, OutboxFile
-from edge.packing import Item, pieces
 from shared.clock import ManualClock
 from shared.frame_codec import decode, decode_body
 from shared.frames import Kind, Readings
+from shared.packing import Item, pieces
 from shared.ranges import Range
 from tests.property.test_uplink_model import LIMIT, UplinkMachine
 from tests.property.uplink_model import Edge, Frame

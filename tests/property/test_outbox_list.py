@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from edge.outbox_file import OutboxFile
-from edge.packing import Item, pieces
 from shared import checksum
 from shared.clock import ManualClock
 from shared.frame_codec import decode
 from shared.frames import MAX_BYTES, MAX_ROWS, Kind, Readings, Records, Scores
+from shared.packing import Item, pieces
 from shared.ranges import RangeSet
 
 machines = st.sampled_from(["pump", "fan", "mill"])

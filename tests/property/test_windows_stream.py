@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.grid import Grid, grid_frame
-from shared.windows import GridSpec
+from shared.windows import GridSpec, Operating
 
 SENSORS = ("a", "b", "c")
 Rows = list[tuple[int, list[float | None], bool]]
@@ -62,3 +62,32 @@ def test_cells_do_not_depend_on_what_comes_later(rows: Rows, cut: int) -> None:
     closed = max(len(part) - 1, 0)  # the last cell may still take rows
     assert whole.times_us[:closed].tolist() == part.times_us[:closed].tolist()
     np.testing.assert_array_equal(whole.cells[:closed], part.cells[:closed])
+
+
+@given(rows=rows, stops=st.sets(st.integers(0, 59), max_size=5), lateness=st.integers(0, 3))
+def test_a_grid_goes_on_from_its_state_as_if_it_had_never_stopped(
+    rows: Rows, stops: set[int], lateness: int
+) -> None:
+    spec = GridSpec(SENSORS, 10, 4, 2, lateness, operating=Operating("a", -5e5, 5e5, 2))
+    times = np.cumsum([step for step, _, _ in rows])
+    steady = stopped = Grid(spec)
+    for number, (_, values, close) in enumerate(rows):
+        table = np.array([np.nan if v is None else v for v in values])
+        present = np.flatnonzero(~np.isnan(table))
+        columns = (
+            present,
+            np.full(len(present), times[number]),
+            table[present],
+            np.zeros(len(present), np.uint8),
+        )
+        for grid in {id(steady): steady, id(stopped): stopped}.values():
+            grid.add(*columns)
+        if close:
+            one = steady.close()
+            other = one if steady is stopped else stopped.close()
+            assert one.times_us.tolist() == other.times_us.tolist()
+            np.testing.assert_array_equal(one.values, other.values)
+            np.testing.assert_array_equal(one.scorable, other.scorable)
+        if number in stops:
+            stopped = Grid.from_json(spec, stopped.to_json())
+    assert (steady.late, steady.watermark_us) == (stopped.late, stopped.watermark_us)

@@ -5,9 +5,9 @@ from functools import cache
 import numpy as np
 
 from cloud.training.logic import Config, Recording, fit
-from edge.models import Desired, LoadedModel, load_model
 from shared.artifact import unpack
 from shared.frames import Readings
+from shared.loaded import Desired, LoadedModel, load_model
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND

@@ -13,7 +13,6 @@ from cloud.ledger.audit import audit
 from cloud.ledger.report import AuditReport, EdgeReport
 from cloud.telemetry.port import TelemetryStore, open_store
 from edge.outbox_file import OutboxFile
-from edge.packing import Item, pieces
 from shared import names
 from shared.clock import SystemClock
 from shared.eventlog import EventLog, Record, open_event_log
@@ -21,6 +20,7 @@ from shared.frame_codec import decode, encode
 from shared.frames import Kind, Readings
 from shared.jetstream import default_budgets, ensure_topics
 from shared.nats.link import open_link
+from shared.packing import Item, pieces
 from tests.servers import NatsServer
 
 EDGE = "edge-1"

@@ -8,11 +8,11 @@ import pytest
 
 from cloud.ledger.audit import audit
 from cloud.ledger.report import AuditReport, Finding
-from edge.packing import Item, pieces
 from shared import names
 from shared.eventlog import Record
 from shared.frame_codec import decode, encode
 from shared.frames import Kind, Readings, Records, concat_readings, slice_readings
+from shared.packing import Item, pieces
 from tests.servers import NatsServer
 from tests.unit.ledger_plant import EDGE, HOUR, MACHINE, T0, Plant, altered, open_plant, reframed, rows
 

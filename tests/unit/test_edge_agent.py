@@ -16,7 +16,6 @@ import pytest
 
 from edge.agent import run
 from edge.outbox_file import OutboxFile
-from edge.packing import Item, pieces
 from edge.settings import EdgeSettings
 from shared.clock import ManualClock
 from shared.dead_letter import DeadLetter
@@ -33,6 +32,7 @@ from shared.events import (
 from shared.frame_codec import decode
 from shared.frames import Kind, Scores
 from shared.nats import ControlPlane, open_control
+from shared.packing import Item, pieces
 from shared.paho import MqttClient, open_mqtt
 from shared.uplink import Ack
 from tests.servers import NatsServer

@@ -9,14 +9,15 @@ import numpy as np
 import orjson
 
 from edge.delivery import SETTLE_SECONDS, Delivery
-from edge.machine import MachineView
-from edge.models import LoadedModel, ModelFolder
+from edge.models import ModelFolder
 from edge.outbox import Outbox, open_outbox
 from shared.clock import ManualClock
 from shared.errors import NotFound, Unavailable
 from shared.events import ModelRefused, parse_event
 from shared.frame_codec import decode
 from shared.frames import Readings, Records
+from shared.loaded import LoadedModel
+from shared.machine_view import MachineView
 from tests.unit.edge_models import SECOND, SENSORS, START, UNITS, artifact, desired, plant, rows
 
 Change = tuple[str, bytes | None]

@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry
 from edge.agent import _trouble
 from edge.flight import Flight
 from edge.intake import Intake
-from edge.machine import MachineView
 from edge.outbox import open_outbox
 from edge.uplink import Uplink
 from shared.clock import ManualClock
+from shared.machine_view import MachineView
 from shared.paho import MqttClient, MqttMessage
 from shared.uplink import Ack
 

@@ -9,12 +9,10 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from edge.models import Desired, ModelFolder, load_model
+from edge.models import ModelFolder
 from edge.outbox import open_outbox
-from edge.packing import join
 from edge.scorer import ScoringLoop
 from edge.scoring import MachineScoring, Outcome
-from edge.scoring_state import ScoringState
 from edge.settings import Limits
 from shared.clock import ManualClock, SystemClock
 from shared.errors import Rejected
@@ -28,6 +26,9 @@ from shared.events import (
     parse_event,
 )
 from shared.frames import Kind, Records, Scores, ScoreState, slice_readings
+from shared.loaded import Desired, load_model
+from shared.packing import join
+from shared.scoring_state import ScoringState
 from tests.unit.edge_models import START, UNITS, artifact, desired, loaded, plant, rows
 
 

@@ -69,6 +69,18 @@ def test_errors_of_the_api_by_their_code(code: int, number: int, kind: type[Indu
         raise_api_error({"code": code, "err_code": number, "description": "d"}, "x")
 
 
+async def test_a_scoring_state_is_replaced_only_over_the_one_that_was_read(control: ControlPlane) -> None:
+    assert await control.scoring_state("m1") == (0, b"")
+    first = await control.keep_scoring_state("m1", b"one", 0)
+    with pytest.raises(Conflict):
+        await control.keep_scoring_state("m1", b"late", 0)
+    assert await control.scoring_state("m1") == (first, b"one")
+    other = await control.keep_scoring_state("m2", b"two", 0)
+    second = await control.keep_scoring_state("m1", b"three", first)
+    assert first < other < second
+    assert await control.scoring_state("m1") == (second, b"three")
+
+
 async def test_assignments_are_kept_and_watched(control: ControlPlane) -> None:
     await control.assign("s1", "m1", "e1")
     watch = control.watch_assignments()

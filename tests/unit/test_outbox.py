@@ -11,12 +11,12 @@ import pytest
 
 from edge.outbox import Outbox, open_outbox
 from edge.outbox_file import FrameRef, OutboxFile
-from edge.packing import Item, join, joins, pack, pieces
 from shared import checksum
 from shared.clock import ManualClock
 from shared.errors import Misconfigured, Rejected, Unavailable
 from shared.frame_codec import decode
 from shared.frames import Aggregates, Kind, Readings, Records
+from shared.packing import Item, join, joins, pack, pieces
 
 
 def readings(first: int, count: int = 1, unit: str = "bar") -> Readings:

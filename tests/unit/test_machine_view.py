@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from edge.limits import LimitWatch
-from edge.machine import MAX_SENSORS, MachineView
 from edge.settings import EdgeSettings, Limits
 from shared.errors import Misconfigured
 from shared.events import LimitCleared, LimitCrossed
 from shared.frames import Readings
+from shared.machine_view import MAX_SENSORS, MachineView
 
 
 def readings(

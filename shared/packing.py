@@ -57,11 +57,12 @@ def pieces(items: Iterable[Item]) -> list[Piece]:
         Piece(item.machine, item.kind, item.urgent, len(part), raw)
         for item in items
         if len(item.body)
-        for part, raw in _split(item.body)
+        for part, raw in split(item.body)
     ]
 
 
-def _split(body: Body) -> Iterator[tuple[Body, bytes]]:
+def split(body: Body) -> Iterator[tuple[Body, bytes]]:
+    """The body's rows in order, in parts that each fit a frame, with their encoded columns. Raises Rejected."""
     rows = len(body)
     if rows <= MAX_ROWS:
         raw = encode_body(body)
@@ -72,7 +73,7 @@ def _split(body: Body) -> Iterator[tuple[Body, bytes]]:
             raise Rejected(f"a row of {len(raw)} bytes does not fit a frame of {ROOM}")
     step = MAX_ROWS if rows > MAX_ROWS else (rows + 1) // 2
     for start in range(0, rows, step):
-        yield from _split(_slice(body, start, min(start + step, rows)))
+        yield from split(_slice(body, start, min(start + step, rows)))
 
 
 def _slice(body: Body, start: int, stop: int) -> Body:

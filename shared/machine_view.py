@@ -1,4 +1,4 @@
-"""What an agent knows of a machine from its readings: sensors, units, rates, newest values, the clock's skew."""
+"""What is known of a machine from its readings: sensors, units, rates, newest values, the clock's skew."""
 
 import statistics
 from collections import deque
