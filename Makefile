@@ -68,9 +68,16 @@ fmt: $(STAMP) ## Format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: ## Write requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
+UV_COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header --quiet
+
+lock: ## Write requirements.lock anew from pyproject.toml, and the images' parts of it in deploy/locks
+	$(UV_COMPILE) pyproject.toml --all-extras -o requirements.lock
+	$(UV_COMPILE) deploy/locks/build.in -c requirements.lock -o deploy/locks/build.lock
+	$(UV_COMPILE) pyproject.toml --extra edge -c requirements.lock -o deploy/locks/edge.lock
+	$(UV_COMPILE) pyproject.toml --extra gateway -c requirements.lock -o deploy/locks/gateway.lock
+	$(UV_COMPILE) pyproject.toml --extra cloud -c requirements.lock -o deploy/locks/cloud.lock
+	$(UV_COMPILE) pyproject.toml --extra cloud --extra train -c requirements.lock -o deploy/locks/train.lock
 
 proto: $(STAMP) ## Write the protobuf modules anew from their .proto files
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. shared/frame.proto shared/sparkplug/sparkplug_b.proto

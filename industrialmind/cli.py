@@ -16,6 +16,7 @@ from industrialmind import (
     commands_plant,
     commands_rebuild,
     commands_run,
+    commands_servers,
 )
 from shared.errors import Conflict, IndustrialMindError, Misconfigured, NotFound, Rejected, Unavailable
 
@@ -38,6 +39,7 @@ commands_models.add_to(app)
 commands_log.add_to(app)
 commands_dlq.add_to(app)
 commands_rebuild.add_to(app)
+commands_servers.add_to(app)
 
 
 def exit_code(error: IndustrialMindError) -> int:

@@ -17,7 +17,8 @@ from typing import Final
 
 import orjson
 
-from industrialmind.grants import EdgeScope, Grants, all_grants
+from industrialmind.grants import EdgeScope, all_grants
+from industrialmind.nats_conf import authorization, text, user
 from industrialmind.plant import write_private
 from shared.errors import Misconfigured, NotFound, Unavailable
 from shared.jetstream import DEFAULT_FILE_STORE
@@ -101,32 +102,26 @@ class EmbeddedNats:
         """Write the configuration; accounts that are new get their secrets."""
         grants = all_grants(self._edges)
         accounts = ensure_accounts(self._data, list(grants))
-        users = [_user(accounts[name], granted) for name, granted in grants.items()]
+        users = [user(name, text(accounts[name].password), granted) for name, granted in grants.items()]
         nats_port, mqtt_port = self._ports
         write_private(
             self.config_file,
             f"""# Written by industrialmind at each start; changes are lost.
 server_name: industrialmind
-listen: {_text(f"{self._host}:{nats_port}")}
+listen: {text(f"{self._host}:{nats_port}")}
 max_payload: {MAX_PAYLOAD}
 write_deadline: "10s"
 jetstream {{
-  store_dir: {_text(str(self._data / "nats" / "store"))}
+  store_dir: {text(str(self._data / "nats" / "store"))}
   max_file_store: {self.max_file_store}
   sync_interval: always
 }}
 mqtt {{
-  listen: {_text(f"{self._host}:{mqtt_port}")}
+  listen: {text(f"{self._host}:{mqtt_port}")}
   ack_wait: "{ACK_WAIT_S}s"
   max_ack_pending: {MAX_ACK_PENDING}
 }}
-authorization {{
-  timeout: 10
-  users: [
-{chr(10).join(users)}
-  ]
-}}
-""",
+{authorization(users)}""",
         )
 
     def command(self) -> list[str]:
@@ -184,26 +179,6 @@ authorization {{
         finally:
             writer.close()
             await asyncio.gather(writer.wait_closed(), return_exceptions=True)
-
-
-def _user(account: Account, grants: Grants) -> str:
-    protocols = ", ".join(_text(protocol) for protocol in grants.protocols)
-    return (
-        f"    {{ user: {_text(account.name)}, password: {_text(account.password)}, "
-        f"allowed_connection_types: [{protocols}], permissions: {{ "
-        f"publish: {_allowed(grants.publish)}, subscribe: {_allowed(grants.subscribe)} }} }}"
-    )
-
-
-def _allowed(subjects: Sequence[str]) -> str:
-    if not subjects:
-        return '{ deny: ">" }'  # an empty list of allowed subjects would allow all
-    return "{ allow: [" + ", ".join(_text(subject) for subject in subjects) + "] }"
-
-
-def _text(value: str) -> str:
-    """A quoted string of nats-server's configuration, where `$NAME` unquoted would be a variable."""
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _accounts_file(data: Path) -> Path:

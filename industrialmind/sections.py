@@ -18,6 +18,7 @@ SECTIONS: Final[Mapping[str, tuple[str, str]]] = {
     "replay": ("firmware_sim.settings", "ReplaySettings"),
     "ledger": ("cloud.ledger.settings", "LedgerSettings"),
     "sim": ("firmware_sim.settings", "SimSettings"),
+    "servers": ("industrialmind.servers_settings", "ServersSettings"),
 }
 
 
