@@ -38,19 +38,41 @@ RIGHTS: Final[Mapping[Role, frozenset[Right]]] = {
 engineer (models, dead letters, rebuilds). Admin: also administer (people, tokens)."""
 
 
+class Via(StrEnum):
+    """By what a principal showed who it is: a token of the settings, a session, an API token, a signed token."""
+
+    SERVICE = "service"
+    SESSION = "session"
+    TOKEN = "token"  # noqa: S105 - a word, no secret
+    SIGNED = "signed"
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a request belongs to. `name` is a person's, a service's or the command line's; `rights` are what it may."""
+    """Who a request belongs to. `name` is a person's, a service's or the command line's; `rights` are what it may.
+
+    `credential` is the id of the session or token that was shown, where that has one.
+    """
 
     name: str
     role: Role
     rights: frozenset[Right]
+    via: Via = Via.SIGNED
+    credential: str = ""
 
     @classmethod
-    def of(cls, name: str, role: Role, scopes: Collection[Right] | None = None) -> "Principal":
+    def of(
+        cls,
+        name: str,
+        role: Role,
+        scopes: Collection[Right] | None = None,
+        *,
+        via: Via = Via.SIGNED,
+        credential: str = "",
+    ) -> "Principal":
         """A principal with its role's rights, cut down to `scopes` where those are given."""
         rights = RIGHTS[role] if scopes is None else RIGHTS[role] & frozenset(scopes)
-        return cls(name, role, rights)
+        return cls(name, role, rights, via, credential)
 
     def may(self, right: Right) -> bool:
         """Whether the principal has the right."""

@@ -3,7 +3,10 @@
 One piece for every HTTP service. Whose token it is says the service's own `Verify`.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -13,25 +16,51 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.access import Principal, Right
+from shared.errors import Unavailable
 from shared.problems import problem
 
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/startupz"})
 
 Verify = Callable[[str], Awaitable[Principal | None]]
-"""Whose bearer token it is; None: nobody's."""
+"""Whose bearer token it is; None: nobody's. May raise Unavailable."""
+
+Wait = Callable[[Principal], float]
+"""Seconds until a principal may ask again; 0: it may now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is answered here."""
+
+    status: int
+    title: str
+    retry_after: float = 0.0
 
 
 class Access:
-    """ASGI middleware. Host not allowed: 421. Foreign Origin: 403. No or wrong token: 401.
+    """ASGI middleware. Host not allowed: 421. Foreign Origin: 403. No or wrong token: 401. Too often: 429.
 
     The principal is in the request's state. A WebSocket is refused before it is accepted, by the same answers.
-    Nothing may be kept by caches unless the answer itself says so.
+    What lasts longer, as streams do, ends soon after its token is good no more: it is verified again every
+    `recheck_seconds`. Nothing may be kept by caches unless the answer itself says so.
     """
 
-    def __init__(self, app: ASGIApp, *, verify: Verify, allowed_hosts: Sequence[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        verify: Verify,
+        allowed_hosts: Sequence[str],
+        open_paths: Collection[str] = (),
+        wait: Wait = lambda _: 0.0,
+        recheck_seconds: float = 3.0,
+    ) -> None:
         self._app = app
         self._verify = verify
         self._hosts = frozenset(allowed_hosts)
+        self._open = OPEN_PATHS | frozenset(open_paths)
+        self._wait = wait
+        self._recheck_seconds = recheck_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through or answer it here."""
@@ -39,29 +68,77 @@ class Access:
             await self._app(scope, receive, send)
             return
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
-        status, said = self._place(headers)
-        who: Principal | None = None
-        if status is None and scope["path"] not in OPEN_PATHS:
+        found: Principal | Refusal | None = self._place(headers)
+        token = ""
+        if found is None and scope["path"] not in self._open:
             scheme, _, given = headers.get("authorization", "").partition(" ")
-            who = await self._verify(given) if scheme.lower() == "bearer" and given else None
-            if who is None:
-                status, said = 401, "a bearer token is needed"
-        if status is None:
-            scope.setdefault("state", {})["principal"] = who
+            token = given if scheme.lower() == "bearer" else ""
+            found = await self._admit(token)
+        if isinstance(found, Refusal):
+            await _refuse(found, scope, receive, send)
+            return
+        scope.setdefault("state", {})["principal"] = found
+        if found is None:
             await self._app(scope, receive, _uncached(send))
-        elif scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
-            await send({"type": "websocket.close", "code": 1008, "reason": said})
         else:
-            await _refusal(status, said, scope["path"])(scope, receive, _uncached(send))
+            await self._while_good(token, scope, receive, send)
 
-    def _place(self, headers: dict[str, str]) -> tuple[int | None, str]:
-        """Status and title of the refusal of a Host or Origin; None if both may ask."""
+    async def _admit(self, token: str) -> Principal | Refusal:
+        """Whose token it is, or why it lets nobody in now."""
+        try:
+            who = await self._verify(token) if token else None
+        except Unavailable as error:
+            return Refusal(503, f"nobody can be let in now: {error}", error.retry_after)
+        if who is None:
+            return Refusal(401, "a bearer token is needed")
+        wait = self._wait(who)
+        return Refusal(429, "too many requests", wait) if wait else who
+
+    async def _while_good(self, token: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, and cut the answer off if it outlasts its token."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        checks: set[asyncio.Task[None]] = set()
+        cut = False
+        timer: asyncio.TimerHandle | None = None
+
+        async def check() -> None:
+            nonlocal cut, timer
+            try:
+                cut = await self._verify(token) is None
+            except Unavailable:
+                cut = False  # who was let in stays in while nobody can be asked
+            if cut and task is not None:
+                task.cancel()
+            else:
+                timer = loop.call_later(self._recheck_seconds, begin)
+
+        def begin() -> None:
+            checking = loop.create_task(check(), name="token check")
+            checks.add(checking)
+            checking.add_done_callback(checks.discard)
+
+        timer = loop.call_later(self._recheck_seconds, begin)
+        try:
+            await self._app(scope, receive, _uncached(send))
+        except asyncio.CancelledError:
+            if not cut or task is None or task.uncancel():
+                raise
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008, "reason": "the token is good no more"})
+        finally:
+            if timer is not None:
+                timer.cancel()
+            for checking in checks:
+                checking.cancel()
+
+    def _place(self, headers: dict[str, str]) -> Refusal | None:
+        """The refusal of a Host or Origin; None if both may ask."""
         if host_name(headers.get("host", "")) not in self._hosts:
-            return 421, "this host name is not served here"
+            return Refusal(421, "this host name is not served here")
         origin = headers.get("origin")
         if origin is not None and host_name(urlsplit(origin).netloc) not in self._hosts:
-            return 403, "requests from this origin are refused"
-        return None, ""
+            return Refusal(403, "requests from this origin are refused")
+        return None
 
 
 def principal(connection: HTTPConnection) -> Principal:
@@ -72,18 +149,20 @@ def principal(connection: HTTPConnection) -> Principal:
     return found
 
 
-def needs(right: Right) -> Callable[[HTTPConnection], Principal]:
+@dataclass(frozen=True, slots=True)
+class needs:  # noqa: N801 - reads as a word where an endpoint says what it needs
     """A dependency: who asks, if they have the right. It raises HTTPException (403) for anybody else."""
 
-    def allowed(connection: HTTPConnection) -> Principal:
+    right: Right
+
+    def __call__(self, connection: HTTPConnection) -> Principal:
+        """The principal. Raises HTTPException."""
         who = principal(connection)
-        if not who.may(right):
+        if not who.may(self.right):
             raise HTTPException(
-                403, f"this needs the right to {right}, which {who.name} ({who.role}) has not"
+                403, f"this needs the right to {self.right}, which {who.name} ({who.role}) has not"
             )
         return who
-
-    return allowed
 
 
 def host_name(authority: str) -> str:
@@ -92,11 +171,21 @@ def host_name(authority: str) -> str:
     return name.lower()
 
 
-def _refusal(status: int, title: str, path: str) -> Response:
-    if path in OPEN_PATHS:
-        return PlainTextResponse(title, status)
-    more = {"WWW-Authenticate": "Bearer"} if status == 401 else None  # noqa: PLR2004 - HTTP's own number
-    return problem(status, title, more)
+async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008, "reason": refusal.title[:100]})
+        return
+    answer: Response
+    if scope["path"] in OPEN_PATHS:
+        answer = PlainTextResponse(refusal.title, refusal.status)
+    else:
+        more = {}
+        if refusal.status == 401:  # noqa: PLR2004 - HTTP's own number
+            more["WWW-Authenticate"] = "Bearer"
+        if refusal.retry_after:
+            more["Retry-After"] = str(math.ceil(refusal.retry_after))
+        answer = problem(refusal.status, refusal.title, more)
+    await answer(scope, receive, _uncached(send))
 
 
 def _uncached(send: Send) -> Send:

@@ -1,14 +1,20 @@
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
 import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Message
+from starlette.websockets import WebSocket
 
 from cloud.api.access import CLI, UI, fixed_tokens
 from shared.access import Principal, Right, Role
 from shared.asgi_access import Access, host_name, needs, principal
+from shared.errors import Unavailable
 
 
 async def hello(_: Request) -> PlainTextResponse:
@@ -115,3 +121,125 @@ async def test_what_needs_a_right_is_refused_without_it() -> None:
         refused = await http.get("/", headers={"Authorization": "Bearer other"})
         assert refused.status_code == 403
         assert "the right to engineer" in refused.text
+
+
+class Doors:
+    """A `Verify` in a test's hands."""
+
+    def __init__(self) -> None:
+        self.good: Principal | None = CLI
+        self.away = False
+        self.asked = 0
+
+    async def verify(self, _: str) -> Principal | None:
+        self.asked += 1
+        if self.away:
+            raise Unavailable("no database", retry_after=2.5)
+        return self.good
+
+
+def guarded(doors: Doors, routes: list[BaseRoute], **more: Any) -> httpx.AsyncClient:  # noqa: ANN401 - of Access
+    app = Access(Starlette(routes=routes), verify=doors.verify, allowed_hosts=("localhost",), **more)
+    headers = {"Authorization": "Bearer x"}
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", headers=headers)
+
+
+async def test_while_nobody_can_say_whose_token_it_is_the_answer_is_wait() -> None:
+    doors = Doors()
+    doors.away = True
+    async with guarded(doors, [Route("/", hello)]) as http:
+        answer = await http.get("/")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "3")
+        assert (await http.get("/", headers={"Authorization": "Bearer "})).status_code == 401
+
+
+async def test_who_asks_too_often_waits_and_open_paths_need_no_token() -> None:
+    doors, waits = Doors(), {"cli": 0.0}
+    async with guarded(
+        doors,
+        [Route("/", hello), Route("/keys", hello)],
+        open_paths=("/keys",),
+        wait=lambda who: waits[who.name],
+    ) as http:
+        assert (await http.get("/")).status_code == 200
+        waits["cli"] = 12.3
+        answer = await http.get("/")
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "13")
+        assert answer.json()["title"] == "too many requests"
+        doors.good = None
+        assert (await http.get("/")).status_code == 401
+        assert (await http.get("/keys")).text == "hello"
+
+
+async def test_a_stream_ends_soon_after_its_token_is_good_no_more() -> None:
+    doors, ended = Doors(), asyncio.Event()
+
+    async def endless(_: Request) -> StreamingResponse:
+        async def lines() -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield b"."
+                    await asyncio.sleep(0.01)
+            finally:
+                ended.set()
+
+        return StreamingResponse(lines())
+
+    async def revoke() -> None:
+        while doors.asked < 3:
+            await asyncio.sleep(0)
+        doors.away = True
+        while doors.asked < 5:
+            await asyncio.sleep(0)
+        assert not ended.is_set()  # nobody is thrown out because nobody can be asked
+        doors.away, doors.good = False, None
+
+    async with guarded(doors, [Route("/", endless)], recheck_seconds=0.01) as http, asyncio.timeout(10):
+        await asyncio.gather(http.get("/"), revoke())
+        await ended.wait()
+
+
+async def test_a_websocket_is_closed_when_its_token_is_good_no_more() -> None:
+    doors, sent = Doors(), list[Message]()
+
+    async def endless(socket: WebSocket) -> None:
+        await socket.accept()
+        doors.good = None
+        await asyncio.Event().wait()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    inner = Starlette(routes=[WebSocketRoute("/v1/live", endless)])
+    app = Access(inner, verify=doors.verify, allowed_hosts=("localhost",), recheck_seconds=0.01)
+    headers = [(b"host", b"localhost"), (b"authorization", b"Bearer x")]
+    scope = {
+        "type": "websocket",
+        "path": "/v1/live",
+        "headers": headers,
+        "query_string": b"",
+        "subprotocols": [],
+    }
+    async with asyncio.timeout(10):
+        await app(scope, receive, send)
+    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
+    assert sent[-1]["code"] == 1008
+
+
+async def test_somebody_elses_cancellation_goes_through() -> None:
+    doors, begun = Doors(), asyncio.Event()
+
+    async def endless(_: Request) -> PlainTextResponse:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with guarded(doors, [Route("/", endless)]) as http:
+        asking = asyncio.create_task(http.get("/"))
+        await begun.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
