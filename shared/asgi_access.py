@@ -3,7 +3,6 @@
 One piece for every HTTP service. Whose token it is says the service's own `Verify`.
 """
 
-import asyncio
 import math
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared.access import Principal, Right
 from shared.errors import Unavailable
 from shared.problems import problem
+from shared.recheck import Recheck
 
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/startupz"})
 
@@ -96,40 +96,25 @@ class Access:
 
     async def _while_good(self, token: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and cut the answer off if it outlasts its token."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        checks: set[asyncio.Task[None]] = set()
-        cut = False
-        timer: asyncio.TimerHandle | None = None
+        begun = False
 
-        async def check() -> None:
-            nonlocal cut, timer
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        async def good() -> bool:
             try:
-                cut = await self._verify(token) is None
+                return await self._verify(token) is not None
             except Unavailable:
-                cut = False  # who was let in stays in while nobody can be asked
-            if cut and task is not None:
-                task.cancel()
-            else:
-                timer = loop.call_later(self._recheck_seconds, begin)
+                return True  # who was let in stays in while nobody can be asked
 
-        def begin() -> None:
-            checking = loop.create_task(check(), name="token check")
-            checks.add(checking)
-            checking.add_done_callback(checks.discard)
-
-        timer = loop.call_later(self._recheck_seconds, begin)
-        try:
-            await self._app(scope, receive, _uncached(send))
-        except asyncio.CancelledError:
-            if not cut or task is None or task.uncancel():
-                raise
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1008, "reason": "the token is good no more"})
-        finally:
-            if timer is not None:
-                timer.cancel()
-            for checking in checks:
-                checking.cancel()
+        async with Recheck(good, self._recheck_seconds) as check:
+            await self._app(scope, receive, _uncached(sending))
+        if check.cut and not begun:
+            await _refuse(Refusal(401, "the token is good no more"), scope, receive, send)
+        elif check.cut and scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": "the token is good no more"})
 
     def _place(self, headers: dict[str, str]) -> Refusal | None:
         """The refusal of a Host or Origin; None if both may ask."""

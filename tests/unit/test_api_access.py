@@ -194,9 +194,36 @@ async def test_a_stream_ends_soon_after_its_token_is_good_no_more() -> None:
         assert not ended.is_set()  # nobody is thrown out because nobody can be asked
         doors.away, doors.good = False, None
 
-    async with guarded(doors, [Route("/", endless)], recheck_seconds=0.01) as http, asyncio.timeout(10):
-        await asyncio.gather(http.get("/"), revoke())
+    sent = list[Message]()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    inner = Starlette(routes=[Route("/", endless)])
+    app = Access(inner, verify=doors.verify, allowed_hosts=("localhost",), recheck_seconds=0.01)
+    headers = [(b"host", b"localhost"), (b"authorization", b"Bearer x")]
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "query_string": b""}
+    async with asyncio.timeout(10):
+        await asyncio.gather(app(scope, receive, send), revoke())
         await ended.wait()
+    assert sent[0]["status"] == 200
+    assert sent[-1]["more_body"]  # cut off, not ended
+
+
+async def test_an_answer_that_had_not_begun_is_a_refusal() -> None:
+    doors = Doors()
+
+    async def slow(_: Request) -> PlainTextResponse:
+        doors.good = None
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with guarded(doors, [Route("/", slow)], recheck_seconds=0.01) as http:
+        assert (await http.get("/")).status_code == 401
 
 
 async def test_a_websocket_is_closed_when_its_token_is_good_no_more() -> None:
