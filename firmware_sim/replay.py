@@ -24,14 +24,13 @@ from firmware_sim.recording import read_mapping, read_recording
 from firmware_sim.settings import ReplaySettings
 from shared.clock import MICROSECONDS, Clock, SystemClock
 from shared.errors import Misconfigured, Rejected
-from shared.names import DeviceTopic, check_id, slug
+from shared.names import REPLAYED, DeviceTopic, check_id, slug
 from shared.service import wait_or_stop
 
 __all__ = ["Recording", "machine_of", "read_mapping", "read_recording", "run_replay"]
 
 log = structlog.get_logger()
 
-PREFIX: Final = "replay-"
 _IN_FLIGHT: Final = 200
 _FIT_IN_FLIGHT: Final = 16
 _AHEAD_US: Final = 600 * MICROSECONDS
@@ -40,7 +39,7 @@ _AHEAD_US: Final = 600 * MICROSECONDS
 def machine_of(settings: ReplaySettings) -> str:
     """The machine id of a replay: always `replay-…`. Raises Misconfigured for a name that can't be one."""
     wanted = settings.machine or slug(settings.file.stem)
-    name = wanted if wanted.startswith(PREFIX) else PREFIX + wanted
+    name = wanted if wanted.startswith(REPLAYED) else REPLAYED + wanted
     if not settings.machine:
         name = name[:40].strip("-")
     try:

@@ -33,6 +33,9 @@ HEADER_REPLAYED: Final = (
     "im-replayed-from"  # topic/partition/offset of the record that a replay's one is a copy of
 )
 
+REPLAYED: Final = "replay-"
+"""How the names of machines begin that are a recording played again, with the recording's own times."""
+
 # Control plane (NATS KV buckets and object store).
 ASSIGNMENTS_BUCKET: Final = "assignments"
 SCORING_BUCKET: Final = "scoring"

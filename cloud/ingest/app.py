@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from cloud.ingest.adopt import Adopter
 from cloud.ingest.pump import Metrics, Pump
+from cloud.ingest.retention import Expirer
 from cloud.ingest.settings import IngestSettings
 from cloud.telemetry.port import open_store
 from shared.clock import SystemClock
@@ -52,6 +53,7 @@ async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
             retry_cap_seconds=settings.retry_cap_seconds,
             between=Adopter(event_log, store, settings.telemetry_url, settings.late, clock).look,
         )
+        expirer = Expirer(store, settings.retention, clock, registry)
         health.add_check("store and log", lambda: pump.waiting_for)
         watch = Watch(health, {"store": store.positions})
         health.started = True
@@ -61,4 +63,5 @@ async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
             ingest=lambda: pump.run(stop),
             lag=lambda: pump.watch_lag(stop),
             watch=until_stop(stop, watch.run),
+            retention=lambda: expirer.run(stop),
         )

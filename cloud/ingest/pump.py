@@ -76,7 +76,7 @@ class Pump:
         *,
         group: str = "ingest",
         batch_records: int = 100,
-        batch_seconds: float = 0.01,
+        batch_seconds: float = 0.03,
         retry_cap_seconds: float = 5.0,
         between: Callable[[], Awaitable[None]] | None = None,
     ) -> None:

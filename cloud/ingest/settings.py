@@ -1,9 +1,10 @@
 """Settings of ingest."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
+from cloud.telemetry.facts import DAY_US, Retention
 from cloud.telemetry.lateness import LateBounds
 from shared.clock import MICROSECONDS
 from shared.log_settings import LogSettings
@@ -17,7 +18,7 @@ class IngestSettings(LogSettings):
     telemetry_url: str = Field(description="the telemetry store, of which this is the only writer")
     group: str = Field("ingest", description="the consumer group whose acknowledged place is kept in the log")
     batch_records: int = Field(100, ge=1, le=1000, description="write at the latest after so many records")
-    batch_seconds: float = Field(0.01, gt=0, le=5, description="or so long after the first of them")
+    batch_seconds: float = Field(0.03, gt=0, le=5, description="or so long after the first of them")
     retry_cap_seconds: float = Field(5.0, gt=0, description="longest wait while the store or the log is away")
     late_device_seconds: float = Field(
         60.0,
@@ -30,6 +31,11 @@ class IngestSettings(LogSettings):
     late_store_seconds: float = Field(
         10.0, gt=0, description="late into the store when it is written so long after it reached the log"
     )
+    retention_raw_days: int = Field(
+        30, ge=0, description="readings and scores are kept so long by their own time; 0: for ever"
+    )
+    retention_minute_days: int = Field(400, ge=0, description="minutes of readings; 0: for ever")
+    retention_hour_days: int = Field(0, ge=0, description="hours of readings; 0: for ever")
     connect_seconds: float = Field(5.0, gt=0, le=60, description="longest wait for a connection")
     produce_seconds: float = Field(
         30.0, gt=0, le=300, description="longest wait for the log to confirm a write"
@@ -44,3 +50,14 @@ class IngestSettings(LogSettings):
         """From when on readings are late."""
         seconds = (self.late_device_seconds, self.late_uplink_seconds, self.late_store_seconds)
         return LateBounds(*(round(one * MICROSECONDS) for one in seconds))
+
+    @property
+    def retention(self) -> Retention:
+        """How long what is kept. Raises ValueError (minutes shorter than readings, hours than minutes)."""
+        days = (self.retention_raw_days, self.retention_minute_days, self.retention_hour_days)
+        return Retention(*(one * DAY_US or None for one in days))
+
+    @model_validator(mode="after")
+    def _retention_fits(self) -> Self:
+        _ = self.retention
+        return self

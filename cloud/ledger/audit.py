@@ -37,6 +37,7 @@ from cloud.telemetry.port import Columns, Source, StoredRanges, TelemetryReader,
 from shared.clock import Clock, SystemClock
 from shared.errors import Unavailable
 from shared.eventlog import EventLog, Position, Stored
+from shared.events import at as moment
 from shared.ranges import Range, RangeSet
 
 _CHUNK: Final = 64
@@ -206,7 +207,7 @@ class _Verdict:
             *chain.from_iterable(hour.findings for hour in hours),
             *await self._unstored(unstored),
         ]
-        self._explain()
+        self._explain(comparison)
         return AuditReport(
             sources=base.sources,
             findings=tuple(findings),
@@ -310,7 +311,12 @@ class _Verdict:
                 found.append(copy_finding(first.source, rows, header.machine))
         return found
 
-    def _explain(self) -> None:
+    def _explain(self, comparison: StoreComparison) -> None:
+        for before_us, count in comparison.expired.items():
+            self._notes.append(
+                f"{count} readings of the log are from before {moment(before_us).isoformat()}: such have expired in"
+                " the store and were not compared"
+            )
         for topic, count in self._reading.holes.items():
             self._notes.append(
                 f"{topic}: {count} numbers are skipped between the log's first and last record"

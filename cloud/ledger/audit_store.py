@@ -36,20 +36,25 @@ class HourDifference:
 
 
 class StoreComparison:
-    """One pass over each machine; memory: a chunk, a machine's hours, and the rows of one differing hour."""
+    """One pass over each machine; memory: a chunk, a machine's hours, and the rows of one differing hour.
+
+    What the store says has expired is not compared; `expired` counts the log's readings of it by that time.
+    """
 
     def __init__(self, work: Workspace, store: TelemetryReader, counted: Mask) -> None:
         self.rows = 0
         self.machine_hours = 0
+        self.expired: dict[int, int] = {}
         self._work = work
         self._store = store
         self._counted = counted
 
     async def compare(self, machine: str) -> list[HourDifference]:
         """The hours that differ, each with its rows named."""
-        expected = await asyncio.to_thread(self._expected, machine)
+        gone = await self._store.expired_us(machine)
+        expected = await asyncio.to_thread(self._expected, machine, gone)
         found: dict[int, Tally] = {}
-        async for part in self._store.columns(machine):
+        async for part in self._store.columns(machine, from_us=gone):
             mask = self._counted(part)
             self.rows += int(mask.sum())
             _merge(found, tally(part.time_us[mask], _hashes(machine, part)[mask]))
@@ -63,7 +68,8 @@ class StoreComparison:
                     different.append(HourDifference(machine, hour, excess, findings))
         return different
 
-    def _expected(self, machine: str) -> dict[int, Tally]:
+    def _expected(self, machine: str, gone: int) -> dict[int, Tally]:
+        """The log's hours that are in the store still. Readings expire in whole hours."""
         sums: dict[int, Tally] = {}
         for part in self._work.expected(machine):
             seeds = _seeds(machine, part.sensor, part.units)
@@ -71,6 +77,9 @@ class StoreComparison:
                 sums,
                 tally(part.time_us, row_hashes(seeds[part.unit], part.time_us, part.value, part.quality)),
             )
+        old = [hour for hour in sums if (hour + 1) * HOUR_US <= gone]
+        if old:
+            self.expired[gone] = self.expired.get(gone, 0) + sum(sums.pop(hour)[0] for hour in old)
         return sums
 
     async def _name(self, machine: str, hour: int) -> tuple[Finding, ...]:

@@ -5,194 +5,71 @@ of its identity, so that a sensor whose unit changes keeps one history. Content 
 not on their order: of several rows with one identity the highest (arrival, epoch, row) stays.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
-import numpy as np
-from numpy.typing import NDArray
-
+from cloud.telemetry.facts import (
+    BEGIN_US,
+    DAY_US,
+    END_US,
+    HOUR_US,
+    MINUTE_US,
+    Columns,
+    ConflictFact,
+    Content,
+    Counters,
+    Entry,
+    EventFact,
+    Ints,
+    Latest,
+    Retention,
+    Rollups,
+    ScoreTrend,
+    Series,
+    Source,
+    StoredEvent,
+    StoredRanges,
+    Told,
+    Trend,
+    WriteResult,
+    untold,
+)
 from cloud.telemetry.lateness import ByStage, LateBounds
 from shared.clock import Clock
 from shared.errors import Misconfigured
-from shared.eventlog import Stored
-from shared.frames import Aggregates, Header, Readings, Scores
-from shared.ranges import RangeSet
+from shared.frames import Aggregates, Scores
 
-Ints = NDArray[np.int64]
-
-BEGIN_US: Final = 0
-END_US: Final = 2**62
-MINUTE_US: Final = 60_000_000
-HOUR_US: Final = 3_600_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class EventFact:
-    """A CloudEvent as the store keeps it: the fields it is found by, and its JSON whole."""
-
-    id: str
-    type: str
-    machine: str
-    occurred_us: int
-    json: bytes
-
-
-Content = Readings | Scores | Aggregates | EventFact
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One log record, decoded. `header` None: no edge's rows are in it. `content` None: its rows count as rejected."""
-
-    record: Stored
-    header: Header | None
-    content: Content | None
-
-
-@dataclass(slots=True)
-class WriteResult:
-    """What one write came to, in rows. `redelivered` rows were there already under the same edge, epoch and row."""
-
-    rows: int = 0
-    duplicates: int = 0
-    conflicts: int = 0
-    redelivered: int = 0
-    rejected: int = 0
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Source:
-    """An edge's outbox: the edge's id and the epoch of the file."""
-
-    edge: str
-    epoch: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """A sensor of a machine with the unit of its newest reading."""
-
-    machine: str
-    sensor: str
-    unit: str
-
-
-@dataclass(frozen=True, slots=True)
-class Latest:
-    """A sensor's newest reading by event time."""
-
-    sensor: str
-    unit: str
-    time_us: int
-    value: float
-    quality: int
-    arrival_us: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Columns:
-    """n readings of one machine by (time, sensor). `sensor`, `unit` and `source` index the tuples beside them."""
-
-    sensors: tuple[str, ...]
-    units: tuple[str, ...]
-    sources: tuple[Source, ...]
-    sensor: Ints
-    time_us: Ints
-    value: NDArray[np.float64]
-    quality: NDArray[np.uint8]
-    unit: Ints
-    arrival_us: Ints
-    source: Ints
-    row: Ints
-
-    def __len__(self) -> int:
-        return len(self.value)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Trend:
-    """A sensor's curve in n points out of `rows` readings, in order of time. `unit` is the newest reading's.
-
-    Not downsampled, a point is a reading. Downsampled, it is a bucket: `value` float64[n] its mean, `time_us` its
-    last reading's, `quality` its worst, with `minimum` and `maximum`; no reading is left out.
-    """
-
-    sensor: str
-    unit: str
-    rows: int
-    downsampled: bool
-    time_us: Ints
-    value: NDArray[np.float64]
-    quality: NDArray[np.uint8]
-    minimum: NDArray[np.float64]
-    maximum: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ScoreTrend:
-    """A machine's score in n points out of `rows` scored windows, in order of time.
-
-    Downsampled, a point is its bucket's largest score, with the time, the limit and the version of that window.
-    `model` int64[n] indexes `models`: (name, version hash). `newest`: (sensor, share) of the newest scored window.
-    """
-
-    rows: int
-    downsampled: bool
-    time_us: Ints
-    score: NDArray[np.float64]
-    limit: NDArray[np.float64]
-    model: Ints
-    models: tuple[tuple[str, str], ...]
-    newest: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """An event with its place in the order in which the store took it (`seq`), for readers that follow."""
-
-    seq: int
-    fact: EventFact
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRanges:
-    """Rows of one source that reached the store: `stored` as content, `rejected` as dead letters."""
-
-    stored: RangeSet = field(default_factory=RangeSet)
-    rejected: RangeSet = field(default_factory=RangeSet)
-
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """What the identity rule met, in rows, since the store was made."""
-
-    duplicates: int = 0
-    conflicts: int = 0
-    redelivered: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ConflictFact:
-    """Two values for one identity: which row's value was kept and which was not."""
-
-    machine: str
-    sensor: str
-    time_us: int
-    kept: tuple[Source, int]
-    kept_value: float
-    lost: tuple[Source, int]
-    lost_value: float
-
-
-Told = Callable[[int, int], None]
-"""Hears how much is done, and of how much; in any thread."""
-
-
-def untold(_done: int, _total: int, /) -> None:
-    """Nobody listens."""
+__all__ = [
+    "BEGIN_US",
+    "DAY_US",
+    "END_US",
+    "HOUR_US",
+    "MINUTE_US",
+    "Columns",
+    "ConflictFact",
+    "Content",
+    "Counters",
+    "Entry",
+    "EventFact",
+    "Ints",
+    "Latest",
+    "Retention",
+    "Rollups",
+    "ScoreTrend",
+    "Series",
+    "Source",
+    "StoredEvent",
+    "StoredRanges",
+    "TelemetryReader",
+    "TelemetryStore",
+    "Told",
+    "Trend",
+    "WriteResult",
+    "open_store",
+    "untold",
+]
 
 
 class TelemetryReader(Protocol):
@@ -245,7 +122,25 @@ class TelemetryReader(Protocol):
     async def trends(
         self, machine: str, sensors: Sequence[str] | None, from_us: int, to_us: int, most: int
     ) -> list[Trend]:
-        """Each sensor's curve in at most `most` points, by name; None takes all sensors, those it lacks give none."""
+        """Each sensor's curve in at most `most` points, by name; None takes all sensors, those it lacks give none.
+
+        Made from readings where the range has at most `most` of them, else from the coarsest of readings, minutes and
+        hours of which at least `most` fit between its first and its last reading. A point is then a stretch of equal
+        length; a minute or an hour belongs to the point in which it starts. The range's own ends are exact: parts of
+        a minute or hour there come from readings. Where readings have expired, minutes answer, and hours where those
+        have; such a bucket is in the range if its start is.
+        """
+        ...
+
+    async def rollups(
+        self, machine: str, sensors: Sequence[str] | None, width_us: int, from_us: int, to_us: int
+    ) -> list[Rollups]:
+        """Each sensor's minutes (`width_us` MINUTE_US) or hours (HOUR_US) that start in the range, by name.
+
+        None takes all sensors; those that the machine lacks give none. They are those of the readings that the store
+        holds or held, whatever order, repetition or conflict they came with; a conflict that comes for a reading which
+        has expired corrects nothing any more. Aggregates of a full edge are not in them. Raises ValueError (width).
+        """
         ...
 
     async def score_trend(self, machine: str, from_us: int, to_us: int, most: int) -> ScoreTrend:
@@ -284,6 +179,10 @@ class TelemetryReader(Protocol):
         """The newest conflicts (the store keeps the last 10,000)."""
         ...
 
+    async def expired_us(self, machine: str) -> int:
+        """The machine's readings before this event time may have expired; 0: none has."""
+        ...
+
     async def positions(self) -> Mapping[str, Mapping[str, int]]:
         """Topic to the log position that the content covers, saved with it."""
         ...
@@ -297,6 +196,15 @@ class TelemetryStore(TelemetryReader, Protocol):
 
         Rows of a range that is stored already change nothing, so any record may come again. If the caller is
         cancelled the write may still complete. Raises Unavailable (locked, disk full: write the same again).
+        """
+        ...
+
+    async def expire(self, retention: Retention, now_us: int) -> int:
+        """Remove what is kept no longer: a bounded piece of it. Returns how many rows; 0 when nothing is left to do.
+
+        Of readings, scores, minutes and hours by event time, in whole hours; aggregates age like minutes. Machines named
+        `replay-…` keep all of theirs: a recording's own times are old from the start. Row ranges, counters, positions,
+        events and conflicts stay, and what has expired once stays so under a longer retention. Raises Unavailable.
         """
         ...
 

@@ -14,8 +14,10 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from cloud.telemetry import sqlite_expired as expired
 from cloud.telemetry import sqlite_read as read
 from cloud.telemetry import sqlite_rebuild as rebuild
+from cloud.telemetry import sqlite_scored as scored
 from cloud.telemetry import sqlite_trend as trend
 from cloud.telemetry.lateness import ByStage, LateBounds
 from cloud.telemetry.port import (
@@ -26,6 +28,8 @@ from cloud.telemetry.port import (
     Counters,
     Entry,
     Latest,
+    Retention,
+    Rollups,
     ScoreTrend,
     Series,
     Source,
@@ -38,7 +42,7 @@ from cloud.telemetry.port import (
     untold,
 )
 from cloud.telemetry.sqlite_schema import connect_reader, connect_writer, mapped
-from cloud.telemetry.sqlite_write import Writer
+from cloud.telemetry.sqlite_write import Writer, transaction
 from shared.clock import Clock
 from shared.errors import Misconfigured, Unavailable
 from shared.frames import Aggregates, Scores
@@ -134,9 +138,15 @@ class SqliteReader:
         """See the port."""
         return await self._run(trend.trends, machine, sensors, from_us, to_us, most)
 
+    async def rollups(
+        self, machine: str, sensors: Sequence[str] | None, width_us: int, from_us: int, to_us: int
+    ) -> list[Rollups]:
+        """See the port."""
+        return await self._run(read.rollups, machine, sensors, width_us, from_us, to_us)
+
     async def score_trend(self, machine: str, from_us: int, to_us: int, most: int) -> ScoreTrend:
         """See the port."""
-        return await self._run(trend.score_trend, machine, from_us, to_us, most)
+        return await self._run(scored.score_trend, machine, from_us, to_us, most)
 
     async def events(
         self,
@@ -169,6 +179,10 @@ class SqliteReader:
         """See the port."""
         return await self._run(read.conflicts, limit)
 
+    async def expired_us(self, machine: str) -> int:
+        """See the port."""
+        return await self._run(lambda db: expired.expired(db, machine).raw_us)
+
     async def positions(self) -> Mapping[str, Mapping[str, int]]:
         """See the port."""
         return await self._run(read.positions)
@@ -193,6 +207,16 @@ class SqliteStore(SqliteReader):
         """See the port."""
         writer, clock = self._written(), self._clock
         return await self._work(lambda _: writer.write(entries, clock.now_us() if clock else None))
+
+    async def expire(self, retention: Retention, now_us: int) -> int:
+        """See the port."""
+        self._written()
+
+        def work(db: sqlite3.Connection) -> int:
+            with transaction(db):
+                return expired.expire(db, retention, now_us)
+
+        return await self._work(work)
 
     async def take_over(
         self, old: str, held: Mapping[Source, StoredRanges], *, events: bool = False, told: Told = untold

@@ -12,15 +12,19 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from cloud.telemetry.port import Source, StoredRanges, Told
+from cloud.telemetry.port import HOUR_US, Source, StoredRanges, Told
 from cloud.telemetry.sqlite_ranges import RowRanges
 from cloud.telemetry.sqlite_read import stored_ranges
-from cloud.telemetry.sqlite_schema import REJECTED, SCHEMA_VERSION, STORED, check
+from cloud.telemetry.sqlite_rollup import fill
+from cloud.telemetry.sqlite_schema import REJECTED, STORED, check
 from cloud.telemetry.sqlite_write import transaction
 from shared.errors import Unavailable
+from shared.names import REPLAYED
 from shared.ranges import RangeSet
 
 _BACKUP_PAGES: Final = 4096
+_WITH_LATENESS: Final = 2
+_WITH_ROLLUPS: Final = 3
 
 # The rows to take over, by the old file's ids, and its ids beside those here.
 _PREPARE: Final = """
@@ -52,6 +56,9 @@ _READINGS: Final = (
     " value = excluded.value, quality = excluded.quality, unit = excluded.unit, arrival_us = excluded.arrival_us,"
     f" source = excluded.source, row = excluded.row WHERE (excluded.arrival_us, {_EPOCH.format('excluded')}, excluded.row)"
     f" > (readings.arrival_us, {_EPOCH.format('readings')}, readings.row)"
+)
+_SPAN: Final = (
+    f"SELECT min(time_us), max(time_us) FROM old.readings r WHERE series = ?1 AND {_CHOSEN.format('r')}"  # noqa: S608 - own names
 )
 _AGGREGATES: Final = (
     "INSERT INTO main.aggregates SELECT ?2, a.width_us, a.start_us, u.new, a.rows, a.minimum, a.maximum, a.mean,"  # noqa: S608 - own names
@@ -97,6 +104,26 @@ _LATENESS: Final = (
     f"INSERT OR REPLACE INTO main.lateness SELECT * FROM old.lateness AS o WHERE stage = 'store' OR ({_OF_LACKING}"  # noqa: S608 - own names
     " AND rows > coalesce((SELECT n.rows FROM main.lateness n WHERE n.edge = o.edge AND n.epoch = o.epoch"
     " AND n.stage = o.stage), 0))"
+)
+# Before the time until which the old file's readings have expired its minutes and hours alone are whole; those made
+# here are of what the log has left. What is not older is made from readings, which are here by then.
+_EXPIRED: Final = (
+    "INSERT INTO main.expired SELECT what, before_us FROM old.expired WHERE true ON CONFLICT (what) DO UPDATE SET"
+    " before_us = max(before_us, excluded.before_us)"
+)
+_OLD_BUCKETS: Final = (
+    " WHERE r.start_us < (SELECT before_us FROM old.expired WHERE what = 'raw')"  # noqa: S608 - own names
+    f" AND o.machine NOT LIKE '{REPLAYED}%'"
+)
+_OLD_SERIES: Final = (
+    "INSERT OR IGNORE INTO main.series (machine, sensor) SELECT DISTINCT o.machine, o.sensor"  # noqa: S608 - own names
+    f" FROM old.rollups r JOIN old.series o ON o.id = r.series{_OLD_BUCKETS}"
+)
+_ROLLUPS: Final = (
+    "INSERT OR REPLACE INTO main.rollups SELECT n.id, r.width_us, r.start_us, r.rows, r.minimum, r.maximum, r.mean,"  # noqa: S608 - own names
+    " r.last, r.last_us, u.new, r.quality FROM old.rollups r JOIN old.series o ON o.id = r.series"
+    " JOIN main.series n ON n.machine = o.machine AND n.sensor = o.sensor JOIN temp.unit_of u ON u.old = r.unit"
+    f"{_OLD_BUCKETS}"
 )
 
 
@@ -164,7 +191,11 @@ def take_over(
                 db.execute(_CONFLICTS)
             if events:
                 db.execute(_EVENTS)
-            if db.execute("PRAGMA old.user_version").fetchone()[0] == SCHEMA_VERSION:
+            version = db.execute("PRAGMA old.user_version").fetchone()[0]
+            if version >= _WITH_ROLLUPS:
+                for statement in (_EXPIRED, _OLD_SERIES, _ROLLUPS):
+                    db.execute(statement)
+            if version >= _WITH_LATENESS:
                 db.execute(_COUNTERS)
                 db.execute(_LATENESS)
             db.execute("INSERT OR IGNORE INTO main.positions SELECT * FROM old.positions")
@@ -221,6 +252,9 @@ def _content(db: sqlite3.Connection, told: Told) -> None:
                 "SELECT id FROM main.series WHERE machine = ? AND sensor = ?", (machine, sensor)
             ).fetchone()
             db.execute(_READINGS, (old, new))
+            low, high = db.execute(_SPAN, (old,)).fetchone()
+            if low is not None:  # their minutes and hours, from what was here and what has come
+                fill(db, new, low // HOUR_US * HOUR_US, (high // HOUR_US + 1) * HOUR_US)
             db.execute(_AGGREGATES, (old, new))
     with transaction(db):
         db.execute(_SCORES)

@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from cloud.telemetry.facts import BEGIN_US, END_US
+from cloud.telemetry.sqlite_rollup import fill
 from shared.errors import Misconfigured, Unavailable
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 _OLDEST: Final = 1
 """Older files are brought up by their writer; readers read them as they are."""
 STORED: Final = 0
@@ -19,7 +21,17 @@ _JOURNAL_BYTES: Final = 64 * 1024 * 1024
 
 # `readings` is clustered on (series, time): a range of one sensor is one walk of the tree. `source` and `row` say
 # which edge's row is kept. Names, units and sources are interned, so that a reading takes about 40 bytes.
-SCHEMA: Final = """
+# `rollups` keeps minutes and hours of `readings`, of each series in order; `last`, `last_us` and `unit` are its
+# newest reading's. `expired` says before which event time rows of a kind may have been removed.
+_ROLLUPS: Final = """
+CREATE TABLE rollups (series INTEGER NOT NULL, width_us INTEGER NOT NULL, start_us INTEGER NOT NULL,
+    rows INTEGER NOT NULL, minimum REAL NOT NULL, maximum REAL NOT NULL, mean REAL NOT NULL, last REAL NOT NULL,
+    last_us INTEGER NOT NULL, unit INTEGER NOT NULL, quality INTEGER NOT NULL,
+    PRIMARY KEY (series, width_us, start_us)) STRICT, WITHOUT ROWID;
+CREATE TABLE expired (what TEXT PRIMARY KEY, before_us INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+"""
+SCHEMA: Final = (
+    """
 CREATE TABLE series (id INTEGER PRIMARY KEY, machine TEXT NOT NULL, sensor TEXT NOT NULL,
     UNIQUE (machine, sensor)) STRICT;
 CREATE TABLE units (id INTEGER PRIMARY KEY, unit TEXT NOT NULL UNIQUE) STRICT;
@@ -54,6 +66,8 @@ CREATE TABLE lateness (edge TEXT NOT NULL, epoch BLOB NOT NULL, stage TEXT NOT N
 CREATE TABLE positions (topic TEXT NOT NULL, partition TEXT NOT NULL, offset INTEGER NOT NULL,
     PRIMARY KEY (topic, partition)) STRICT, WITHOUT ROWID;
 """
+    + _ROLLUPS
+)
 
 # Version 1 counted an edge's epochs together: they go to its newest one.
 _TO_VERSION_2: Final = """
@@ -109,15 +123,31 @@ def connect_writer(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA cache_size = -32768")
             if _version(connection) == 0 and not _tables(connection):
                 connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-            if _version(connection) == _OLDEST:
-                connection.executescript(
-                    f"BEGIN IMMEDIATE; {_TO_VERSION_2} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-                )
+            _bring_up(connection)
             check(connection, path)
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+def _bring_up(connection: sqlite3.Connection) -> None:
+    """An older file to this schema in one transaction: killed in it, the file is as it was and it is done again."""
+    version = _version(connection)
+    if not _OLDEST <= version < SCHEMA_VERSION:
+        return
+    steps = (_TO_VERSION_2 if version < 2 else "") + _ROLLUPS  # noqa: PLR2004 - a schema's number
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in filter(str.strip, steps.split(";")):
+            connection.execute(statement)
+        for (series,) in connection.execute("SELECT id FROM series").fetchall():
+            fill(connection, series, BEGIN_US, END_US)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:

@@ -1,125 +1,184 @@
-"""Curves for a screen: a range of readings or scores in at most so many points, made inside SQLite.
+"""Curves of readings for a screen: a range in at most so many points, made inside SQLite.
 
-Buckets of readings are one walk of the tree each: for a sparkline that is twice as fast as a `GROUP BY`, which sorts
-what is in order already, and four times as fast as fetching the rows.
+A point is one walk of the tree: for a sparkline that is twice as fast as a `GROUP BY`, which sorts what is in order
+already, and four times as fast as fetching the rows. Where the walk would be long, it goes over minutes or hours.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import orjson
 
-from cloud.telemetry.port import ScoreTrend, Trend
+from cloud.telemetry.facts import HOUR_US, MINUTE_US, Trend
+from cloud.telemetry.sqlite_expired import Expired, expired, has_rollups
+from cloud.telemetry.sqlite_read import newest_unit
 
+_RAW: Final = 0
 _RANGE: Final = "FROM readings WHERE series = ? AND time_us >= ? AND time_us < ?"
-_SCORED: Final = (
-    "FROM scores WHERE series IN (SELECT id FROM score_series WHERE machine = ?)"
-    " AND time_us >= ? AND time_us < ? AND score IS NOT NULL"
+_BUCKETS: Final = "FROM rollups WHERE series = ? AND width_us = ? AND start_us >= ? AND start_us < ?"
+_OF_READINGS: Final = (
+    f"SELECT max(time_us), avg(value), max(quality), min(value), max(value), count(*) {_RANGE}"
 )
+_OF_BUCKETS: Final = (
+    "SELECT max(last_us), sum(mean * rows) / sum(rows), max(quality), min(minimum), max(maximum), sum(rows)"
+    f" {_BUCKETS}"
+)
+
+Point = tuple[int, float, int, float, float, int]
+"""Time of the last reading, mean, worst quality, minimum, maximum, readings."""
+Segment = tuple[int, int, int]
+"""Width of the buckets to take (0: readings), from, to."""
 
 
 def trends(
     db: sqlite3.Connection, machine: str, sensors: Sequence[str] | None, from_us: int, to_us: int, most: int
 ) -> list[Trend]:
     """Each sensor's curve, by name."""
+    gone, kept = expired(db, machine), has_rollups(db)
     found = db.execute(
-        "SELECT s.id, s.sensor, coalesce((SELECT u.unit FROM readings r JOIN units u ON u.id = r.unit"
-        " WHERE r.series = s.id ORDER BY r.time_us DESC LIMIT 1), '') FROM series s"
-        " WHERE s.machine = ? ORDER BY s.sensor",
+        f"SELECT s.id, s.sensor, {newest_unit(db)} FROM series s WHERE s.machine = ? ORDER BY s.sensor",  # noqa: S608 - own names
         (machine,),
     ).fetchall()
     return [
-        _trend(db, key, sensor, unit, from_us, to_us, most)
-        for key, sensor, unit in found
+        _trend(sensor, unit, *_Curve(db, series, gone, kept).points(from_us, to_us, most))
+        for series, sensor, unit in found
         if sensors is None or sensor in sensors
     ]
 
 
-def _trend(
-    db: sqlite3.Connection, series: int, sensor: str, unit: str, from_us: int, to_us: int, most: int
-) -> Trend:
-    rows: list[tuple[Any, ...]] = db.execute(
-        f"SELECT time_us, value, quality, value, value, 1 {_RANGE} ORDER BY time_us LIMIT ?",
-        (series, from_us, to_us, most + 1),
-    ).fetchall()
-    downsampled = len(rows) > most
-    if downsampled:
-        rows = _buckets(db, series, rows[0][0], to_us, most)
-    time_us, value, quality, low, high, count = zip(*rows, strict=True) if rows else ((),) * 6
-    minimum, maximum = np.array(low, np.float64), np.array(high, np.float64)
-    mean = np.array(value, np.float64)
-    # The sum behind a mean may overflow where its values do not.
-    mean = np.where(np.isfinite(mean), mean, minimum / 2 + maximum / 2)
+def _trend(sensor: str, unit: str, points: Sequence[Point], downsampled: bool) -> Trend:  # noqa: FBT001 - a field
+    columns = zip(*points, strict=True) if points else ((),) * 6
+    time_us, value, quality, low, high, count = columns
     return Trend(
         sensor,
         unit,
         sum(count),
         downsampled,
         np.array(time_us, np.int64),
-        mean,
+        np.array(value, np.float64),
         np.array(quality, np.uint8),
-        minimum,
-        maximum,
+        np.array(low, np.float64),
+        np.array(high, np.float64),
     )
 
 
-def _buckets(
-    db: sqlite3.Connection, series: int, from_us: int, to_us: int, most: int
-) -> list[tuple[Any, ...]]:
-    """Equal buckets from the first row to the last one, empty ones left out."""
-    last: int = db.execute(f"SELECT max(time_us) {_RANGE}", (series, from_us, to_us)).fetchone()[0]
-    width = -(-(last + 1 - from_us) // most)
-    query = f"SELECT max(time_us), avg(value), max(quality), min(value), max(value), count(*) {_RANGE}"
-    found = (
-        db.execute(query, (series, start, min(start + width, last + 1))).fetchone()
-        for start in range(from_us, last + 1, width)
-    )
-    return [row for row in found if row[-1]]
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """One series' points. `kept`: the file has rollups."""
+
+    db: sqlite3.Connection
+    series: int
+    gone: Expired
+    kept: bool
+
+    def points(self, from_us: int, to_us: int, most: int) -> tuple[list[Point], bool]:
+        """The points, and whether they are buckets and not readings."""
+        early = self._early(from_us, to_us)
+        rows: list[Any] = self.db.execute(
+            f"SELECT time_us, value, quality, value, value, 1 {_RANGE} ORDER BY time_us LIMIT ?",
+            (self.series, max(from_us, self.gone.raw_us), to_us, most + 1),
+        ).fetchall()
+        if early is None and len(rows) <= most:
+            return rows, False
+        first = rows[0][0] if early is None else early[0]
+        last = self._last(first, to_us) if rows else early[1] if early else first
+        end = min(to_us, last + 1)
+        step = max(1, -(-(end - first) // most))
+        found: dict[int, Point] = {}
+        for segment in self._segments(from_us, first, end, to_us, most):
+            for index, point in self._walk(segment, first, step):
+                old = found.get(index)
+                found[index] = point if old is None else _joined(old, point)
+        return [found[index] for index in sorted(found)], True
+
+    def _early(self, from_us: int, to_us: int) -> tuple[int, int] | None:
+        """Start of the first bucket and time of the last reading where readings have expired; None: nowhere."""
+        end = min(to_us, self.gone.raw_us)
+        if from_us >= end:
+            return None
+        found = [
+            self.db.execute(
+                f"SELECT min(start_us), max(last_us) {_BUCKETS}", (self.series, width, from_us, end)
+            ).fetchone()
+            for width in (MINUTE_US, HOUR_US)
+        ]
+        there = [one for one in found if one[0] is not None]
+        return (min(one[0] for one in there), max(one[1] for one in there)) if there else None
+
+    def _last(self, first: int, to_us: int) -> int:
+        last: int = self.db.execute(f"SELECT max(time_us) {_RANGE}", (self.series, first, to_us)).fetchone()[
+            0
+        ]
+        return last
+
+    def _segments(self, from_us: int, first: int, end: int, to_us: int, most: int) -> Iterator[Segment]:
+        """The range in parts by what serves each, in order of time."""
+        width = _RAW
+        if self.kept:
+            width = next((one for one in (HOUR_US, MINUTE_US) if (end - first) // one >= most), _RAW)
+        low, high = first, end
+        if width:
+            # A bucket at an end is whole if all its readings are in the range.
+            start, stop = first // width * width, -(-end // width) * width
+            low = start if start >= from_us or self._none(start, first) else first
+            high = stop if stop <= to_us or self._none(to_us, stop) else end
+        for segment in _parts(low, high, width):
+            yield from self._there(*segment)
+
+    def _none(self, from_us: int, to_us: int) -> bool:
+        """Whether there was never a reading in a range, as far as readings can tell."""
+        if from_us < self.gone.raw_us:
+            return False
+        found = self.db.execute(f"SELECT 1 {_RANGE} LIMIT 1", (self.series, from_us, to_us)).fetchone()
+        return found is None
+
+    def _there(self, width: int, from_us: int, to_us: int) -> Iterator[Segment]:
+        """A part, its old end by coarser buckets where the finer ones have expired."""
+        gone = {_RAW: (self.gone.raw_us, MINUTE_US), MINUTE_US: (self.gone.minute_us, HOUR_US)}
+        before, coarser = gone.get(width, (0, 0))
+        if from_us < before:
+            yield from self._there(coarser, from_us, min(to_us, before))
+        if max(from_us, before) < to_us:
+            yield width, max(from_us, before), to_us
+
+    def _walk(self, segment: Segment, first: int, step: int) -> Iterator[tuple[int, Point]]:
+        """The segment's points with their numbers, empty ones left out."""
+        width, low, high = segment
+        query, key = (_OF_BUCKETS, (self.series, width)) if width else (_OF_READINGS, (self.series,))
+        for index in range(max(0, (low - first) // step), (high - 1 - first) // step + 1):
+            start = low if index == 0 else first + index * step
+            edges = (max(low, start), min(high, first + (index + 1) * step))
+            time_us, mean, quality, minimum, maximum, rows = self.db.execute(query, (*key, *edges)).fetchone()
+            if rows:
+                yield index, (time_us, _finite(mean, minimum, maximum), quality, minimum, maximum, rows)
 
 
-def score_trend(db: sqlite3.Connection, machine: str, from_us: int, to_us: int, most: int) -> ScoreTrend:
-    """The machine's score, whichever version made it; of a bucket its largest, with that window's limit."""
-    rows, first, last = db.execute(
-        f"SELECT count(*), min(time_us), max(time_us) {_SCORED}",
-        (machine, from_us, to_us),
-    ).fetchone()
-    width = 1 if rows <= most else -(-(last + 1 - first) // most)
-    # With one max() SQLite takes the other columns from the row that has it.
-    found = db.execute(
-        "SELECT b.time_us, b.score, l.alarm_limit, l.model, s.version_hash FROM"  # noqa: S608 - own names
-        f" (SELECT time_us, max(score) AS score, layout, series {_SCORED} GROUP BY (time_us - ?) / ?) b"
-        " JOIN score_series s ON s.id = b.series JOIN score_layouts l ON l.id = b.layout ORDER BY b.time_us",
-        (machine, from_us, to_us, first or 0, width),
-    ).fetchall()
-    time_us, score, limit, model, version = zip(*found, strict=True) if found else ((),) * 5
-    made_by = list(zip(model, version, strict=True))
-    models = tuple(dict.fromkeys(made_by))
-    index = {name: number for number, name in enumerate(models)}
-    return ScoreTrend(
+def _parts(from_us: int, to_us: int, width: int) -> Iterable[Segment]:
+    """Whole buckets of `width` in the middle, finer ones at the ends, readings where no minute is whole."""
+    low, high = from_us, to_us
+    if width:
+        low, high = -(-from_us // width) * width, to_us // width * width
+    finer = MINUTE_US if width == HOUR_US else _RAW
+    if low >= high:
+        return _parts(from_us, to_us, finer) if width else ()
+    middle = [(width, low, high)]
+    return [*_parts(from_us, low, finer), *middle, *_parts(high, to_us, finer)] if width else middle
+
+
+def _finite(mean: float | None, minimum: float, maximum: float) -> float:
+    """The sum behind a mean may overflow where its values do not."""
+    return mean if mean is not None and abs(mean) < np.inf else minimum / 2 + maximum / 2
+
+
+def _joined(one: Point, other: Point) -> Point:
+    rows = one[5] + other[5]
+    return (
+        max(one[0], other[0]),
+        one[1] * (one[5] / rows) + other[1] * (other[5] / rows),
+        max(one[2], other[2]),
+        min(one[3], other[3]),
+        max(one[4], other[4]),
         rows,
-        rows > most,
-        np.array(time_us, np.int64),
-        np.array(score, np.float64),
-        np.array(limit, np.float64),
-        np.array([index[name] for name in made_by], np.int64),
-        models,
-        _newest_shares(db, machine, from_us, to_us),
     )
-
-
-def _newest_shares(
-    db: sqlite3.Connection, machine: str, from_us: int, to_us: int
-) -> tuple[tuple[str, float], ...]:
-    """(sensor, share) of the newest scored window."""
-    row = db.execute(
-        "SELECT l.sensors, b.contribution FROM"  # noqa: S608 - own names
-        f" (SELECT layout, contribution {_SCORED} ORDER BY time_us DESC LIMIT 1) b"
-        " JOIN score_layouts l ON l.id = b.layout",
-        (machine, from_us, to_us),
-    ).fetchone()
-    if row is None:
-        return ()
-    shares = np.frombuffer(row[1], "<f4").astype(np.float64)
-    return tuple(zip(orjson.loads(row[0]), np.nan_to_num(shares).tolist(), strict=True))

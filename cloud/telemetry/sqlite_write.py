@@ -14,6 +14,7 @@ from cloud.telemetry.lateness import LateBounds
 from cloud.telemetry.port import Content, Entry, EventFact, Ints, WriteResult
 from cloud.telemetry.sqlite_late import Key, LateRows
 from cloud.telemetry.sqlite_ranges import RowRanges
+from cloud.telemetry.sqlite_rollup import Columns, RollupRows
 from cloud.telemetry.sqlite_rows import Interned, Table
 from cloud.telemetry.sqlite_schema import CONFLICTS_KEPT, REJECTED, STORED
 from shared.frames import Aggregates, Header, Readings, Scores
@@ -78,7 +79,8 @@ class Writer:
         self._ids = Interned(connection)
         self._ranges = RowRanges(connection)
         self._late = LateRows(connection, bounds)
-        self._pool: list[tuple[list[Reading], WriteResult]] = []
+        self._rollups = RollupRows(connection)
+        self._pool: list[tuple[list[Reading], Columns, WriteResult]] = []
         self._pooled = 0
         self._layouts: dict[tuple[str, tuple[str, ...], tuple[str, ...]], tuple[Ints, Ints]] = {}
 
@@ -102,6 +104,7 @@ class Writer:
         self._ids.forget()
         self._ranges.forget()
         self._late.forget()
+        self._rollups.forget()
         self._layouts.clear()
         self._pool.clear()
         self._pooled = 0
@@ -116,6 +119,7 @@ class Writer:
             elif isinstance(entry.content, EventFact):
                 self._event(entry.content, result)
         self._flush()
+        self._rollups.save()
         self._ranges.save()
         self._late.save(now_us)
         self._save_positions(entries)
@@ -172,18 +176,19 @@ class Writer:
         body = body if fresh.whole else _chosen(body, fresh.at)
         sensor, time_us, arrival_us = body.sensor, body.time_us, body.arrival_us
         self._late.add((header.edge, header.epoch), time_us, arrival_us, logged_us)
+        columns = (series[sensor], time_us, body.value, units[sensor], body.quality)
         rows: Iterable[Reading] = zip(
-            series[sensor].tolist(),
+            columns[0].tolist(),
             time_us.tolist(),
             body.value.tolist(),
             body.quality.tolist(),
-            units[sensor].tolist(),
+            columns[3].tolist(),
             arrival_us.tolist(),
             repeat(fresh.source),
             fresh.rows.tolist(),
             strict=False,
         )
-        self._pool.append((list(rows), result))
+        self._pool.append((list(rows), columns, result))
         self._pooled += len(fresh.rows)
         if self._pooled >= _POOL_ROWS:
             self._flush()
@@ -200,25 +205,26 @@ class Writer:
 
     def _flush(self) -> None:
         """Write the pooled readings: small frames share one statement, which is most of what they would cost."""
-        table = [reading for part, _ in self._pool for reading in part]
+        table = [reading for part, _, _ in self._pool for reading in part]
         if self._db.executemany(INSERT_READING, table).rowcount == len(table):
-            for part, result in self._pool:
+            for part, columns, result in self._pool:
                 result.rows += len(part)
+                self._rollups.add(columns)
         else:  # the rare case: some identity was there already
-            for part, result in self._pool:
-                for reading in part:
-                    self._settle(reading, result)
+            for part, columns, result in self._pool:
+                new = np.array([self._settle(reading, result) for reading in part], np.bool_)
+                self._rollups.add(columns, new)
         self._pool.clear()
         self._pooled = 0
 
-    def _settle(self, reading: Reading, result: WriteResult) -> None:
-        """Apply the identity rule to one row that was offered to the table."""
+    def _settle(self, reading: Reading, result: WriteResult) -> bool:
+        """Apply the identity rule to one row that was offered to the table. Whether it is a new reading."""
         series, time_us, value, quality, unit, arrival_us, source, row = reading
         old = self._db.execute(_OLD_READING, (series, time_us)).fetchone()
         old_value, old_quality, old_unit, old_arrival, old_source, old_row = old
         if (old_source, old_row) == (source, row):
             result.rows += 1  # this very row is the one in the table
-            return
+            return True
         same = (old_value, old_quality, old_unit) == (value, quality, unit)
         wins = (arrival_us, self._ids.epoch(source), row) > (
             old_arrival,
@@ -232,8 +238,10 @@ class Writer:
             )
         if same:
             result.duplicates += 1
-            return
+            return False
         result.conflicts += 1
+        if wins:
+            self._rollups.replace(series, time_us)
         new_side, old_side = (source, row, value), (old_source, old_row, old_value)
         kept, lost = (new_side, old_side) if wins else (old_side, new_side)
         self._db.execute(
@@ -241,6 +249,7 @@ class Writer:
             " lost_value) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (series, time_us, *kept, *lost),
         )
+        return False
 
     def _scores(
         self,

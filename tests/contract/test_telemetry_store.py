@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud.telemetry.port import END_US, Entry, EventFact, Source, TelemetryStore, open_store
+from cloud.telemetry.port import (
+    DAY_US,
+    END_US,
+    MINUTE_US,
+    Entry,
+    EventFact,
+    Retention,
+    Source,
+    TelemetryStore,
+    open_store,
+)
 from shared.checksum import HOUR_US
 from shared.errors import Misconfigured, Unavailable
 from shared.eventlog import Stored
@@ -372,3 +382,112 @@ async def test_a_curve_is_finite_where_its_sum_is_not(store: TelemetryStore) -> 
     await store.write([frame(1, [("t1", T0 + n, 1.5e308) for n in range(10)])])
     [found] = await store.trends("pump-1", ["t1"], 0, END_US, 2)
     assert found.value.tolist() == [1.5e308, 1.5e308]
+
+
+M0 = T0 // HOUR_US * HOUR_US
+SECOND = 1_000_000
+
+
+async def expire_all(store: TelemetryStore, retention: Retention, now_us: int) -> int:
+    removed = 0
+    while piece := await store.expire(retention, now_us):
+        removed += piece
+    return removed
+
+
+async def test_minutes_and_hours_are_kept_with_the_readings(store: TelemetryStore) -> None:
+    rows = [("t1", M0 + 10 * SECOND * n, float(n)) for n in range(12)] + [("p1", M0 + HOUR_US, 7.0)]
+    await store.write([frame(1, rows)])
+    p1, t1 = await store.rollups("pump-1", None, MINUTE_US, 0, END_US)
+    assert (t1.sensor, t1.unit, t1.width_us) == ("t1", "degC", MINUTE_US)
+    assert t1.start_us.tolist() == [M0, M0 + MINUTE_US]
+    assert t1.rows.tolist() == [6, 6]
+    assert (t1.minimum.tolist(), t1.maximum.tolist()) == ([0.0, 6.0], [5.0, 11.0])
+    assert (t1.mean.tolist(), t1.last.tolist()) == ([2.5, 8.5], [5.0, 11.0])
+    assert t1.quality.tolist() == [0, 0]
+    assert p1.start_us.tolist() == [M0 + HOUR_US]
+    [hour] = await store.rollups("pump-1", ["t1", "none"], HOUR_US, 0, END_US)
+    assert (hour.start_us.tolist(), hour.rows.tolist(), hour.mean.tolist()) == ([M0], [12], [5.5])
+    [second] = await store.rollups("pump-1", ["t1"], MINUTE_US, M0 + 1, M0 + MINUTE_US + 1)
+    assert second.start_us.tolist() == [M0 + MINUTE_US], "what starts in the range"
+    [none] = await store.rollups("pump-1", ["t1"], HOUR_US, M0 + 1, END_US)
+    assert len(none.start_us) == 0
+    assert await store.rollups("pump-2", None, HOUR_US, 0, END_US) == []
+    with pytest.raises(ValueError, match="by minute and by hour"):
+        await store.rollups("pump-1", None, SECOND, 0, END_US)
+
+
+async def test_minutes_and_hours_follow_late_repeated_and_replaced_readings(store: TelemetryStore) -> None:
+    async def minutes(width_us: int = MINUTE_US) -> list[tuple[int, int, float, float, float, float]]:
+        [one] = await store.rollups("pump-1", ["t1"], width_us, 0, END_US)
+        columns = (one.start_us - M0, one.rows, one.minimum, one.maximum, one.mean, one.last)
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+    await store.write([frame(1, [("t1", M0 + 30 * SECOND, 4.0)])])
+    await store.write([frame(2, [("t1", M0 + 10 * SECOND, 2.0)])])  # late: its value is not the last
+    assert await minutes() == [(0, 2, 2.0, 4.0, 3.0, 4.0)]
+    await store.write([frame(2, [("t1", M0 + 10 * SECOND, 2.0)]), frame(3, [("t1", M0 + 30 * SECOND, 4.0)])])
+    assert await minutes() == [(0, 2, 2.0, 4.0, 3.0, 4.0)], "again, and a duplicate"
+    await store.write([frame(4, [("t1", M0 + 30 * SECOND, 9.0)], arrival=T0 - 1)])
+    assert await minutes() == [(0, 2, 2.0, 4.0, 3.0, 4.0)], "a conflict that loses"
+    await store.write([frame(5, [("t1", M0 + 30 * SECOND, 1.0)], arrival=T0 + 1)])
+    assert await minutes() == [(0, 2, 1.0, 2.0, 1.5, 1.0)], "one that wins"
+    assert await minutes(HOUR_US) == [(0, 2, 1.0, 2.0, 1.5, 1.0)]
+
+
+async def test_readings_expire_and_what_was_made_of_them_stays(store: TelemetryStore) -> None:
+    day = M0 // DAY_US * DAY_US
+    rows = [("t1", day + n * 30 * SECOND, float(n)) for n in range(480)]  # four hours
+    await store.write([frame(1, rows), frame(481, rows, machine="replay-x")])
+    retention = Retention(raw_us=DAY_US, minute_us=2 * DAY_US, hour_us=3 * DAY_US)
+    assert await expire_all(store, retention, day + DAY_US) == 0
+    # Half an hour into the third hour: two whole hours of readings go.
+    assert await expire_all(store, retention, day + DAY_US + 5 * HOUR_US // 2) == 240
+    assert await store.expired_us("pump-1") == day + 2 * HOUR_US
+    assert await store.expired_us("replay-x") == 0
+    assert await store.count("pump-1") == 240
+    assert await store.count("replay-x") == 480, "a recording's own times are no age"
+    [whole] = await store.trends("pump-1", None, 0, END_US, 480)
+    assert (whole.rows, whole.downsampled, whole.minimum.min()) == (480, True, 0.0)
+    [early] = await store.trends("pump-1", None, day, day + HOUR_US, 10)
+    assert (early.rows, len(early.value)) == (120, 10)
+    assert early.value.mean() == pytest.approx(59.5)
+    [old, again] = [(await store.rollups("pump-1", ["t1"], w, 0, END_US))[0] for w in (MINUTE_US, HOUR_US)]
+    assert (old.rows.sum(), again.rows.sum()) == (480, 480)
+    ranges = (await store.stored_ranges())[Source("edge-1", E1)]
+    assert list(ranges.stored) == [(1, 960)]
+    assert (await store.write([frame(1, rows)])).redelivered == 480, "what expired does not come back"
+    # Then the readings go, and the minutes that they left; of hours the first.
+    removed = await expire_all(store, retention, day + 3 * DAY_US + HOUR_US)
+    assert removed == 240 + 240 + 1
+    [far] = await store.trends("pump-1", None, 0, END_US, 480)
+    assert (far.rows, far.unit, len(far.value)) == (360, "degC", 3)
+    assert [s.unit for s in await store.series("pump-1")] == ["degC"]
+
+
+async def test_scores_and_aggregates_expire_and_events_stay(store: TelemetryStore) -> None:
+    one = np.ones(2)
+    times = np.array([M0, M0 + DAY_US])
+    scores = Scores(
+        "pca", "aa", 3.5, ("t1",), times, one.astype(np.float32), one.astype(np.uint8), one.astype(np.float32)[:, None],
+        one[:, None],
+    )  # fmt: skip
+    buckets = Aggregates(("t1",), ("degC",), 10, np.zeros(2, np.int64), times, times, one, one, one)
+    await store.write(
+        [
+            Entry(stored(SCORES, 1), header(Kind.SCORES, 1, 2), scores),
+            Entry(stored(SENSOR_READINGS, 2), header(Kind.AGGREGATE, 3, 2), buckets),
+            Entry(
+                stored(MACHINE_EVENTS, 3), header(Kind.EVENT, 5, 1), EventFact("a", "x", "pump-1", M0, b"{}")
+            ),
+        ]
+    )
+    retention = Retention(raw_us=DAY_US, minute_us=DAY_US)
+    assert await expire_all(store, retention, M0 + DAY_US + HOUR_US) == 2
+    [left] = await store.scores("pump-1", 0, END_US, 10)
+    assert left.time_us.tolist() == [M0 + DAY_US]
+    [kept] = await store.aggregates("pump-1", "t1", 0, END_US)
+    assert kept.start_us.tolist() == [M0 + DAY_US]
+    assert len(await store.events()) == 1
+    with pytest.raises(ValueError, match="as long as"):
+        Retention(raw_us=None, minute_us=DAY_US)

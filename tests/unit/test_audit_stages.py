@@ -8,6 +8,7 @@ import pytest
 
 from cloud.ledger.audit import audit
 from cloud.ledger.report import AuditReport, Finding
+from cloud.telemetry.port import DAY_US, HOUR_US, Retention
 from shared import names
 from shared.eventlog import Record
 from shared.frame_codec import decode, encode
@@ -331,6 +332,17 @@ async def test_rows_that_aged_out_of_the_log_are_a_note(plant: Plant, local: boo
     plant.tamper(plant.telemetry, f"UPDATE readings SET value = 0.5 {READING}", (T0 + 20_000_000,))  # noqa: S608 - own text
     finding = only(await plant.audit(local=local))
     assert (finding.stage, finding.what, finding.rows) == ("store", "altered", 1)
+
+
+async def test_what_the_store_keeps_no_longer_is_a_note_and_the_rest_is_compared(plant: Plant) -> None:
+    await plant.move(rows(20), rows(6, 20, hour=30))
+    assert await plant.store.expire(Retention(raw_us=DAY_US), T0 + DAY_US + 2 * HOUR_US) == 20
+    found = await plant.audit()
+    assert (found.findings, found.rows_in_log, found.rows_in_store) == ((), 26, 6)
+    [note] = found.notes
+    assert note.startswith("20 readings of the log are from before 2")
+    plant.tamper(plant.telemetry, "DELETE FROM readings WHERE time_us = (SELECT max(time_us) FROM readings)")
+    assert [(f.what, f.rows) for f in (await plant.audit()).findings] == [("missing", 1)]
 
 
 async def test_an_unreadable_record_is_a_note_and_other_kinds_are_read_by_their_numbers(plant: Plant) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cloud.telemetry.lateness import BUCKETS, LateBounds, Lateness, measure, merged
 from cloud.telemetry.port import Counters, Entry, Source, open_store
-from cloud.telemetry.sqlite_schema import connect_writer
+from cloud.telemetry.sqlite_schema import SCHEMA_VERSION, connect_writer
 from shared.clock import ManualClock
 from shared.eventlog import Stored
 from shared.frames import Header, Kind, Readings
@@ -93,7 +93,7 @@ def first_release(tmp_path: Path) -> Path:
     path = tmp_path / "old.db"
     db = connect_writer(path)
     db.executescript(
-        "DROP TABLE lateness; DROP TABLE counters; CREATE TABLE counters (edge TEXT PRIMARY KEY, duplicates INTEGER"
+        "DROP TABLE rollups; DROP TABLE expired; DROP TABLE lateness; DROP TABLE counters; CREATE TABLE counters (edge TEXT PRIMARY KEY, duplicates INTEGER"
         " NOT NULL, conflicts INTEGER NOT NULL, redelivered INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
         "INSERT INTO sources (edge, epoch) VALUES ('e1', x'01'), ('e1', x'02');"
         "INSERT INTO counters VALUES ('e1', 3, 2, 1), ('', 0, 0, 5); PRAGMA user_version = 1;"
@@ -117,5 +117,5 @@ async def test_a_file_of_the_first_release_is_read_as_it_is_and_brought_up_by_it
         await store.write([entry(1, [1], logged=2)])
         assert len(await store.lateness()) == 1
     db = sqlite3.connect(first_release)
-    assert db.execute("PRAGMA user_version").fetchone()[0] == 2
+    assert db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
     db.close()

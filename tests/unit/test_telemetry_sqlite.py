@@ -6,17 +6,29 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from cloud.telemetry.port import Entry, EventFact, Source, open_store
+from cloud.telemetry.port import (
+    END_US,
+    HOUR_US,
+    MINUTE_US,
+    Entry,
+    EventFact,
+    Rollups,
+    Source,
+    Trend,
+    open_store,
+)
 from cloud.telemetry.sqlite import SqliteStore
 from cloud.telemetry.sqlite_schema import connect_writer
 from shared.errors import Misconfigured, Unavailable
 from shared.eventlog import Stored
-from shared.frames import Header, Kind
-from shared.names import MACHINE_EVENTS
+from shared.frames import Header, Kind, Readings
+from shared.names import MACHINE_EVENTS, SENSOR_READINGS
 
 EPOCH = b"e" * 16
 
@@ -136,3 +148,39 @@ async def test_after_kill_9_all_confirmed_rows_are_there_and_no_batch_is_half_th
         assert last % 20 == 0
         assert len(await store.events(limit=last + 100)) == last
         assert (await store.positions())[MACHINE_EVENTS]["0"] == last
+
+
+def assert_same(one: Rollups | Trend, other: Rollups | Trend) -> None:
+    """All but the last digits of a mean."""
+    for field in fields(one):
+        mine, theirs = getattr(one, field.name), getattr(other, field.name)
+        if field.name in {"mean", "value"}:
+            assert mine == pytest.approx(theirs)
+        else:
+            assert np.array_equal(mine, theirs), field.name
+
+
+async def test_a_file_without_rollups_is_read_as_it_is_and_its_writer_fills_them(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/t.db"
+    index = np.arange(3_000)
+    body = Readings(
+        ("t1",), ("degC",), index * 0, index * 3_000_000, index, index.astype(np.float64), np.zeros(3_000, np.uint8)
+    )  # fmt: skip
+    record = Stored(SENSOR_READINGS, "pump-1", b"", {}, "0", 1, 0)
+    frames = Entry(record, Header("s1", "edge-1", "pump-1", Kind.READINGS, EPOCH, 1, 3_000), body)
+    async with open_store(url) as store:
+        await store.write([frames])
+        wanted = [await store.rollups("pump-1", None, w, 0, END_US) for w in (MINUTE_US, HOUR_US)]
+        curve = await store.trends("pump-1", None, 0, END_US, 50)
+    db = sqlite3.connect(tmp_path / "t.db")
+    db.executescript("DROP TABLE rollups; DROP TABLE expired; PRAGMA user_version = 2;")
+    db.close()
+    for read_only in (True, False):
+        async with open_store(url, read_only=read_only) as store:
+            found = [await store.rollups("pump-1", None, w, 0, END_US) for w in (MINUTE_US, HOUR_US)]
+            again = await store.trends("pump-1", None, 0, END_US, 50)
+        for [one], [other] in zip(found, wanted, strict=True):
+            assert_same(one, other)
+        assert_same(again[0], curve[0])
+    assert wanted[0][0].rows.tolist() == [20] * 150
+    assert wanted[1][0].rows.tolist() == [1200, 1200, 600]
