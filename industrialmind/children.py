@@ -23,6 +23,7 @@ class Ports:
     mqtt: int
     api: int
     ui: int
+    inference: int
     mlflow: int | None = None
     """None: MLflow's server does not run."""
 
@@ -111,6 +112,24 @@ class Processes:
                     "mqtt_password": replay.password,
                 },
                 "ledger": {"path": str(self.data.ledger.resolve())},
+            },
+        )
+
+    def inference(self) -> Child:
+        """Scores over HTTP, and of machines with no edge from the log."""
+        account = self.nats.credentials("inference")
+        return self._service(
+            "inference",
+            ("cloud", "run", "inference"),
+            {
+                "inference": {
+                    "port": self.ports.inference,
+                    "token": self.data.token("cli"),
+                    "telemetry_url": self.data.telemetry_url,
+                    "nats_url": self.nats.nats_url,
+                    "credentials": account.userinfo,
+                    **self._log_settings(),
+                }
             },
         )
 

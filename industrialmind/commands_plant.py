@@ -9,7 +9,7 @@ import typer
 
 from industrialmind.options import DATA, ConfigOption, DataOption, JsonOption
 from industrialmind.sections import given_sections
-from shared.names import API_PORT, MLFLOW_PORT, MQTT_PORT, NATS_PORT, UI_PORT
+from shared.names import API_PORT, INFERENCE_PORT, MLFLOW_PORT, MQTT_PORT, NATS_PORT, UI_PORT
 
 config_app = typer.Typer(help="Settings: where each value comes from.", no_args_is_help=True)
 
@@ -52,6 +52,7 @@ def up(
     mqtt_port: Annotated[int, typer.Option(help="MQTT port.")] = MQTT_PORT,
     api_port: Annotated[int, typer.Option(help="Data API port.")] = API_PORT,
     ui_port: Annotated[int, typer.Option(help="Control room port.")] = UI_PORT,
+    inference_port: Annotated[int, typer.Option(help="Inference API port.")] = INFERENCE_PORT,
     log_url: Annotated[
         str, typer.Option(help="A new plant's event log, kafka://HOST:PORT, instead of the embedded one.")
     ] = "",
@@ -71,7 +72,7 @@ def up(
     given_sections(None)
     options = UpOptions(
         data=data,
-        ports=Ports(nats_port, mqtt_port, api_port, ui_port, mlflow_port if mlflow else None),
+        ports=Ports(nats_port, mqtt_port, api_port, ui_port, inference_port, mlflow_port if mlflow else None),
         replay=ReplayOptions(replay, mapping, fit_rows, speed, interval, tuple(keep_column or ()))
         if replay
         else None,

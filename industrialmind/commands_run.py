@@ -14,7 +14,7 @@ gateway_app = typer.Typer(help="MQTT in, event log out.", no_args_is_help=True)
 cloud_app = typer.Typer(help="Cloud services.", no_args_is_help=True)
 sim_app = typer.Typer(help="Simulated machines and recordings.", no_args_is_help=True)
 
-SERVICES = ("ingest", "api", "ui", "mlflow")
+SERVICES = ("ingest", "api", "inference", "ui", "mlflow")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -59,7 +59,7 @@ def cloud_run(
     service: Annotated[str, typer.Argument(help=f"One of {', '.join(SERVICES)}.")],
     config: ConfigOption = None,
 ) -> None:
-    """Run a cloud service until SIGTERM. `api`: data API and loss ledger; `ui`: the control room."""
+    """Run a cloud service until SIGTERM. `api`: data API and loss ledger; `inference`: scores; `ui`: the control room."""
     from shared.log import configure
     from shared.service import run_main
 
@@ -77,6 +77,12 @@ def cloud_run(
 
             cloud = CloudSettings.load_all(config)
             raise typer.Exit(run_main(lambda stop: run_cloud(cloud, stop)))
+        case "inference":
+            from cloud.inference.settings import InferenceSettings
+            from industrialmind.inference import run_inference
+
+            inference = InferenceSettings.load(toml=config)
+            raise typer.Exit(run_main(lambda stop: run_inference(inference, stop)))
         case "ui":
             from cloud.ui.app import run as run_ui
             from cloud.ui.settings import UiSettings

@@ -19,7 +19,7 @@ from industrialmind.client import Client
 from industrialmind.embedded import server_binary
 from industrialmind.plant import DataDir
 from shared.errors import IndustrialMindError
-from shared.names import API_PORT, MQTT_PORT, NATS_PORT, UI_PORT
+from shared.names import API_PORT, INFERENCE_PORT, MQTT_PORT, NATS_PORT, UI_PORT
 from shared.settings import no_color
 
 FREE_DISK_MB: Final = 2000
@@ -60,6 +60,7 @@ def examine(root: Path) -> list[Check]:
             port_check("MQTT", MQTT_PORT, "--mqtt-port"),
             port_check("data API", API_PORT, "--api-port"),
             port_check("control room", UI_PORT, "--ui-port"),
+            port_check("inference API", INFERENCE_PORT, "--inference-port"),
         ]
         checks.append(Check("plant", True, "not running"))
     else:

@@ -45,6 +45,7 @@ def all_grants(edges: Sequence[EdgeScope]) -> dict[str, Grants]:
         "cloud": cloud_grants(edges),
         "ingest": ingest_grants(),
         "gateway": gateway_grants(),
+        "inference": inference_grants(),
         "replay": replay_grants(),
         "devices": device_grants(sites),
         "cli": Grants((*_log_read(), "$JS.API.DIRECT.GET.>"), ("stored.>", "changed.>", _inbox("cli"))),
@@ -76,6 +77,17 @@ def ingest_grants() -> Grants:
     """Join groups on the log, and write what it can't read to the dead letters."""
     publish = [*_log_read(), *_log_groups(), f"log.{names.DEAD_LETTER}.>"]
     return Grants(tuple(publish), ("stored.>", _inbox("ingest")))
+
+
+def inference_grants() -> Grants:
+    """Follow readings and promotions, write scores and what they begin and end, and keep its own memory."""
+    read = (names.SENSOR_READINGS, names.MODELS)
+    publish = [*_log_read(read), *_log_groups((names.SENSOR_READINGS,))]
+    publish += [f"log.{topic}.>" for topic in (names.SCORES, names.MACHINE_EVENTS)]
+    publish += [*_bucket_read(f"KV_{names.ASSIGNMENTS_BUCKET}"), *_bucket_read(f"OBJ_{names.MODEL_OBJECTS}")]
+    publish += [*_bucket_read(f"KV_{names.SCORING_BUCKET}"), f"$KV.{names.SCORING_BUCKET}.>"]
+    heard = (f"stored.{names.MODELS}.>", f"changed.{names.ASSIGNMENTS_BUCKET}.>", _inbox("inference"))
+    return Grants(tuple(publish), heard)
 
 
 def gateway_grants() -> Grants:
@@ -137,15 +149,15 @@ def _log_write() -> list[str]:
     return ["log.>"]
 
 
-def _log_read() -> list[str]:
+def _log_read(topics: Sequence[str] = names.LOG_TOPICS) -> list[str]:
     asks = ("STREAM.INFO", "DIRECT.GET")
-    return [f"$JS.API.{ask}.log-{topic}" for ask in asks for topic in names.LOG_TOPICS]
+    return [f"$JS.API.{ask}.log-{topic}" for ask in asks for topic in topics]
 
 
-def _log_groups() -> list[str]:
+def _log_groups(topics: Sequence[str] = names.LOG_TOPICS) -> list[str]:
     asks = ("CONSUMER.CREATE", "CONSUMER.RESET", "CONSUMER.MSG.NEXT")
-    grants = [f"$JS.API.{ask}.log-{topic}.>" for ask in asks for topic in names.LOG_TOPICS]
-    grants += [f"$JS.ACK.log-{topic}.>" for topic in names.LOG_TOPICS]
+    grants = [f"$JS.API.{ask}.log-{topic}.>" for ask in asks for topic in topics]
+    grants += [f"$JS.ACK.log-{topic}.>" for topic in topics]
     return [*grants, "$KV.leases.>", "$JS.API.DIRECT.GET.KV_leases"]
 
 

@@ -13,6 +13,7 @@ SECTIONS: Final[Mapping[str, tuple[str, str]]] = {
     "gateway": ("gateway.settings", "GatewaySettings"),
     "ingest": ("cloud.ingest.settings", "IngestSettings"),
     "api": ("cloud.api.settings", "ApiSettings"),
+    "inference": ("cloud.inference.settings", "InferenceSettings"),
     "ui": ("cloud.ui.settings", "UiSettings"),
     "mlflow": ("cloud.training.mlflow.settings", "MlflowSettings"),
     "replay": ("firmware_sim.settings", "ReplaySettings"),

@@ -87,8 +87,10 @@ async def _run(
     await supervisor.start(processes.control_room())
     for machine in active:
         await supervisor.start(processes.edge(machine))
+    await supervisor.start(processes.inference())  # nothing on the way to live waits for it
     api, room = f"http://127.0.0.1:{ports.api}", f"http://127.0.0.1:{ports.ui}"
-    urls = {"api": api, "ui": room, "nats": nats.nats_url, "mqtt": nats.mqtt_url}
+    scores = f"http://127.0.0.1:{ports.inference}"
+    urls = {"api": api, "inference": scores, "ui": room, "nats": nats.nats_url, "mqtt": nats.mqtt_url}
     if ports.mlflow is not None:
         urls["mlflow"] = await start_mlflow(processes, supervisor, ports.mlflow)
     write_private(data.run_file, orjson.dumps({"pid": os.getpid(), **urls}).decode())
@@ -215,6 +217,7 @@ def check_ports(ports: Ports) -> None:
             ("MQTT", ports.mqtt),
             ("data API", ports.api),
             ("control room", ports.ui),
+            ("inference API", ports.inference),
             ("MLflow", ports.mlflow),
         )
         if port is not None and not port_free(port)
@@ -222,7 +225,8 @@ def check_ports(ports: Ports) -> None:
     if taken:
         raise Misconfigured(
             f"taken by another program: port {', '.join(taken)}",
-            hint="stop that program, or move with --nats-port, --mqtt-port, --api-port, --ui-port, --mlflow-port",
+            hint="stop that program, or move with --nats-port, --mqtt-port, --api-port, --ui-port, --inference-port,"
+            " --mlflow-port",
         )
 
 

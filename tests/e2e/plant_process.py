@@ -29,7 +29,7 @@ class PlantProcess:
         self.data = DataDir(root)
         self.ports = tuple(ports)
         self._stderr: list[str] = []
-        flags = ("--nats-port", "--mqtt-port", "--api-port", "--ui-port")
+        flags = ("--nats-port", "--mqtt-port", "--api-port", "--ui-port", "--inference-port")
         self.flags = tuple(part for pair in zip(flags, map(str, ports), strict=True) for part in pair)
         self._process = subprocess.Popen(
             [
@@ -154,7 +154,7 @@ class PlantProcess:
 @contextmanager
 def running_plant(root: Path, *arguments: str, ports: Sequence[int] | None = None) -> Iterator[PlantProcess]:
     """A plant for the length of the block."""
-    plant = PlantProcess(root, arguments, ports or free_ports(4))
+    plant = PlantProcess(root, arguments, ports or free_ports(5))
     try:
         yield plant
     finally:

@@ -178,7 +178,7 @@ class RunningPlant:
 
     def __init__(self, root: Path, *, history: bool = True) -> None:
         self.data = stopped_plant(root, *([readings()] if history else []))
-        self.ports = Ports(*free_ports(4))
+        self.ports = Ports(*free_ports(5))
         self.nats = EmbeddedNats(root, PLANT.edges(), nats_port=self.ports.nats, mqtt_port=self.ports.mqtt)
         self.nats.write_config()
         self.processes = Processes(self.data, PLANT, self.nats, self.ports)

@@ -37,7 +37,7 @@ def processes(tmp_path: Path) -> Processes:
     root = tmp_path / 'a "strange" folder\\ü'
     nats = EmbeddedNats(root, DEMO_PLANT.edges(), nats_port=4000, mqtt_port=4001)
     nats.write_config()
-    return Processes(DataDir(root), DEMO_PLANT, nats, Ports(4000, 4001, 4002, 4003))
+    return Processes(DataDir(root), DEMO_PLANT, nats, Ports(4000, 4001, 4002, 4003, 4005))
 
 
 def settings(processes: Processes, child: Child) -> dict[str, Any]:
@@ -56,6 +56,7 @@ def test_every_service_takes_the_settings_it_is_given(processes: Processes) -> N
     ingest = settings(processes, processes.ingest())["ingest"]
     cloud = settings(processes, processes.cloud())
     edge = settings(processes, processes.edge(machine))["edge"]
+    inference = settings(processes, processes.inference())["inference"]
     sim = settings(processes, processes.simulator(1.5, print))["sim"]
     assert (
         gateway.nats_url
@@ -67,6 +68,9 @@ def test_every_service_takes_the_settings_it_is_given(processes: Processes) -> N
     assert gateway.mqtt_url == edge.devices.url == edge.uplink.url == sim.mqtt_url == "mqtt://127.0.0.1:4001"
     assert cloud["api"].port == 4002
     assert cloud["api"].token.get_secret_value() == processes.data.token("cli")
+    assert inference.port == 4005
+    assert inference.nats_url == edge.nats_url
+    assert inference.credentials.get_secret_value() == processes.nats.credentials("inference").userinfo
     assert cloud["ledger"].path == processes.data.root / "ledger.json"
     assert edge.machines == (machine.id,)
     assert edge.folder == processes.data.edge(machine.edge)

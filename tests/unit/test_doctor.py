@@ -33,13 +33,14 @@ FLAGS = {
     "MQTT_PORT": "--mqtt-port",
     "API_PORT": "--api-port",
     "UI_PORT": "--ui-port",
+    "INFERENCE_PORT": "--inference-port",
 }
 
 
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Default ports that nobody holds, whatever runs on this machine."""
-    ports = dict(zip(FLAGS, free_ports(4), strict=True))
+    ports = dict(zip(FLAGS, free_ports(5), strict=True))
     for name, port in ports.items():
         monkeypatch.setattr(doctor, name, port)
     return ports

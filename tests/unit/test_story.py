@@ -95,7 +95,7 @@ class Told:
 
     def story(self, machines: list[Any], ledgers: list[Any] | None = None, script: str = "exit 0") -> Story:
         nats = EmbeddedNats(self.root, DEMO_PLANT.edges())
-        processes = Trained(DataDir(self.root), DEMO_PLANT, nats, Ports(1, 2, 3, 4), script)
+        processes = Trained(DataDir(self.root), DEMO_PLANT, nats, Ports(1, 2, 3, 4, 5), script)
         clock = SystemClock()
         client = Scripted(machines, ledgers or [[ledger(0, 0, 0)]])
         began = clock.monotonic() - 100

@@ -46,7 +46,7 @@ class Bench:
 
     def jobs(self, script: str, nats: EmbeddedNats | None = None) -> tuple[TrainerJobs, list[Job]]:
         nats = nats or EmbeddedNats(self.root, DEMO_PLANT.edges())
-        processes = Scripted(self.data, DEMO_PLANT, nats, Ports(1, 2, 3, 4), script)
+        processes = Scripted(self.data, DEMO_PLANT, nats, Ports(1, 2, 3, 4, 5), script)
         made = TrainerJobs(self.supervisor, processes, SystemClock(), self.stop, self.said.append)
         return made, processes.jobs
 

@@ -40,8 +40,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture
 def ports() -> tuple[str, ...]:
-    nats, mqtt, api, ui = (str(port) for port in free_ports(4))
-    return ("--nats-port", nats, "--mqtt-port", mqtt, "--api-port", api, "--ui-port", ui)
+    flags = ("--nats-port", "--mqtt-port", "--api-port", "--ui-port", "--inference-port")
+    return tuple(part for pair in zip(flags, map(str, free_ports(5)), strict=True) for part in pair)
 
 
 def recording(path: Path, rows: int) -> Path:
@@ -55,15 +55,16 @@ def recording(path: Path, rows: int) -> Path:
 
 
 def test_each_taken_port_is_named_with_the_flags_that_move_it(command: Command, tmp_path: Path) -> None:
-    nats, mqtt, api, ui = free_ports(4)
-    flags = ("--nats-port", str(nats), "--mqtt-port", str(mqtt), "--api-port", str(api), "--ui-port", str(ui))
+    nats, mqtt, api, ui, inference = free_ports(5)
+    moved = {"nats": nats, "mqtt": mqtt, "api": api, "ui": ui, "inference": inference}
+    flags = [part for name, port in moved.items() for part in (f"--{name}-port", str(port))]
     with socket.create_server(("127.0.0.1", nats)), socket.create_server(("127.0.0.1", api)):
         outcome = command("up", "--data", tmp_path / "data", *flags)
     assert outcome.code == 2
     assert f"{nats} (NATS), {api} (data API)" in outcome.err
     assert str(mqtt) not in outcome.err.split("hint")[0]
     assert "--nats-port" in outcome.err
-    check_ports(Ports(nats, mqtt, api, ui))
+    check_ports(Ports(nats, mqtt, api, ui, inference))
 
 
 def test_a_folder_in_use_is_said_to_be(command: Command, tmp_path: Path, ports: tuple[str, ...]) -> None:
@@ -153,7 +154,7 @@ async def test_stop_during_the_start_ends_what_was_started(
     stop = asyncio.Event()
     stop.set()
     data = DataDir(tmp_path / "data")
-    await run_up(UpOptions(data.root, Ports(*free_ports(4))), stop)
+    await run_up(UpOptions(data.root, Ports(*free_ports(5))), stop)
     assert said == ["draining ...", "stopped; everything is on disk"]
     assert not data.run_file.exists()
 

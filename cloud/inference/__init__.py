@@ -1,0 +1,1 @@
+"""Inference: scores over HTTP, and scores of machines that no edge looks after."""

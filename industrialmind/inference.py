@@ -1,0 +1,108 @@
+"""The inference process: scores over HTTP, and of machines with no edge from the log, as `cloud run inference` starts it."""
+
+import asyncio
+import hmac
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+
+from prometheus_client import CollectorRegistry
+
+from cloud.inference.app import build_app
+from cloud.inference.batching import Batcher, Queue
+from cloud.inference.metrics import Metrics
+from cloud.inference.models import Catalog, Look, Models
+from cloud.inference.settings import InferenceSettings
+from cloud.registry.app import RegistryView
+from cloud.registry.logic import Model
+from cloud.telemetry.port import open_store
+from shared.access import Principal, Role
+from shared.asgi_access import Verify
+from shared.clock import SystemClock
+from shared.eventlog import EventLog, LogWaits, open_event_log
+from shared.health import Health
+from shared.loaded import Desired, LoadedModel
+from shared.nats import Timeouts, open_control
+from shared.service import Loop, run_loops, until_stop
+from shared.uvicorn import serve
+
+
+async def run_inference(settings: InferenceSettings, stop: asyncio.Event) -> None:
+    """Serve until `stop`. Raises Unavailable (store or server away at the start), Misconfigured."""
+    clock, registry, health = SystemClock(), CollectorRegistry(), Health()
+    metrics = Metrics(registry)
+    log_url, log_credentials = settings.log
+    waits = LogWaits(settings.connect_seconds, settings.produce_seconds)
+    async with AsyncExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(settings.threads, thread_name_prefix="model"))
+        events = await stack.enter_async_context(
+            open_event_log(log_url, credentials=log_credentials, waits=waits)
+        )
+        control = await stack.enter_async_context(
+            open_control(
+                settings.nats_url,
+                credentials=settings.credentials.get_secret_value(),
+                timeouts=Timeouts(connect=settings.connect_seconds),
+            )
+        )
+        store = await stack.enter_async_context(open_store(settings.telemetry_url, read_only=True))
+        queue = Queue(settings.queue_windows, metrics)
+
+        def batcher(model: LoadedModel) -> Batcher:
+            return Batcher(model.scorer, pool, queue, metrics, most=settings.batch_windows)
+
+        models = Models(looker(events), control.get_model, batcher, metrics, clock, kept=settings.models_kept)
+        app = build_app(
+            settings,
+            models=models,
+            store=store,
+            verify=verifier(settings),
+            health=health,
+            registry=registry,
+            metrics=metrics,
+        )
+        health.add_check("registry", models.problem)
+        health.started = True
+        loops: dict[str, Loop] = {
+            "http": lambda: serve(
+                app,
+                settings.host,
+                settings.port,
+                stop,
+                section="inference",
+                what="the inference API",
+                limit_concurrency=settings.connections,
+            ),
+            "models": until_stop(stop, lambda: models.follow(events)),
+        }
+        await run_loops(stop, grace=settings.grace_seconds, **loops)
+
+
+def looker(events: EventLog) -> Look:
+    """The registry as the log has it, in inference's words."""
+    view = RegistryView(events)
+
+    async def look() -> Catalog:
+        registry, _ = await view.look()
+        machines = {model.machine for model in registry.models}
+        champions = {machine: registry.champion(machine) for machine in machines}
+        return Catalog(
+            {machine: desired(model) for machine, model in champions.items() if model is not None},
+            {model.version_hash: (model.machine, desired(model)) for model in registry.models},
+        )
+
+    return look
+
+
+def desired(model: Model) -> Desired:
+    """A registered version as what is to run."""
+    return Desired(model.name, model.version, model.object_name, model.version_hash)
+
+
+def verifier(settings: InferenceSettings) -> Verify:
+    """Knows the plant's own services by the token of the settings."""
+    service, token = Principal.of("service", Role.ADMIN), settings.token.get_secret_value().encode()
+
+    async def verify(given: str) -> Principal | None:
+        return service if token and hmac.compare_digest(given.encode(), token) else None
+
+    return verify
