@@ -1,17 +1,20 @@
 """The cloud process: data API and loss ledger together, as `cloud run api` starts them."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Self
 
 from prometheus_client import CollectorRegistry
 
 from cloud.api.app import build_app
+from cloud.api.cached import Answers
 from cloud.api.fleet import Reported
 from cloud.api.live import Broadcaster
 from cloud.api.settings import ApiSettings
+from cloud.cache.port import Cache, CacheMetrics, open_cache
 from cloud.deadletters.app import DeadLetters, Publish, publisher
 from cloud.deadletters.app import Metrics as LetterMetrics
 from cloud.ledger.app import Ledger, Metrics, edge_reports
@@ -21,7 +24,7 @@ from cloud.telemetry.port import open_store
 from industrialmind.letter_answers import LetterAnswers
 from industrialmind.model_answers import ModelAnswers
 from industrialmind.rebuild_jobs import RebuildJobs
-from shared.clock import SystemClock
+from shared.clock import Clock, SystemClock
 from shared.eventlog import open_event_log
 from shared.health import Health
 from shared.nats import open_control
@@ -66,6 +69,11 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
         )
         reported = Reported(control)
         live = Broadcaster(reported, clock, stale_after=settings.api.stale_after_seconds)
+        cache_metrics = CacheMetrics(registry)
+        cache = await stack.enter_async_context(open_answer_cache(settings.api, cache_metrics, clock))
+        answers = Answers(
+            cache, live.touched, store.positions, cache_metrics, seconds=settings.api.cache_seconds
+        )
 
         async def ledger_json() -> bytes:
             return (await ledger.report()).model_dump_json().encode()
@@ -95,6 +103,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             letters=LetterAnswers(letters),
             links=links,
             rebuilds=RebuildJobs({"ledger": ledger.rebuild}),
+            kept=answers,
         )
         health.add_check("assignments", lambda: "" if reported.assignments else "none read yet")
         watch = Watch(health, {"store": store.positions})
@@ -109,6 +118,16 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             ledger=lambda: ledger.run(stop),
             watch=until_stop(stop, watch.run),
         )
+
+
+def open_answer_cache(
+    settings: ApiSettings, metrics: CacheMetrics, clock: Clock
+) -> AbstractAsyncContextManager[Cache]:
+    """The cache of the settings; what several plants keep in one server is told apart by their log and store."""
+    log_url, _ = settings.log
+    plant = blake2b(f"{log_url}\n{settings.telemetry_url}".encode(), digest_size=8).hexdigest()
+    url = settings.cache_url.get_secret_value()
+    return open_cache(url, metrics=metrics, clock=clock, space=plant, most_bytes=settings.cache_bytes)
 
 
 def letter_publisher(settings: ApiSettings) -> Publish | None:

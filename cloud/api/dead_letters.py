@@ -1,6 +1,6 @@
 """Dead letters over HTTP: what was refused, why, and what became of it; sending one again, putting one aside."""
 
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol
 
 from fastapi import APIRouter, Depends, Header, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,12 +10,14 @@ from cloud.api.times import moment
 from shared.access import Principal, Right
 from shared.asgi_access import needs
 from shared.clock import Clock
+from shared.problems import documented
 
 MAX_LETTERS = 500
 
 Via = Literal["mqtt", "log"]
 IdempotencyKey = Annotated[str, Header(min_length=1, max_length=100, pattern=r"^[!-~]+$")]
 Engineer = Annotated[Principal, Depends(needs(Right.ENGINEER))]
+MAY_READ: Final[Any] = Depends(needs(Right.READ))
 
 
 class Handled(BaseModel):
@@ -136,7 +138,7 @@ def dead_letters_router(answers: Answers, clock: Clock) -> APIRouter:
     """The endpoints."""
     router = APIRouter()
 
-    @router.get("/v1/dead-letters", responses=example(DEAD_LETTERS))
+    @router.get("/v1/dead-letters", responses=example(DEAD_LETTERS), dependencies=[MAY_READ])
     async def list_letters(
         reason: Annotated[str, Query(max_length=200, description="text in the reason")] = "",
         topic: Annotated[
@@ -155,12 +157,12 @@ def dead_letters_router(answers: Answers, clock: Clock) -> APIRouter:
         wanted = Filter(reason=reason, topic=topic, source=source, since_us=since_us, handled=all)
         return await answers.page(wanted, before, limit)
 
-    @router.get("/v1/dead-letters/{letter}", responses=example(DEAD_LETTER))
+    @router.get("/v1/dead-letters/{letter}", responses=example(DEAD_LETTER), dependencies=[MAY_READ])
     async def one_letter(letter: str) -> LetterDetail:
         """One letter with its payload, and whether it can be sent again."""
         return await answers.show(letter)
 
-    @router.post("/v1/dead-letters/{letter}/replay", responses=example(LETTER_DONE))
+    @router.post("/v1/dead-letters/{letter}/replay", responses=example(LETTER_DONE) | documented(409))
     async def replay_letter(
         letter: str, wanted: ReplayRequest, idempotency_key: IdempotencyKey, by: Engineer
     ) -> LetterAnswer:
@@ -169,7 +171,7 @@ def dead_letters_router(answers: Answers, clock: Clock) -> APIRouter:
             letter, by=by.name, request=idempotency_key, again=wanted.again, at_once=wanted.at_once
         )
 
-    @router.post("/v1/dead-letters/{letter}/drop", responses=example(LETTER_DONE))
+    @router.post("/v1/dead-letters/{letter}/drop", responses=example(LETTER_DONE) | documented(409))
     async def drop_letter(
         letter: str, wanted: DropRequest, idempotency_key: IdempotencyKey, by: Engineer
     ) -> LetterAnswer:

@@ -18,6 +18,23 @@ _CURVE: Final = {
 }
 READINGS: Final = _CURVE
 SERIES: Final = {"series": [_CURVE]}
+MANY_READINGS: Final = {
+    "from_us": 1_767_225_600_000_000,
+    "to_us": 1_767_312_000_000_000,
+    "series": [
+        {
+            "machine": "pump-01",
+            "sensor": "flow",
+            "unit": "m3/h",
+            "points": 86_400,
+            "downsampled": True,
+            "time_us": [1_767_225_642_000_000, 1_767_225_685_000_000],
+            "value": [41.9, 42.3],
+            "quality": [0, 0],
+        }
+    ],
+    "next": None,
+}
 SENSORS: Final = {
     "machine": "pump-01",
     "sensors": [
@@ -65,7 +82,58 @@ MACHINE: Final = {
     "outbox_rows": 0,
     "listening": True,
 }
+MODELS: Final = {
+    "models": [
+        {
+            "machine": "pump-01",
+            "name": "pump-01/window-pca",
+            "method": "window-pca",
+            "version": 1,
+            "version_hash": "ab" * 32,
+            "provisional": True,
+            "registered_at": "2026-01-01T00:00:00Z",
+            "aliases": ["champion"],
+            "promoted_to": ["edge-pump-01"],
+            "running_on": ["edge-pump-01"],
+            "metrics": {"validation": 0.97},
+        }
+    ],
+    "position": {"0": 3},
+    "next": None,
+}
+LEDGER: Final[dict[str, Any]] = {"sources": [], "findings": [], "resolved": [], "lateness": [], "notes": []}
 MACHINES: Final = {"machines": [MACHINE]}
+ANOMALIES: Final = {
+    "anomalies": [
+        {
+            "id": "5f0c" * 8,
+            "machine": "pump-01",
+            "edge": "edge-pump-01",
+            "onset": "2026-01-01T00:00:00Z",
+            "ended_at": None,
+            "score": 3.1,
+            "limit": 1.2,
+            "model": "pump-01/window-pca",
+            "version_hash": "ab" * 32,
+            "sensors": MACHINE["leading"],
+        }
+    ],
+    "next": None,
+}
+EVENTS_PAGE: Final = {
+    "events": [
+        {
+            "specversion": "1.0",
+            "id": "5f0c" * 8,
+            "type": "edge.started",
+            "source": "edge-pump-01",
+            "subject": "edge-pump-01",
+            "time": "2026-01-01T00:00:00Z",
+            "data": {},
+        }
+    ],
+    "next": "WyJldmVudHMiLDE3NjcyMjU2MDAwMDAwMDAsMTddfQ",
+}
 _LETTER: Final = {
     "id": "0-17",
     "reason": "unknown unit 'ell'",

@@ -9,12 +9,15 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import numpy as np
 import orjson
 import structlog
+from numpy.typing import NDArray
 
 from cloud.api.fleet import Fleet, Reported
 from cloud.api.journal import Journal
 from cloud.api.logic import MachineStatus
+from cloud.api.touched import Touched
 from shared.clock import Clock
 from shared.errors import Rejected, Unavailable
 from shared.eventlog import EventLog, Stored
@@ -47,6 +50,7 @@ class Broadcaster:
         max_clients: int = MAX_CLIENTS,
     ) -> None:
         self.journal = Journal()
+        self.touched = Touched()
         self.fleet = Fleet(reported, self.journal, clock, stale_after=stale_after)
         self.clock = clock
         self.closed = False
@@ -92,20 +96,29 @@ class Broadcaster:
     def take(self, record: Stored) -> None:
         """Bring one record of the log into the journal. Raises Rejected (it can't be read)."""
         if record.topic in {MACHINE_EVENTS, MODELS}:
+            self._touch(record, record.key, None)
             self.journal.take_event(record.key, record.value)
             self._wake()
             return
         header, body = decode(record.value)
         match body:
             case Readings():
+                self._touch(record, header.machine, body.time_us)
                 news = self.journal.take_readings(header.machine, body)
             case Scores():
+                self._touch(record, header.machine, body.time_us)
                 news = self.journal.take_scores(header.machine, body)
             case _:
+                self._touch(record, header.machine, None)
                 news = False  # aggregates replace history
         if news:
             self._dirty = True
             self._wake()
+
+    def _touch(self, record: Stored, machine: str, time_us: NDArray[np.int64] | None) -> None:
+        """Answers from the store that are kept must count to this record; of no times: whatever theirs are."""
+        span = None if time_us is None or not len(time_us) else (int(time_us.min()), int(time_us.max()))
+        self.touched.touch(record.topic, record.partition, record.offset, machine, span)
 
     def changed(self, turn: int, machines: Collection[str] = ()) -> tuple[int, list[orjson.Fragment]]:
         """The statuses that changed after `turn` (all of them, as of now, after -1), as JSON, and the present turn."""
@@ -153,6 +166,7 @@ class Broadcaster:
         while True:
             try:
                 start = await events.end(topic)
+                self.touched.begin(topic, start)
                 async for record in events.read(topic, start, follow=True):
                     try:
                         self.take(record)
@@ -163,6 +177,8 @@ class Broadcaster:
                     )  # a page may hold hundreds of frames: others want to run in between
             except Unavailable as error:
                 log.debug("the log can't be followed now", topic=topic, why=str(error))
+            finally:
+                self.touched.lost(topic)
             await self.clock.sleep(_RETRY_SECONDS)
 
 

@@ -2,13 +2,25 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Depends, Header, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from cloud.api.cursors import MAX_CURSOR, place
+from cloud.api.cursors import cursor as made_cursor
+from cloud.api.examples import MODELS, example
+from cloud.api.positions import MinPosition, parse_position, reached
+from shared.access import Right
+from shared.asgi_access import needs
+from shared.clock import Clock
 from shared.errors import NotFound
 from shared.names import ID_PATTERN
+from shared.problems import documented
+
+MAX_MODELS: Final = 1000
+MAY_READ: Final[Any] = Depends(needs(Right.READ))
+MAY_ENGINEER: Final[Any] = Depends(needs(Right.ENGINEER))
 
 Reports = Callable[[str], Mapping[str, Any]]
 """An edge's last report, by its id."""
@@ -40,10 +52,11 @@ class ModelDetail(ModelSummary):
 
 
 class ModelList(BaseModel):
-    """Every version, oldest first, and the position in the topic `models` that this shows."""
+    """Versions, oldest first, and the position in the topic `models` that this shows. `next`: as `cursor` for newer ones."""
 
     models: tuple[ModelSummary, ...]
     position: dict[str, int]
+    next: str | None = None
 
 
 class PromotionRequest(BaseModel):
@@ -73,27 +86,43 @@ Promote = Callable[[str, int, str], Awaitable[PromotionAnswer]]
 """Promote (machine, version) under the request's key. Raises NotFound, Conflict, Unavailable."""
 
 
-def models_router(models: Models, promote: Promote, reports: Reports) -> APIRouter:
+def models_router(models: Models, promote: Promote, reports: Reports, clock: Clock) -> APIRouter:
     """The endpoints."""
     router = APIRouter()
 
-    @router.get("/v1/models")
-    async def list_models(machine: str | None = None) -> ModelList:
-        """Every registered version, of one machine or of all: how it did, where it is wanted, where it runs."""
-        found, position = await models()
-        shown = (_located(model, reports) for model in found if machine in (None, model.machine))
-        return ModelList(models=tuple(shown), position=position)
+    async def at_least(wanted: str) -> list[ModelDetail]:
+        async def look() -> Mapping[str, int]:
+            return (await models())[1]
 
-    @router.get("/v1/models/{version_hash}")
-    async def one_model(version_hash: str) -> ModelDetail:
+        await reached(parse_position(wanted), look, clock)
+        return (await models())[0]
+
+    @router.get("/v1/models", dependencies=[MAY_READ], responses=example(MODELS) | documented(202))
+    async def list_models(
+        machine: Annotated[str | None, Query(max_length=40)] = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_MODELS)] = MAX_MODELS,
+        cursor: Annotated[str | None, Query(max_length=MAX_CURSOR)] = None,
+        min_position: MinPosition = "",
+    ) -> ModelList:
+        """Every registered version, of one machine or of all: how it did, where it is wanted, where it runs."""
+        await at_least(min_position)
+        found, position = await models()
+        mine = [model for model in found if machine in (None, model.machine)]
+        first = 0 if cursor is None else place(cursor, "models", (int,))[0]
+        page = mine[first : first + limit] if first >= 0 else []
+        following = made_cursor("models", first + limit) if first + limit < len(mine) else None
+        shown = tuple(_located(model, reports) for model in page)
+        return ModelList(models=shown, position=position, next=following)
+
+    @router.get("/v1/models/{version_hash}", dependencies=[MAY_READ], responses=documented(202))
+    async def one_model(version_hash: str, min_position: MinPosition = "") -> ModelDetail:
         """One version with its manifest."""
-        found, _ = await models()
-        for model in found:
+        for model in await at_least(min_position):
             if model.version_hash == version_hash:
                 return _located(model, reports)
         raise NotFound(f"no model {version_hash[:12]!r}")
 
-    @router.post("/v1/models/promotions")
+    @router.post("/v1/models/promotions", dependencies=[MAY_ENGINEER], responses=documented(409))
     async def promotion(
         wanted: PromotionRequest,
         idempotency_key: Annotated[str, Header(min_length=1, max_length=100, pattern=r"^[!-~]+$")],

@@ -24,6 +24,14 @@ class ApiSettings(LogSettings):
         ("localhost", "127.0.0.1", "[::1]"), description="values of the Host header that are answered"
     )
     telemetry_url: str = Field(description="the telemetry store, read only")
+    cache_url: SecretStr = Field(
+        SecretStr(""),
+        description="where answers are kept: empty or memory:// in this process, redis://[:PASSWORD@]HOST:PORT[/DB] for all",
+    )
+    cache_bytes: int = Field(
+        64 * 1024 * 1024, ge=0, description="bytes of answers kept in this process; 0: none"
+    )
+    cache_seconds: float = Field(60.0, gt=0, description="how long an answer is kept at most")
     stale_after_seconds: float = Field(
         10.0, gt=0, description="data older than this is marked stale (three times a machine's interval)"
     )

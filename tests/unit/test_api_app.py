@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from cloud.api.app import MAX_EVENTS
+from cloud.api.happenings import MAX_EVENTS
 from cloud.api.history import MAX_POINTS
 from cloud.telemetry.port import END_US, open_store
 from shared.errors import Rejected, Unavailable
@@ -178,7 +178,7 @@ async def test_anomalies_and_events(api: Api) -> None:
 
 
 async def test_models_and_ledger_are_their_services_answers(api: Api) -> None:
-    assert await api.get("/v1/models") == {"models": [], "position": {"0": 3}}
+    assert await api.get("/v1/models") == {"models": [], "position": {"0": 3}, "next": None}
     assert await api.get("/v1/ledger") == {"findings": []}
     api.answers = {"models": Rejected("not such a model"), "ledger": Unavailable("the log is away")}
     assert (await api.get("/v1/models", 422))["title"] == "not such a model"
@@ -221,6 +221,8 @@ async def test_the_schema_is_whole_and_needs_the_token(api: Api) -> None:
         "/v1/login-links/redeem",
         "/v1/anomalies",
         "/v1/events",
+        "/v1/readings",
+        "/v1/readings/export",
         "/v1/models",
         "/v1/ledger",
     }

@@ -8,7 +8,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from cloud.api.access import fixed_tokens
 from cloud.api.models import ModelDetail, PromotionAnswer, models_router
+from shared.access import Principal, Role
+from shared.asgi_access import Access
+from shared.clock import SystemClock
 from shared.errors import Conflict
 from shared.problems import add_errors
 
@@ -60,9 +64,13 @@ def http() -> httpx.AsyncClient:
         return found
 
     app = FastAPI()
+    admin = Principal.of("cli", Role.ADMIN)
+    viewer = Principal.of("ui", Role.VIEWER)
+    app.add_middleware(Access, verify=fixed_tokens({admin: "all", viewer: "look"}), allowed_hosts=("x",))
     add_errors(app)
-    app.include_router(models_router(models, promote, reports))
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x")
+    app.include_router(models_router(models, promote, reports, SystemClock()))
+    headers = {"Authorization": "Bearer all"}
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x", headers=headers)
 
 
 async def test_a_model_says_where_it_is_wanted_where_it_runs_and_who_refused(http: httpx.AsyncClient) -> None:
@@ -74,6 +82,33 @@ async def test_a_model_says_where_it_is_wanted_where_it_runs_and_who_refused(htt
     one = (await http.get(f"/v1/models/{HASHES[0]}")).json()
     assert (one["manifest"], one["refused"]) == ({"seed": 1}, {"refuses": "a sensor is missing"})
     assert (await http.get("/v1/models/unknown")).status_code == 404
+
+
+async def test_models_come_by_pages(http: httpx.AsyncClient) -> None:
+    first = (await http.get("/v1/models", params={"limit": 1})).json()
+    second = (await http.get("/v1/models", params={"limit": 1, "cursor": first["next"]})).json()
+    assert [m["version"] for m in (*first["models"], *second["models"])] == [1, 2]
+    assert second["next"] is None
+    for bad in ("", "x", "WyJldmVudHMiLDFd", first["next"] + "A"):
+        assert (await http.get("/v1/models", params={"cursor": bad})).status_code == 422
+
+
+async def test_a_change_s_position_can_be_waited_for(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await http.get("/v1/models", params={"min_position": "0-9"})).json()["position"] == {"0": 9}
+    monkeypatch.setattr("cloud.api.positions.WAIT_SECONDS", 0.05)
+    early = await http.get("/v1/models", params={"min_position": "0-10"})
+    assert (early.status_code, early.headers["retry-after"]) == (202, "1")
+    for bad in ("10", "0:10", "0-10,", "0--1"):
+        assert (await http.get("/v1/models", params={"min_position": bad})).status_code == 422
+
+
+async def test_a_promotion_is_the_engineer_s(http: httpx.AsyncClient) -> None:
+    body, headers = {"machine": "pump-1", "version": 2}, {"Idempotency-Key": "k"}
+    http.headers["Authorization"] = "Bearer look"
+    assert (await http.get("/v1/models")).status_code == 200
+    assert (await http.post("/v1/models/promotions", json=body, headers=headers)).status_code == 403
 
 
 async def test_a_promotion_needs_a_key_a_machine_and_a_version(http: httpx.AsyncClient) -> None:

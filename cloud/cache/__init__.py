@@ -1,0 +1,1 @@
+"""Answers kept for the next asker: in this process, or in Redis for all processes."""
