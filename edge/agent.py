@@ -19,6 +19,7 @@ from edge.flight import Flight
 from edge.intake import Intake, view_key
 from edge.models import ModelFolder
 from edge.outbox import Outbox, open_outbox
+from edge.outbox_copy import copy_on_request
 from edge.report import Reporter
 from edge.scorer import ScoringLoop
 from edge.scoring import MachineScoring
@@ -158,6 +159,7 @@ async def build(
     health.add_check("outbox", lambda: intake.blocked)
     health.add_check("devices", lambda: _trouble(devices, intake))
     loops["birth"] = lambda: _birth(settings, outbox, clock)
+    loops["copies"] = lambda: copy_on_request(outbox, settings.outbox_path, clock)
     return loops
 
 

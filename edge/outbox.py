@@ -40,6 +40,8 @@ class Usage:
 class _Command:
     work: Callable[[OutboxFile], Any]
     done: "asyncio.Future[Any]"
+    alone: bool = False
+    """Outside the transaction, after it."""
     result: Any = None
     error: Unavailable | None = None
 
@@ -95,6 +97,10 @@ class Outbox:
         """What the ledger is told; see `OutboxFile.report`."""
         return await self._do(lambda file: file.report())
 
+    async def copy(self, path: Path) -> None:
+        """Write the file as it is now, compact, to `path`. What is asked meanwhile waits: about 2 s a GB that it holds."""
+        await self._do(lambda file: file.copy(path), alone=True)
+
     @property
     def epoch(self) -> bytes:
         """The 16 random bytes made with the file."""
@@ -114,8 +120,8 @@ class Outbox:
         await asyncio.to_thread(self._queue.put, None)
         await asyncio.to_thread(self._thread.join)
 
-    async def _do(self, work: Callable[[OutboxFile], T], *, announce: bool = False) -> T:
-        command = _Command(work, self._loop.create_future())
+    async def _do(self, work: Callable[[OutboxFile], T], *, announce: bool = False, alone: bool = False) -> T:
+        command = _Command(work, self._loop.create_future(), alone)
         try:
             self._queue.put_nowait(command)
         except queue.Full as error:
@@ -133,7 +139,7 @@ class Outbox:
             while len(batch) < MAX_BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             ended = None in batch
-            commands = [command for command in batch if command is not None]
+            commands = [command for command in batch if command is not None and not command.alone]
             failure: BaseException | None = None
             try:
                 with self._file.transaction():
@@ -145,7 +151,18 @@ class Outbox:
             except BaseException as error:  # noqa: BLE001 - whoever asked gets it; nothing of the batch was kept
                 failure = error
             self._loop.call_soon_threadsafe(_answer, commands, failure)
+            for each in batch:
+                if each is not None and each.alone:
+                    self._run_alone(each)
         self._file.close()
+
+    def _run_alone(self, command: _Command) -> None:
+        failure: BaseException | None = None
+        try:
+            command.result = command.work(self._file)
+        except BaseException as error:  # noqa: BLE001 - whoever asked gets it
+            failure = error
+        self._loop.call_soon_threadsafe(_answer, [command], failure)
 
 
 def _append(file: OutboxFile, arriving: list[Piece], state: Mapping[str, bytes] | None) -> list[FrameRef]:

@@ -83,6 +83,14 @@ class OutboxFile:
         for *row, arrival in self._db.execute(_SELECT_WAITING).fetchall():
             self._whole(tuple(row), arrival)
 
+    def copy(self, path: Path) -> None:
+        """Outside a transaction: write all that is committed to a new file. Raises Unavailable."""
+        path.unlink(missing_ok=True)
+        try:
+            self._db.execute("VACUUM INTO ?", (str(path),))
+        except sqlite3.OperationalError as error:
+            raise Unavailable(f"the outbox can't be copied: {error}") from error
+
     def close(self) -> None:
         """Close the file."""
         self._db.close()

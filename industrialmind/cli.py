@@ -9,6 +9,7 @@ from typing import Final
 import typer
 
 from industrialmind import (
+    commands_backup,
     commands_data,
     commands_dlq,
     commands_log,
@@ -40,6 +41,7 @@ commands_log.add_to(app)
 commands_dlq.add_to(app)
 commands_rebuild.add_to(app)
 commands_servers.add_to(app)
+commands_backup.add_to(app)
 
 
 def exit_code(error: IndustrialMindError) -> int:

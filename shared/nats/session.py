@@ -88,6 +88,11 @@ class Session:
 
         return end
 
+    def check(self) -> None:
+        """Raises Unavailable if the connection was lost."""
+        if self.lost.is_set():
+            raise Unavailable("the connection to nats-server was lost")
+
     async def flush(self) -> None:
         """Return once the server has handled all that was sent. Raises Unavailable."""
         try:
