@@ -1,7 +1,8 @@
 """Curves of readings for a screen: a range in at most so many points, made inside SQLite.
 
-A point is one walk of the tree: for a sparkline that is twice as fast as a `GROUP BY`, which sorts what is in order
-already, and four times as fast as fetching the rows. Where the walk would be long, it goes over minutes or hours.
+Where the walk over readings would be long, it goes over minutes or hours. A point of many rows is one walk of the tree: twice
+as fast as a `GROUP BY`, which sorts what is in order already, and four times as fast as fetching the rows. Where points have
+few rows each, the statements cost more than the sorting, and it is the other way round.
 """
 
 import sqlite3
@@ -18,12 +19,17 @@ from cloud.telemetry.sqlite_read import newest_unit
 _RAW: Final = 0
 _RANGE: Final = "FROM readings WHERE series = ? AND time_us >= ? AND time_us < ?"
 _BUCKETS: Final = "FROM rollups WHERE series = ? AND width_us = ? AND start_us >= ? AND start_us < ?"
+_FEW: Final = 8
 _OF_READINGS: Final = (
     f"SELECT max(time_us), avg(value), max(quality), min(value), max(value), count(*) {_RANGE}"
 )
 _OF_BUCKETS: Final = (
     "SELECT max(last_us), sum(mean * rows) / sum(rows), max(quality), min(minimum), max(maximum), sum(rows)"
     f" {_BUCKETS}"
+)
+_GROUPED: Final = (
+    "SELECT max(last_us), sum(mean * rows) / sum(rows), max(quality), min(minimum), max(maximum), sum(rows),"
+    f" (max(start_us, ?5) - ?5) / ?6 {_BUCKETS.replace('?', '?{}').format(1, 2, 3, 4)} GROUP BY 7"
 )
 
 Point = tuple[int, float, int, float, float, int]
@@ -76,12 +82,10 @@ class _Curve:
     def points(self, from_us: int, to_us: int, most: int) -> tuple[list[Point], bool]:
         """The points, and whether they are buckets and not readings."""
         early = self._early(from_us, to_us)
-        rows: list[Any] = self.db.execute(
-            f"SELECT time_us, value, quality, value, value, 1 {_RANGE} ORDER BY time_us LIMIT ?",
-            (self.series, max(from_us, self.gone.raw_us), to_us, most + 1),
-        ).fetchall()
-        if early is None and len(rows) <= most:
-            return rows, False
+        begin = max(from_us, self.gone.raw_us)
+        rows = self._readings(begin, to_us, 1) if early or self._more(begin, to_us, most) else None
+        if rows is None:
+            return self._readings(begin, to_us, most), False
         first = rows[0][0] if early is None else early[0]
         last = self._last(first, to_us) if rows else early[1] if early else first
         end = min(to_us, last + 1)
@@ -93,19 +97,39 @@ class _Curve:
                 found[index] = point if old is None else _joined(old, point)
         return [found[index] for index in sorted(found)], True
 
+    def _more(self, from_us: int, to_us: int, most: int) -> bool:
+        """Whether the range has more readings than that. Many minutes, which are read next, spare a look at them."""
+        low, high = -(-from_us // MINUTE_US) * MINUTE_US, to_us // MINUTE_US * MINUTE_US
+        if self.kept and (high - low) // MINUTE_US > most:
+            query = f"SELECT 1 {_BUCKETS} LIMIT 1 OFFSET ?"
+            if self.db.execute(query, (self.series, MINUTE_US, low, high, most)).fetchone() is not None:
+                return True
+        found = self.db.execute(f"SELECT 1 {_RANGE} LIMIT 1 OFFSET ?", (self.series, from_us, to_us, most))
+        return found.fetchone() is not None
+
+    def _readings(self, from_us: int, to_us: int, most: int) -> list[Any]:
+        return self.db.execute(
+            f"SELECT time_us, value, quality, value, value, 1 {_RANGE} ORDER BY time_us LIMIT ?",
+            (self.series, from_us, to_us, most),
+        ).fetchall()
+
     def _early(self, from_us: int, to_us: int) -> tuple[int, int] | None:
         """Start of the first bucket and time of the last reading where readings have expired; None: nowhere."""
         end = min(to_us, self.gone.raw_us)
         if from_us >= end:
             return None
-        found = [
-            self.db.execute(
-                f"SELECT min(start_us), max(last_us) {_BUCKETS}", (self.series, width, from_us, end)
-            ).fetchone()
-            for width in (MINUTE_US, HOUR_US)
-        ]
-        there = [one for one in found if one[0] is not None]
-        return (min(one[0] for one in there), max(one[1] for one in there)) if there else None
+        first, last = (
+            [
+                row
+                for width in (MINUTE_US, HOUR_US)
+                for row in self.db.execute(
+                    f"SELECT start_us, last_us {_BUCKETS} ORDER BY start_us {order} LIMIT 1",
+                    (self.series, width, from_us, end),
+                )
+            ]
+            for order in ("ASC", "DESC")
+        )
+        return (min(one[0] for one in first), max(one[1] for one in last)) if first else None
 
     def _last(self, first: int, to_us: int) -> int:
         last: int = self.db.execute(f"SELECT max(time_us) {_RANGE}", (self.series, first, to_us)).fetchone()[
@@ -146,13 +170,17 @@ class _Curve:
     def _walk(self, segment: Segment, first: int, step: int) -> Iterator[tuple[int, Point]]:
         """The segment's points with their numbers, empty ones left out."""
         width, low, high = segment
+        if width and step <= _FEW * width:
+            for *point, index in self.db.execute(_GROUPED, (self.series, width, low, high, first, step)):
+                yield index, _point(*point)
+            return
         query, key = (_OF_BUCKETS, (self.series, width)) if width else (_OF_READINGS, (self.series,))
         for index in range(max(0, (low - first) // step), (high - 1 - first) // step + 1):
             start = low if index == 0 else first + index * step
             edges = (max(low, start), min(high, first + (index + 1) * step))
-            time_us, mean, quality, minimum, maximum, rows = self.db.execute(query, (*key, *edges)).fetchone()
-            if rows:
-                yield index, (time_us, _finite(mean, minimum, maximum), quality, minimum, maximum, rows)
+            point = self.db.execute(query, (*key, *edges)).fetchone()
+            if point[-1]:
+                yield index, _point(*point)
 
 
 def _parts(from_us: int, to_us: int, width: int) -> Iterable[Segment]:
@@ -167,9 +195,13 @@ def _parts(from_us: int, to_us: int, width: int) -> Iterable[Segment]:
     return [*_parts(from_us, low, finer), *middle, *_parts(high, to_us, finer)] if width else middle
 
 
-def _finite(mean: float | None, minimum: float, maximum: float) -> float:
+def _point(
+    time_us: int, mean: float | None, quality: int, minimum: float, maximum: float, rows: int
+) -> Point:
     """The sum behind a mean may overflow where its values do not."""
-    return mean if mean is not None and abs(mean) < np.inf else minimum / 2 + maximum / 2
+    if mean is None or abs(mean) == np.inf:
+        mean = minimum / 2 + maximum / 2
+    return time_us, mean, quality, minimum, maximum, rows
 
 
 def _joined(one: Point, other: Point) -> Point:
