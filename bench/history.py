@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from cloud.telemetry.facts import DAY_US, HOUR_US, MINUTE_US
+from cloud.telemetry.sqlite_readings import INSERT_READING
 from cloud.telemetry.sqlite_rollup import grouped, merge, of_readings
 from cloud.telemetry.sqlite_rows import Interned
 from cloud.telemetry.sqlite_schema import connect_reader, connect_writer
 from cloud.telemetry.sqlite_trend import trends
-from cloud.telemetry.sqlite_write import INSERT_READING
 
 T0 = 1_750_000_000_000_000 // DAY_US * DAY_US
 SECOND = 1_000_000

@@ -18,8 +18,9 @@ import numpy as np
 
 from cloud.ingest.logic import read_record
 from cloud.telemetry.port import open_store
+from cloud.telemetry.sqlite_readings import INSERT_READING
 from cloud.telemetry.sqlite_schema import connect_writer
-from cloud.telemetry.sqlite_write import INSERT_READING, transaction
+from cloud.telemetry.sqlite_write import transaction
 from shared.clock import SystemClock
 from shared.eventlog import Stored
 from shared.frame_codec import encode

@@ -19,6 +19,9 @@ class RangeSet:
         """Add `first` to `last`; returns how many of them were new. O(log n) where ranges arrive in order."""
         if last < first:
             raise ValueError(f"range {first} to {last} is empty")
+        if self._last and first == self._last[-1] + 1:  # what comes next, as nearly always
+            self._last[-1] = last
+            return last - first + 1
         left = bisect.bisect_left(self._last, first - 1)
         right = bisect.bisect_right(self._first, last + 1)
         old = sum(self._last[i] - self._first[i] + 1 for i in range(left, right))
@@ -46,9 +49,8 @@ class RangeSet:
         """The ranges from `first` to `last` that are not in the set."""
         missing: list[Range] = []
         at = first
-        for low, high in self:
-            if high < at:
-                continue
+        for index in range(bisect.bisect_left(self._last, first), len(self._first)):
+            low, high = self._first[index], self._last[index]
             if low > last:
                 break
             if low > at:

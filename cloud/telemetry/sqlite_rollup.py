@@ -74,7 +74,9 @@ def grouped(found: Buckets, width_us: int) -> Buckets:
     if not len(found):
         return found
     place = found.start_us // width_us
-    order = np.argsort(_keys(found.series, place), kind="stable")
+    keys = _keys(found.series, place)
+    in_order = bool((keys[1:] >= keys[:-1]).all())
+    order = np.arange(len(keys)) if in_order else np.argsort(keys, kind="stable")
     series, place = found.series[order], place[order]
     new = np.empty(len(order), np.bool_)
     new[0] = True

@@ -4,7 +4,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -14,27 +13,12 @@ from cloud.telemetry.lateness import LateBounds
 from cloud.telemetry.port import Content, Entry, EventFact, Ints, WriteResult
 from cloud.telemetry.sqlite_late import Key, LateRows
 from cloud.telemetry.sqlite_ranges import RowRanges
-from cloud.telemetry.sqlite_rollup import Columns, RollupRows
+from cloud.telemetry.sqlite_readings import ReadingRows
 from cloud.telemetry.sqlite_rows import Interned, Table
 from cloud.telemetry.sqlite_schema import CONFLICTS_KEPT, REJECTED, STORED
 from shared.frames import Aggregates, Header, Readings, Scores
 
-_POOL_ROWS: Final = 2_000
 _CACHED_LAYOUTS: Final = 10_000
-INSERT_READING: Final = (
-    "INSERT INTO readings (series, time_us, value, quality, unit, arrival_us, source, row)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (series, time_us) DO NOTHING"
-)
-_UPDATE_READING: Final = (
-    "UPDATE readings SET value = ?, quality = ?, unit = ?, arrival_us = ?, source = ?, row = ?"
-    " WHERE series = ? AND time_us = ?"
-)
-_OLD_READING: Final = (
-    "SELECT value, quality, unit, arrival_us, source, row FROM readings WHERE series = ? AND time_us = ?"
-)
-
-Reading = tuple[int, int, float, int, int, int, int, int]
-"""series, time_us, value, quality, unit, arrival_us, source, row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +63,7 @@ class Writer:
         self._ids = Interned(connection)
         self._ranges = RowRanges(connection)
         self._late = LateRows(connection, bounds)
-        self._rollups = RollupRows(connection)
-        self._pool: list[tuple[list[Reading], Columns, WriteResult]] = []
-        self._pooled = 0
+        self._rows = ReadingRows(connection, self._ids)
         self._layouts: dict[tuple[str, tuple[str, ...], tuple[str, ...]], tuple[Ints, Ints]] = {}
 
     def write(self, entries: Sequence[Entry], now_us: int | None = None) -> WriteResult:
@@ -104,10 +86,8 @@ class Writer:
         self._ids.forget()
         self._ranges.forget()
         self._late.forget()
-        self._rollups.forget()
+        self._rows.forget()
         self._layouts.clear()
-        self._pool.clear()
-        self._pooled = 0
 
     def _write(self, entries: Sequence[Entry], now_us: int | None) -> dict[Key, WriteResult]:
         results: dict[Key, WriteResult] = {}
@@ -118,8 +98,7 @@ class Writer:
                 self._edge_entry(entry.record.time_us, entry.header, entry.content, result)
             elif isinstance(entry.content, EventFact):
                 self._event(entry.content, result)
-        self._flush()
-        self._rollups.save()
+        self._rows.save()
         self._ranges.save()
         self._late.save(now_us)
         self._save_positions(entries)
@@ -177,21 +156,7 @@ class Writer:
         sensor, time_us, arrival_us = body.sensor, body.time_us, body.arrival_us
         self._late.add((header.edge, header.epoch), time_us, arrival_us, logged_us)
         columns = (series[sensor], time_us, body.value, units[sensor], body.quality)
-        rows: Iterable[Reading] = zip(
-            columns[0].tolist(),
-            time_us.tolist(),
-            body.value.tolist(),
-            body.quality.tolist(),
-            columns[3].tolist(),
-            arrival_us.tolist(),
-            repeat(fresh.source),
-            fresh.rows.tolist(),
-            strict=False,
-        )
-        self._pool.append((list(rows), columns, result))
-        self._pooled += len(fresh.rows)
-        if self._pooled >= _POOL_ROWS:
-            self._flush()
+        self._rows.add(columns, arrival_us, fresh.source, fresh.rows, result)
 
     def _layout(self, machine: str, body: Readings) -> tuple[Ints, Ints]:
         """Ids of the frame's sensors and units; frames of a machine have few different sets of them."""
@@ -202,54 +167,6 @@ class Writer:
             units = np.array([self._ids.of("units", ("unit",), (unit,)) for unit in body.units], np.int64)
             found = self._layouts[key] = (series, units)
         return found
-
-    def _flush(self) -> None:
-        """Write the pooled readings: small frames share one statement, which is most of what they would cost."""
-        table = [reading for part, _, _ in self._pool for reading in part]
-        if self._db.executemany(INSERT_READING, table).rowcount == len(table):
-            for part, columns, result in self._pool:
-                result.rows += len(part)
-                self._rollups.add(columns)
-        else:  # the rare case: some identity was there already
-            for part, columns, result in self._pool:
-                new = np.array([self._settle(reading, result) for reading in part], np.bool_)
-                self._rollups.add(columns, new)
-        self._pool.clear()
-        self._pooled = 0
-
-    def _settle(self, reading: Reading, result: WriteResult) -> bool:
-        """Apply the identity rule to one row that was offered to the table. Whether it is a new reading."""
-        series, time_us, value, quality, unit, arrival_us, source, row = reading
-        old = self._db.execute(_OLD_READING, (series, time_us)).fetchone()
-        old_value, old_quality, old_unit, old_arrival, old_source, old_row = old
-        if (old_source, old_row) == (source, row):
-            result.rows += 1  # this very row is the one in the table
-            return True
-        same = (old_value, old_quality, old_unit) == (value, quality, unit)
-        wins = (arrival_us, self._ids.epoch(source), row) > (
-            old_arrival,
-            self._ids.epoch(old_source),
-            old_row,
-        )
-        # A winning duplicate is written too: only then does the outcome not depend on the order of three rows.
-        if wins:
-            self._db.execute(
-                _UPDATE_READING, (value, quality, unit, arrival_us, source, row, series, time_us)
-            )
-        if same:
-            result.duplicates += 1
-            return False
-        result.conflicts += 1
-        if wins:
-            self._rollups.replace(series, time_us)
-        new_side, old_side = (source, row, value), (old_source, old_row, old_value)
-        kept, lost = (new_side, old_side) if wins else (old_side, new_side)
-        self._db.execute(
-            "INSERT INTO conflicts (series, time_us, kept_source, kept_row, kept_value, lost_source, lost_row,"
-            " lost_value) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (series, time_us, *kept, *lost),
-        )
-        return False
 
     def _scores(
         self,
