@@ -9,6 +9,7 @@ from typing import Final
 import typer
 
 from industrialmind import (
+    commands_assets,
     commands_backup,
     commands_data,
     commands_dlq,
@@ -37,6 +38,7 @@ commands_plant.add_to(app)
 commands_run.add_to(app)
 commands_data.add_to(app)
 commands_models.add_to(app)
+commands_assets.add_to(app)
 commands_log.add_to(app)
 commands_dlq.add_to(app)
 commands_rebuild.add_to(app)

@@ -40,21 +40,35 @@ class Client:
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         return self._ask("POST", path, json=body, headers=headers)
 
+    def patch(self, path: str, body: Mapping[str, Any], *, idempotency_key: str) -> Any:  # noqa: ANN401 - JSON
+        """Change what is at `path`. Raises Unavailable, NotFound, Rejected."""
+        return self._ask("PATCH", path, json=body, headers={"Idempotency-Key": idempotency_key})
+
+    def send_file(
+        self, path: str, content: bytes, *, idempotency_key: str, seconds: float, **query: str | bool
+    ) -> Any:  # noqa: ANN401 - JSON
+        """Send bytes as they are and wait so long for the JSON answer. Raises Unavailable, NotFound, Rejected."""
+        headers = {"Idempotency-Key": idempotency_key}
+        return self._ask("POST", path, content=content, params=query, headers=headers, timeout=seconds)
+
+    def text(self, path: str, **query: str) -> str:
+        """The text at `path`. Raises Unavailable, NotFound, Rejected."""
+        return self._response("GET", path, params=query).text
+
     def _ask(self, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401 - JSON
+        return self._response(method, path, **more).json()
+
+    def _response(self, method: str, path: str, **more: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
         try:
             response = self._http.request(method, path, **more)
         except httpx.HTTPError as error:
             raise Unavailable(f"the data API does not answer ({error}): see industrialmind doctor") from error
-        return _body(response)
+        if response.is_success:
+            return response
+        raise error_of(response.status_code, response.text)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._http.close()
-
-
-def _body(response: httpx.Response) -> Any:  # noqa: ANN401 - JSON
-    if response.is_success:
-        return response.json()
-    raise error_of(response.status_code, response.text)

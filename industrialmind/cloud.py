@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Self
@@ -14,6 +15,7 @@ from cloud.api.cached import Answers
 from cloud.api.fleet import Reported
 from cloud.api.live import Broadcaster
 from cloud.api.settings import ApiSettings
+from cloud.assets.settings import AssetsSettings
 from cloud.cache.port import Cache, CacheMetrics, open_cache
 from cloud.deadletters.app import DeadLetters, Publish, publisher
 from cloud.deadletters.app import Metrics as LetterMetrics
@@ -21,6 +23,7 @@ from cloud.ledger.app import Ledger, Metrics, edge_reports
 from cloud.ledger.settings import LedgerSettings
 from cloud.people.port import open_login_links
 from cloud.telemetry.port import open_store
+from industrialmind.asset_part import Eyes, follow_assets, open_assets_part
 from industrialmind.letter_answers import LetterAnswers
 from industrialmind.model_answers import ModelAnswers
 from industrialmind.rebuild_jobs import RebuildJobs
@@ -30,7 +33,7 @@ from shared.health import Health
 from shared.nats import open_control
 from shared.service import run_loops, until_stop
 from shared.uvicorn import serve
-from shared.watch import Watch
+from shared.watch import Probe, Watch
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,14 @@ class CloudSettings:
 
     api: ApiSettings
     ledger: LedgerSettings
+    assets: AssetsSettings
 
     @classmethod
     def load_all(cls, toml: Path | None) -> Self:
-        """Read both sections. Raises Misconfigured."""
-        return cls(ApiSettings.load(toml=toml), LedgerSettings.load(toml=toml))
+        """Read every section. Raises Misconfigured."""
+        return cls(
+            ApiSettings.load(toml=toml), LedgerSettings.load(toml=toml), AssetsSettings.load(toml=toml)
+        )
 
 
 async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
@@ -82,6 +88,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
         if settings.api.app_url:
             links = await stack.enter_async_context(open_login_links(settings.api.app_url, clock))
         models = ModelAnswers(events, control, clock)
+        assets = await open_assets_part(stack, settings.api.app_url, events, clock, registry)
         letters = DeadLetters(
             events,
             control.assignments,
@@ -102,11 +109,17 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             promote=models.promote,
             letters=LetterAnswers(letters),
             links=links,
-            rebuilds=RebuildJobs({"ledger": ledger.rebuild}),
             kept=answers,
+            rebuilds=RebuildJobs(
+                {"ledger": ledger.rebuild, **({} if assets is None else {"assets": assets.owner.rebuild})}
+            ),
+            assets=None if assets is None else (assets.reader, assets.commands),
         )
         health.add_check("assignments", lambda: "" if reported.assignments else "none read yet")
-        watch = Watch(health, {"store": store.positions})
+        probes: dict[str, Probe] = {"store": store.positions}
+        if assets is not None:
+            probes["database"] = assets.reader.positions
+        watch = Watch(health, probes)
         health.started = True
         await run_loops(
             stop,
@@ -117,6 +130,9 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             live=until_stop(stop, lambda: live.run(events)),
             ledger=lambda: ledger.run(stop),
             watch=until_stop(stop, watch.run),
+            assets=until_stop(
+                stop, partial(follow_assets, assets, Eyes(control, store, live, models), settings.assets)
+            ),
         )
 
 

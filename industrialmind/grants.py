@@ -19,6 +19,15 @@ Protocol = Literal["STANDARD", "MQTT"]
 _SPARKPLUG = NAMESPACE.replace(".", "//")  # how nats-server spells a dot of an MQTT topic
 
 
+_GATEWAY_WRITES = (
+    names.SENSOR_READINGS,
+    names.SCORES,
+    names.WAVEFORMS,
+    names.MACHINE_EVENTS,
+    names.DEAD_LETTER,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class EdgeScope:
     """An edge and the machines it speaks for."""
@@ -92,7 +101,8 @@ def inference_grants() -> Grants:
 
 def gateway_grants() -> Grants:
     """Take what edges, devices and Sparkplug nodes send, append it, answer the edges, be a Sparkplug host."""
-    publish = [*_log_write(), *_log_read(), *_bucket_read("KV_assignments"), "im.v1.*.*.acks"]
+    publish = [*(f"log.{topic}.>" for topic in _GATEWAY_WRITES), *_log_read()]
+    publish += [*_bucket_read("KV_assignments"), "im.v1.*.*.acks"]
     publish += [f"{_SPARKPLUG}.STATE.*", f"{_SPARKPLUG}.*.NCMD.*"]
     subscribe = [_subject(topic) for topic in (*names.UPLINK_FILTERS, *names.DEVICE_FILTERS)]
     subscribe += [f"{_SPARKPLUG}.STATE.*", *_sparkplug_said()]

@@ -32,6 +32,7 @@ Figures = Mapping[str, Any]
 PROJECTIONS: Final[Mapping[str, str]] = {
     "telemetry": "readings, scores and events in telemetry.db, from the topics that ingest stores",
     "ledger": "row ranges in ledger.json, from the headers of the same topics",
+    "assets": "assets, counters and work orders in the database, from the topics assets and work-orders",
     "models": "MLflow and what the edges are to run, from the topic models",
 }
 _LOOK_SECONDS: Final = 0.2
@@ -48,6 +49,7 @@ async def run_rebuild(root: Path, name: str, tell: Teller, *, fresh: bool = Fals
     rebuild: Mapping[str, Callable[[], Awaitable[Figures]]] = {
         "telemetry": lambda: _telemetry(data, tell, fresh=fresh),
         "ledger": lambda: _ledger(data, tell),
+        "assets": lambda: _assets(data, tell),
         "models": lambda: _models(data, tell),
     }
     if name not in rebuild:
@@ -144,6 +146,25 @@ async def _ledger(data: DataDir, tell: Teller) -> Figures:
         ledger = Ledger(log, store, _no_reports, data.ledger, Metrics(CollectorRegistry()), SystemClock())
         await ledger.rebuild(tell.phase("reading the log"))
         return {"sources": len(ledger.fold.sources)}
+
+
+async def _assets(data: DataDir, tell: Teller) -> Figures:
+    if data.running() is not None:
+        with Client.of(data) as client:
+            return await _ask_cloud(client, "assets", tell)
+    from cloud.assets.app import Owner  # noqa: PLC0415 - only this projection needs it
+    from cloud.assets.sql import open_assets  # noqa: PLC0415 - loads SQLAlchemy
+    from shared.sqlalchemy import open_database  # noqa: PLC0415 - the same
+
+    async with (
+        served(data) as at,
+        plant_log(data, at) as log,
+        open_database(data.app_url, setting="api.app_url") as database,
+    ):
+        owner = Owner(log, await open_assets(database), SystemClock())
+        await owner.rebuild(tell.phase("reading the log"))
+        state, _ = await owner.look()
+        return {"assets": len(state.assets), "work_orders": len(state.orders)}
 
 
 async def _no_reports() -> Mapping[str, Any]:

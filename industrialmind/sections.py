@@ -17,6 +17,7 @@ SECTIONS: Final[Mapping[str, tuple[str, str]]] = {
     "ui": ("cloud.ui.settings", "UiSettings"),
     "mlflow": ("cloud.training.mlflow.settings", "MlflowSettings"),
     "replay": ("firmware_sim.settings", "ReplaySettings"),
+    "assets": ("cloud.assets.settings", "AssetsSettings"),
     "ledger": ("cloud.ledger.settings", "LedgerSettings"),
     "sim": ("firmware_sim.settings", "SimSettings"),
     "servers": ("industrialmind.servers_settings", "ServersSettings"),

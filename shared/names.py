@@ -21,7 +21,19 @@ MACHINE_EVENTS: Final = "machine-events"
 MODELS: Final = "models"
 AUDIT: Final = "audit"
 DEAD_LETTER: Final = "dead-letter"
-LOG_TOPICS: Final = (SENSOR_READINGS, SCORES, WAVEFORMS, MACHINE_EVENTS, MODELS, AUDIT, DEAD_LETTER)
+ASSETS: Final = "assets"
+WORK_ORDERS: Final = "work-orders"
+LOG_TOPICS: Final = (
+    SENSOR_READINGS,
+    SCORES,
+    WAVEFORMS,
+    MACHINE_EVENTS,
+    MODELS,
+    AUDIT,
+    DEAD_LETTER,
+    ASSETS,
+    WORK_ORDERS,
+)
 
 # Headers of a log record that says where the record came from (all values are text).
 HEADER_EDGE: Final = "im-edge"

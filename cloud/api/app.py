@@ -8,8 +8,11 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
 from cloud.api.access import CLI, UI, fixed_tokens
+from cloud.api.asset_files import asset_files_router
+from cloud.api.assets import asset_changes_router, assets_router
 from cloud.api.cached import Answers as Kept
 from cloud.api.cached import answers_in_memory
+from cloud.api.changes import add_stale
 from cloud.api.dead_letters import Answers, dead_letters_router
 from cloud.api.examples import LEDGER, MACHINE, MACHINES, example
 from cloud.api.fleet import Reported
@@ -23,6 +26,8 @@ from cloud.api.readings import readings_router
 from cloud.api.rebuilds import Rebuilds, rebuilds_router
 from cloud.api.settings import ApiSettings
 from cloud.api.stream import live_router
+from cloud.api.work import counters_router, orders_router
+from cloud.assets.port import AssetCommands, AssetReader
 from cloud.people.port import LoginLinks
 from cloud.telemetry.port import TelemetryReader
 from shared.access import Right
@@ -60,6 +65,7 @@ def build_app(
     links: LoginLinks | None = None,
     rebuilds: Rebuilds | None = None,
     kept: Kept | None = None,
+    assets: tuple[AssetReader, AssetCommands] | None = None,
 ) -> FastAPI:
     """The ASGI application. `ledger`, `models`, `promote` and `letters` are answered by their own services.
 
@@ -87,6 +93,8 @@ def build_app(
     app.include_router(login_router(links, clock))
     if rebuilds is not None:
         app.include_router(rebuilds_router(rebuilds))
+    if assets is not None:
+        _add_assets(app, *assets, clock)
     if letters is not None:
         app.include_router(dead_letters_router(letters, clock))
 
@@ -106,3 +114,12 @@ def build_app(
         return Response(await ledger(), media_type="application/json")
 
     return app
+
+
+def _add_assets(app: FastAPI, reader: AssetReader, commands: AssetCommands, clock: Clock) -> None:
+    add_stale(app)
+    app.include_router(asset_files_router(commands))  # its paths would be kinds to the next one
+    app.include_router(assets_router(reader, clock))
+    app.include_router(asset_changes_router(commands))
+    app.include_router(counters_router(reader, commands, clock))
+    app.include_router(orders_router(reader, commands, clock))

@@ -53,6 +53,8 @@ class Broadcaster:
         self.touched = Touched()
         self.fleet = Fleet(reported, self.journal, clock, stale_after=stale_after)
         self.clock = clock
+        self.sites: dict[str, str] = {}
+        """Machine to the site that its newest frame named."""
         self.closed = False
         self._max_clients = max_clients
         self._clients: set[asyncio.Event] = set()
@@ -101,6 +103,7 @@ class Broadcaster:
             self._wake()
             return
         header, body = decode(record.value)
+        self.sites[header.machine] = header.site
         match body:
             case Readings():
                 self._touch(record, header.machine, body.time_us)

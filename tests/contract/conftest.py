@@ -1,10 +1,11 @@
-"""The event log's servers: one nats-server a test, one Kafka a run."""
+"""The suites' servers: one nats-server a test, one Kafka and one PostgreSQL a run."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from deploy.servers.postgresql import PostgreSQL
 from shared.eventlog import EventLog
 from tests.contract.log_backends import Backend, JetStreamBackend, KafkaBackend, KafkaServer, Names
 
@@ -14,6 +15,12 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServ
     server = KafkaServer(tmp_path_factory.mktemp("kafka"))
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+    with PostgreSQL(tmp_path_factory.mktemp("postgresql")) as server:
+        yield server
 
 
 @pytest.fixture(params=["jetstream", pytest.param("kafka", marks=pytest.mark.real)])

@@ -114,7 +114,7 @@ async def test_without_a_store_it_is_unavailable(plant: RunningPlant) -> None:
     settings = CloudSettings.load_all(plant.data.config("cloud"))
     elsewhere = settings.api.model_copy(update={"telemetry_url": f"sqlite:///{plant.data.root}/none.db"})
     with pytest.raises(Unavailable):
-        await run_cloud(CloudSettings(elsewhere, settings.ledger), asyncio.Event())
+        await run_cloud(CloudSettings(elsewhere, settings.ledger, settings.assets), asyncio.Event())
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

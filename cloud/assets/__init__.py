@@ -1,0 +1,1 @@
+"""What the plant consists of: sites, areas, machines, components, sensors, edges; their work orders and counters."""
