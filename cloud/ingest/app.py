@@ -13,6 +13,7 @@ from cloud.telemetry.port import open_store
 from shared.clock import SystemClock
 from shared.eventlog import LogWaits, open_event_log
 from shared.health import Health, serve_health
+from shared.names import DEAD_LETTER
 from shared.service import run_loops, until_stop
 from shared.watch import Watch
 
@@ -55,7 +56,8 @@ async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
         )
         expirer = Expirer(store, settings.retention, clock, registry)
         health.add_check("store and log", lambda: pump.waiting_for)
-        watch = Watch(health, {"store": store.positions})
+        # A log that hangs lets its consumers wait in silence. This topic's end moves seldom: it is cheap to ask for.
+        watch = Watch(health, {"store": store.positions, "log": lambda: event_log.end(DEAD_LETTER)})
         health.started = True
         await run_loops(
             stop,

@@ -84,7 +84,7 @@ class TelemetryReader(Protocol):
         ...
 
     async def latest(self, machine: str) -> list[Latest]:
-        """The newest reading of each of the machine's sensors, by sensor."""
+        """The newest reading of each of the machine's sensors, by sensor; none of one whose readings have all expired."""
         ...
 
     async def readings(

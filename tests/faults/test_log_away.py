@@ -18,6 +18,7 @@ def test_kafka_away_for_a_minute_and_then_killed_again(tmp_path: Path, seed: int
         kafka.kill()
         plant.run_for(AWAY_S)
         assert not plant.is_ready("gateway-1"), "a gateway whose log is away says that it is ready"
+        assert not plant.is_ready("ingest"), "ingest says that it is ready while its log is away"
         assert plant.is_ready(*plant.wiring.edges), "an edge depends on the log"
         kafka.start()
         plant.until_ready()

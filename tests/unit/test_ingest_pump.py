@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -19,6 +20,7 @@ from shared.errors import Unavailable
 from shared.eventlog import Batch, EventLog, Record, Stored, open_event_log
 from shared.frames import Kind
 from shared.jetstream import default_budgets, ensure_topics
+from shared.supervise import free_ports
 from tests.servers import NatsServer
 from tests.unit.test_ingest_logic import EPOCH, frame, readings, record
 
@@ -74,6 +76,38 @@ async def test_records_reach_the_store_and_bad_ones_the_dead_letters(
     assert 'im_ingest_rows_total{outcome="stored"} 1.0' in text
     assert 'im_ingest_rows_total{outcome="redelivered"} 1.0' in text
     assert "im_ingest_dead_letters_total 1.0" in text
+
+
+async def test_a_batch_ends_by_size_or_by_time_after_its_first_record(
+    event_log: EventLog, store: TelemetryStore
+) -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+
+    def of_batches(what: str) -> float | None:
+        return registry.get_sample_value(f"im_ingest_batch_records_{what}")
+
+    async def take(wait: float, records: int) -> None:
+        stored = of_batches("sum") or 0.0
+        pump = Pump(event_log, store, metrics, SystemClock(), batch_records=100, batch_seconds=wait)
+        stop = asyncio.Event()
+        task = asyncio.create_task(pump.run(stop))
+
+        async def all_there() -> bool:
+            return of_batches("sum") == stored + records
+
+        await until(all_there)
+        stop.set()
+        await task
+
+    many = [Record(frame(Kind.READINGS, readings()))] * 250
+    await event_log.append(names.SENSOR_READINGS, "pump-1", many)
+    await take(0.3, 250)
+    assert of_batches("count") == 3, "two of a hundred, and the rest when the time was up"
+    await event_log.append(names.SENSOR_READINGS, "pump-1", many[:1])
+    await take(0.3, 1)
+    assert of_batches("count") == 4
+    assert registry.get_sample_value("im_ingest_write_seconds_count") == 4
 
 
 class Failing:
@@ -154,6 +188,41 @@ async def test_a_lost_acknowledgement_is_no_error(event_log: EventLog, store: Te
     batch: Batch = Given()
     await pump._take([batch, batch], asyncio.Event())
     assert await stored_rows(store) == 1
+
+
+async def test_it_is_ready_only_while_its_log_answers(
+    nats_server: NatsServer, event_log: EventLog, tmp_path: Path
+) -> None:
+    settings = IngestSettings(
+        nats_url=nats_server.url,
+        credentials=nats_server.credentials,
+        telemetry_url=f"sqlite:///{tmp_path}/t.db",
+        port=free_ports(1)[0],
+    )
+    stop = asyncio.Event()
+    task = asyncio.create_task(run(settings, stop))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.port}") as client:
+
+        async def status() -> int:
+            try:
+                return (await client.get("/readyz")).status_code
+            except httpx.TransportError:
+                return 0
+
+        async def ready() -> bool:
+            return await status() == 200
+
+        async def unready() -> bool:
+            return await status() == 503
+
+        await until(ready)
+        nats_server.pause()
+        await until(unready)
+        nats_server.resume()
+        await until(ready)
+    await event_log.append(names.SENSOR_READINGS, "pump-1", [Record(frame(Kind.READINGS, readings()))])
+    stop.set()
+    await task
 
 
 async def test_the_service_runs_and_survives_the_death_of_the_log(
