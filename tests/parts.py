@@ -56,6 +56,11 @@ class Part:
             time.sleep(0.02)  # between two looks
 
     @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
     def ended(self) -> int | None:
         """Its exit code if it ended by itself."""
         return None if self._process is None else self._process.poll()

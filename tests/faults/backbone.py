@@ -66,10 +66,7 @@ class Backbone:
         for network in self.wiring.networks.values():
             self._stack.callback(network.close)
         try:
-            servers = [self.wiring.devices_broker, self.wiring.broker, self.wiring.nats]
-            if self.wiring.shape.event_log == "kafka":
-                servers.append(self.wiring.kafka)
-            for server in servers:
+            for server in self.wiring.servers():
                 self._stack.callback(server.kill)
                 server.start()
             asyncio.run(self._set_up())

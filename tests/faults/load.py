@@ -42,7 +42,7 @@ class Device:
         self._url, self._credentials = url, credentials
         self._rng = random.Random(seed)
         self._number = dict.fromkeys(SENSORS, 0)
-        self._start_ms = time.time_ns() // 1_000_000 - 3_600_000
+        self.start_ms = time.time_ns() // 1_000_000 - 3_600_000
         self._slots = asyncio.Semaphore(_IN_FLIGHT)
         self._halt = asyncio.Event()
 
@@ -55,6 +55,10 @@ class Device:
     def in_flight(self) -> int:
         """Messages that wait for their PUBACK."""
         return self.messages - len(self.confirmed)
+
+    def numbers(self, sensor: str) -> int:
+        """How many readings of a sensor were given to the client."""
+        return self._number[sensor]
 
     async def run(self) -> None:
         """Publish until told to halt; returns when the broker has confirmed all, the last reading after all others."""
@@ -85,7 +89,7 @@ class Device:
         first = self._number[sensor]
         self._number[sensor] += count
         rows = {
-            Identity(self.machine, sensor, (self._start_ms + n) * 1000): float(n)
+            Identity(self.machine, sensor, (self.start_ms + n) * 1000): float(n)
             for n in range(first, first + count)
         }
         self.sent |= rows

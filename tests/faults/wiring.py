@@ -5,9 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from deploy.servers.influxdb import InfluxDB
 from deploy.servers.kafka import Kafka
 from deploy.servers.mosquitto import Mosquitto
 from deploy.servers.nats import Nats
+from deploy.servers.postgresql import PostgreSQL
+from deploy.servers.process import Server
+from deploy.servers.redis import Redis
 from shared.supervise import free_ports
 from tests.faults.background import Background
 from tests.faults.load import SITE
@@ -24,7 +28,8 @@ class Shape:
     """How many of each. Edge eN watches machine mN; machines dN have no edge.
 
     `persistent`: the uplink's broker keeps its sessions over a restart. `proxied`: edges and gateways reach it, and
-    gateways reach Kafka, through networks that can be cut. `api`: the data API and the ledger run too. `settings` are more settings by section.
+    gateways reach Kafka, through networks that can be cut. `api`: the data API and the ledger run too, and with `stores`
+    they and ingest keep what they keep in InfluxDB, PostgreSQL and Redis. `settings` are more settings by section.
     """
 
     edges: int = 2
@@ -33,6 +38,7 @@ class Shape:
     persistent: bool = True
     proxied: bool = False
     api: bool = False
+    stores: bool = False
     event_log: EventLogKind = "kafka"
     messages_per_second: float = 60.0
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -50,15 +56,27 @@ class Wiring:
         self.broker = Mosquitto(folder / "uplink", persistence=shape.persistent, settings=told)
         self.nats = Nats(folder / "nats", sync="1s")
         self.kafka = Kafka(folder / "kafka")
+        self.influxdb = InfluxDB(folder / "influxdb")
+        self.postgresql = PostgreSQL(folder / "postgresql")
+        self.redis = Redis(folder / "redis")
         self.networks: dict[str, TcpProxy] = {}
         self._log_port = self.kafka.port
         if shape.proxied:
             self.networks = {name: TcpProxy(background, self.broker.port) for name in ("edges", "gateways")}
             self._proxy_log(background)
 
+    def servers(self) -> list[Server]:
+        """Those that this shape needs, in the order in which they are started."""
+        needed: list[Server] = [self.devices_broker, self.broker, self.nats]
+        if self.shape.event_log == "kafka":
+            needed.append(self.kafka)
+        return [*needed, self.influxdb, self.postgresql, self.redis] if self.shape.stores else needed
+
     @property
     def telemetry_url(self) -> str:
         """The store."""
+        if self.shape.stores:
+            return f"influxdb://127.0.0.1:{self.influxdb.port}/{self.influxdb.org}/{self.influxdb.bucket}"
         return f"sqlite:///{self.folder / 'telemetry.db'}"
 
     @property
@@ -152,7 +170,9 @@ class Wiring:
         }
 
     def _api(self) -> dict[str, Any]:
+        stores = {"app_url": self.postgresql.url, "cache_url": self.redis.url} if self.shape.stores else {}
         return {
+            **stores,
             "telemetry_url": self.telemetry_url,
             "token": TOKEN,
             **self._log(self.kafka.port),
