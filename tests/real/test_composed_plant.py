@@ -1,0 +1,105 @@
+"""The plant of docker-compose.yml on real servers, all at once: devices, edges, log, stores, models, a fault found, no row lost."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from cloud.ledger.app import edge_reports
+from cloud.ledger.audit import audit
+from cloud.ledger.report import AuditReport
+from cloud.telemetry.port import open_store
+from industrialmind.plant import DEMO_PLANT
+from industrialmind.story import FAULT
+from shared.eventlog import open_event_log
+from shared.nats import open_control
+from tests.e2e.composed import Composed
+
+pytestmark = [pytest.mark.real, pytest.mark.e2e, pytest.mark.timeout(300)]
+
+EDGES = tuple(machine.edge for machine in DEMO_PLANT.machines)
+MACHINES = {machine.id for machine in DEMO_PLANT.machines}
+STEP_S = 90.0
+
+
+class Asked:
+    """The plant's data API, asked as the command line does."""
+
+    def __init__(self, plant: Composed) -> None:
+        headers = {"Authorization": f"Bearer {plant.variables['API_TOKEN']}"}
+        self._http = httpx.Client(base_url=plant.url("api"), headers=headers, trust_env=False, timeout=30)
+
+    def get(self, path: str, **query: str) -> Any:  # noqa: ANN401 - JSON
+        answer = self._http.get(path, params=query)
+        assert answer.status_code == httpx.codes.OK, answer.text
+        return answer.json()
+
+    def machines(self) -> dict[str, dict[str, Any]]:
+        """Each machine's status."""
+        return {each["machine"]: each for each in self.get("/v1/machines")["machines"]}
+
+    def readings(self) -> int:
+        """How many are stored, of all machines; one that has none is not known yet."""
+        answers = [self._http.get(f"/v1/machines/{machine}") for machine in MACHINES]
+        assert {answer.status_code for answer in answers} <= {httpx.codes.OK, httpx.codes.NOT_FOUND}, answers
+        return sum(answer.json().get("readings", 0) for answer in answers)
+
+    def close(self) -> None:
+        self._http.close()
+
+
+def told(plant: Composed, event: str) -> dict[str, Any] | None:
+    """What the simulator said of an event, if it said it."""
+    lines = plant.services["sim"].said(100_000).splitlines()
+    found = (json.loads(line) for line in lines if line.startswith("{"))
+    return next((each for each in found if each.get("event") == event), None)
+
+
+def wait_told(plant: Composed, event: str) -> dict[str, Any]:
+    plant.until(lambda: told(plant, event) is not None, STEP_S, f"the simulator says {event}")
+    found = told(plant, event)
+    assert found is not None
+    return found
+
+
+async def audited(plant: Composed) -> AuditReport:
+    """Log, store and outboxes compared, by the URLs of the services' environment."""
+    ingest = plant.services["ingest"].environment
+    api = plant.services["api"].environment
+    async with (
+        open_event_log(ingest["IM_INGEST__LOG_URL"], credentials=ingest["IM_INGEST__LOG_CREDENTIALS"]) as log,
+        open_store(api["IM_API__TELEMETRY_URL"], read_only=True) as store,
+        open_control(api["IM_API__NATS_URL"], credentials=api["IM_API__CREDENTIALS"]) as control,
+    ):
+        outboxes = {edge: plant.services[edge].folder / "outbox.db" for edge in EDGES}
+        return await audit(log, store, await edge_reports(control), outboxes=outboxes)
+
+
+def test_a_plant_by_the_compose_file_finds_a_fault_and_loses_nothing(tmp_path: Path) -> None:
+    with Composed(tmp_path, {"sim": {"IM_SIM__BACKFILL_HOURS": "1"}}) as plant:
+        plant.services["prepare"].run(STEP_S)
+        plant.up("gateway", "ingest", "api", *EDGES)
+        plant.start("sim")
+        api = Asked(plant)
+        backfilled = wait_told(plant, "backfilled")
+        plant.until(lambda: set(api.machines()) == MACHINES, STEP_S, "five machines live")
+        plant.until(lambda: api.readings() >= backfilled["rows"], STEP_S, "the history is stored")
+        plant.services["training"].run(STEP_S)
+        plant.until(lambda: all(each["model"] for each in api.machines().values()), STEP_S, "models run")
+        plant.services["sim"].tell(json.dumps(dict(FAULT)))
+        shows_in = wait_told(plant, "fault")["sensors"]
+        machine = str(FAULT["machine"])
+        plant.until(
+            lambda: bool(api.get("/v1/anomalies", machine=machine)["anomalies"]), STEP_S, "an anomaly"
+        )
+        anomaly = api.get("/v1/anomalies", machine=machine)["anomalies"][0]
+        assert anomaly["sensors"][0]["sensor"] in shows_in
+        api.close()
+        for name in ("sim", *EDGES, "gateway", "ingest", "api"):
+            plant.services[name].stop()
+        report = asyncio.run(audited(plant))
+        assert not report.findings, report
+        assert report.rows_in_store >= backfilled["rows"]
