@@ -34,14 +34,17 @@ class Shape:
     machines: int
     sensors: int
     rows: int
+    bare: bool = False
 
     @property
     def name(self) -> str:
         """How the tables call it."""
-        return f"{self.machines * self.sensors:,} series, {self.rows:,} readings a record"
+        bare = ", the value alone" if self.bare else ""
+        return f"{self.machines * self.sensors:,} series, {self.rows:,} readings a record{bare}"
 
 
 FEW, SMALL, MANY = Shape(5, 8, 1000), Shape(5, 8, 20), Shape(25, 40, 1000)
+BARE = Shape(5, 8, 1000, bare=True)
 ENTRIES: tuple[tuple[Shape, Contestant], ...] = (
     (FEW, contestants.RAW_ONE),
     (FEW, contestants.RAW_TWO),
@@ -57,13 +60,17 @@ ENTRIES: tuple[tuple[Shape, Contestant], ...] = (
     (MANY, contestants.TELEGRAF),
     (MANY, contestants.CLIENT),
     (MANY, contestants.INGEST),
+    (BARE, contestants.RAW_ONE),
+    (BARE, contestants.RAW_TWO),
+    (BARE, contestants.TELEGRAF),
+    (BARE, contestants.CLIENT),
 )
 
 
 def run_all(entries: list[tuple[Shape, Contestant]], rounds: int, count: int, folder: Path) -> Results:
     """All runs, round by round; before them one that is not counted, for Kafka's JVM to compile what it will run."""
     loads = {
-        shape: Load(points(count + WARM, shape.machines, shape.sensors, shape.rows), WARM)
+        shape: Load(points(count + WARM, shape.machines, shape.sensors, shape.rows, bare=shape.bare), WARM)
         for shape in {shape for shape, _ in entries}
     }
     results: dict[tuple[str, str], list[Run]] = {}

@@ -23,14 +23,13 @@ _POLL_S = 0.1
 
 def to_points(value: bytes) -> list[object]:
     """A Point for each reading."""
-    return [
-        Point(MEASUREMENT)  # type: ignore[no-untyped-call]
-        .tag("machine", row["machine"])
-        .tag("sensor", row["sensor"])
-        .field("value", row["value"])
-        .time(row["time"])
-        for row in orjson.loads(value)
-    ]
+    made: list[object] = []
+    for row in orjson.loads(value):
+        point = Point(MEASUREMENT).tag("machine", row["machine"]).tag("sensor", row["sensor"])  # type: ignore[no-untyped-call]
+        for name in row.keys() - {"machine", "sensor", "time"}:
+            point.field(name, row[name])
+        made.append(point.time(row["time"]))
+    return made
 
 
 def to_lines(value: bytes) -> list[object]:

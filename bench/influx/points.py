@@ -2,6 +2,10 @@
 
 A record holds readings of one machine, as an edge's frame does: its sensors take turns, all at one time, ten times a
 second. Record after record the machines take turns.
+
+A point is what this project's store keeps of a reading (cloud/telemetry/influx/points.py): the value, and packed in two
+integers the arrival, the quality, the unit, and whose row of which edge it is. So all contestants write the same points.
+`bare` points are the value alone, the least that anybody could write.
 """
 
 import time
@@ -17,7 +21,9 @@ from numpy.typing import NDArray
 from shared.frame_codec import encode
 from shared.frames import Header, Kind, Readings
 
-MEASUREMENT: Final = "bench"
+MEASUREMENT: Final = "reading"
+_ARRIVAL_US: Final = 2_000
+_ROW_BITS: Final = 40
 _STEP_US: Final = 100_000
 _UNIT: Final = "mm/s"
 # Times lie in the last hours: a store may refuse what is older than it keeps.
@@ -47,6 +53,7 @@ class Points:
     sensors: int
     rows: int
     start_us: int
+    bare: bool = False
 
     @cached_property
     def records(self) -> list[Record]:
@@ -86,9 +93,9 @@ class Points:
             )
 
 
-def points(count: int, machines: int, sensors: int, rows: int) -> Points:
+def points(count: int, machines: int, sensors: int, rows: int, *, bare: bool = False) -> Points:
     """Points that end before now."""
-    return Points(count, machines, sensors, rows, int(time.time() - _BEHIND_S) * 1_000_000)
+    return Points(count, machines, sensors, rows, int(time.time() - _BEHIND_S) * 1_000_000, bare)
 
 
 def machine_name(number: int) -> str:
@@ -101,45 +108,55 @@ def sensor_name(number: int) -> str:
     return f"c-{number:02d}"
 
 
-Form = Callable[[Record, int], bytes]
-"""The record's bytes, given how many sensors its machine has."""
+Form = Callable[[Points, Record], bytes]
+"""A record's bytes."""
 
 
-def frame(record: Record, sensors: int) -> bytes:
-    """As an edge makes it; readings arrived 2 ms after their time."""
+def frame(points: Points, record: Record) -> bytes:
+    """As an edge makes it."""
     rows = len(record.value)
     body = Readings(
-        tuple(sensor_name(n) for n in range(sensors)),
-        (_UNIT,) * sensors,
+        tuple(sensor_name(n) for n in range(points.sensors)),
+        (_UNIT,) * points.sensors,
         record.sensor,
         record.time_us,
-        record.time_us + 2_000,
+        record.time_us + _ARRIVAL_US,
         record.value,
         np.zeros(rows, np.uint8),
     )
-    edge = f"edge-{record.machine}"
-    epoch = bytes([record.machine]) * 16
-    header = Header("s1", edge, machine_name(record.machine), Kind.READINGS, epoch, record.first, rows)
-    return encode(header, body)
-
-
-def lines(record: Record, _: int) -> bytes:
-    """InfluxDB's line protocol, times in ns: two tags and one field, the least that keeps identity and value."""
+    edge, epoch = f"edge-{record.machine}", bytes([record.machine]) * 16
     machine = machine_name(record.machine)
-    columns = zip(record.sensor.tolist(), record.value.tolist(), record.time_us.tolist(), strict=True)
+    return encode(Header("s1", edge, machine, Kind.READINGS, epoch, record.first, rows), body)
+
+
+def lines(points: Points, record: Record) -> bytes:
+    """InfluxDB's line protocol, times in ns."""
+    start = f"{MEASUREMENT},machine={machine_name(record.machine)},sensor="
+    if points.bare:
+        return "\n".join(
+            f"{start}{sensor_name(sensor)} value={value} {at}000" for sensor, at, value, _ in _columns(record)
+        ).encode()
     return "\n".join(
-        f"{MEASUREMENT},machine={machine},sensor={sensor_name(sensor)} value={value} {at}000"
-        for sensor, value, at in columns
+        f"{start}{sensor_name(sensor)} value={value},a={_ARRIVAL_US}i,o={o}i {at}000"
+        for sensor, at, value, o in _columns(record)
     ).encode()
 
 
-def json_rows(record: Record, _: int) -> bytes:
-    """A JSON list of readings."""
+def json_rows(points: Points, record: Record) -> bytes:
+    """A JSON list of readings, times in ns."""
     machine = machine_name(record.machine)
-    columns = zip(record.sensor.tolist(), record.value.tolist(), record.time_us.tolist(), strict=True)
     return orjson.dumps(
         [
             {"machine": machine, "sensor": sensor_name(sensor), "time": at * 1000, "value": value}
-            for sensor, value, at in columns
+            | ({} if points.bare else {"a": _ARRIVAL_US, "o": o})
+            for sensor, at, value, o in _columns(record)
         ]
+    )
+
+
+def _columns(record: Record) -> Iterator[tuple[int, int, float, int]]:
+    """Sensor, time in µs, value, and whose row it is."""
+    o = (record.machine + 1 << _ROW_BITS) | np.arange(record.first, record.first + len(record.value))
+    return zip(
+        record.sensor.tolist(), record.time_us.tolist(), record.value.tolist(), o.tolist(), strict=True
     )

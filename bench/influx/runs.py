@@ -126,8 +126,8 @@ Feed = Callable[[Started, int, int], None]
 def _feed(contestant: Contestant, load: Load, place: Place) -> Feed:
     if contestant.form is None:
         return _ready_made(load, place)
-    form, sensors = contestant.form, load.points.sensors
-    values = [form(record, sensors) for record in load.points.records]
+    form = contestant.form
+    values = [form(load.points, record) for record in load.points.records]
     keys = [f"{record.machine}" for record in load.points.records]
     producer = Producer(
         {
@@ -154,7 +154,7 @@ def _produce(producer: Producer, topic: str, keys: Sequence[str], values: Sequen
 
 def _ready_made(load: Load, place: Place) -> Feed:
     file = lines_file(place)
-    file.write_bytes(b"\n".join(lines(record, 0) for record in load.points.records))
+    file.write_bytes(b"\n".join(lines(load.points, record) for record in load.points.records))
 
     def feed(process: Started, first: int, end: int) -> None:
         process.tell(str((end - first) * load.points.rows))
