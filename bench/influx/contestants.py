@@ -27,18 +27,22 @@ class Place:
     folder: Path
     bootstrap: str
     influxdb: InfluxDB
+    books_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """`command` writes what it needs to its folder. `form` None: it reads no topic but a file of ready-made lines."""
+    """`command` writes what it needs to its folder. `form` None: it reads no topic but a file of ready-made lines.
+
+    `books`: it needs a PostgreSQL too, and writes more points than the readings, which it makes of them.
+    """
 
     name: str
     command: Callable[[Place], tuple[str, ...]]
     form: Form | None
     topic: str = PEER_TOPIC
-    measurement: str = MEASUREMENT
     told_token: bool = True
+    books: bool = False
 
 
 def lines_file(place: Place) -> Path:
@@ -134,6 +138,8 @@ def ingest(place: Place) -> tuple[str, ...]:
         "nats_url": "nats://127.0.0.1:1",  # of the control plane, which ingest does not use
         "log_url": f"kafka://{place.bootstrap}",
         "telemetry_url": f"influxdb://{HOST}:{server.port}/{server.org}/{server.bucket}",
+        "telemetry_token": server.token,
+        "telemetry_books_url": place.books_url,
     }
     config = place.folder / "ingest.toml"
     config.write_text(
@@ -148,4 +154,4 @@ TELEGRAF: Final = Contestant("Telegraf, lines", telegraf(_INFLUX_FORMAT), lines,
 TELEGRAF_JSON: Final = Contestant("Telegraf, JSON", telegraf(_JSON_FORMAT), json_rows, told_token=False)
 CLIENT: Final = Contestant("client, points", client("points"), json_rows)
 CLIENT_LINES: Final = Contestant("client, lines", client("lines"), lines)
-INGEST: Final = Contestant("ingest", ingest, frame, SENSOR_READINGS, told_token=False)
+INGEST: Final = Contestant("ingest", ingest, frame, SENSOR_READINGS, told_token=False, books=True)

@@ -3,7 +3,9 @@
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +17,7 @@ from bench.influx.target import Target
 from bench.peers.process import Started, Used, machine_cpu_s, used
 from bench.peers.topics import Topics
 from deploy.servers.influxdb import InfluxDB
+from deploy.servers.postgresql import PostgreSQL
 from shared.names import LOG_TOPICS
 
 _LOOK_S: Final = 0.05
@@ -26,26 +29,32 @@ _FLUSH_S: Final = 60.0
 class Spent:
     """CPU seconds of a run; the contestant's own and InfluxDB's with their peaks of memory.
 
-    `others` are the cores that nobody of ours had.
+    `books_cpu_s`: of the SQL server of who needs one. `others` are the cores that nobody of ours had.
     """
 
     own: Used
     influxdb: Used
     kafka_cpu_s: float
+    books_cpu_s: float
     others: float
+
+    @property
+    def all_cpu_s(self) -> float:
+        """Of the contestant and all its servers."""
+        return self.own.cpu_s + self.influxdb.cpu_s + self.kafka_cpu_s + self.books_cpu_s
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """What one run came to: `seconds` from the first record sent to the last point that InfluxDB confirmed.
 
-    `again`: points that were written more than once. `wrong`: series whose count or sum is not what was sent.
+    `more`: points that were written beside the readings, or again. `wrong`: series whose count or sum is not what was sent.
     """
 
     points: int
     seconds: float
     spent: Spent
-    again: int
+    more: int
     wrong: int
 
 
@@ -70,24 +79,25 @@ class Load:
 class Meter:
     """Counts from when it is made."""
 
-    def __init__(self, own: int, influxdb: int, kafka: int) -> None:
-        self._pids = (own, influxdb, kafka, os.getpid())
+    def __init__(self, own: int, influxdb: int, kafka: int, books: int | None) -> None:
+        self._pids = (own, influxdb, kafka, *((books,) if books is not None else ()))
         self._before = self._now()
 
     def spent(self) -> Spent:
         """What was used since."""
-        own, influxdb, kafka, ours, busy, clock = (
+        *each, ours, busy, clock = (
             now - before for now, before in zip(self._now(), self._before, strict=True)
         )
-        others = max(0.0, busy - own - influxdb - kafka - ours) / clock
+        own, influxdb, kafka, *books = each
+        others = max(0.0, busy - ours - sum(each)) / clock
         peaks = [used(pid).peak_bytes for pid in self._pids[:2]]
-        return Spent(Used(own, peaks[0]), Used(influxdb, peaks[1]), kafka, others)
+        return Spent(Used(own, peaks[0]), Used(influxdb, peaks[1]), kafka, sum(books), others)
 
     def _now(self) -> tuple[float, ...]:
-        # Our own children are the others: of ourselves only what this process did.
+        # Of ourselves only what this process did: our children are the others.
         ours = os.times()
         return (
-            *(used(pid).cpu_s for pid in self._pids[:3]),
+            *(used(pid).cpu_s for pid in self._pids),
             ours.user + ours.system,
             machine_cpu_s(),
             time.monotonic(),
@@ -99,24 +109,27 @@ def measure(contestant: Contestant, load: Load, folder: Path, topics: Topics, ka
     folder.mkdir(parents=True)
     topics.drop(contestant.topic, *LOG_TOPICS)
     topics.make(contestant.topic, *LOG_TOPICS)
-    with InfluxDB(folder / "influxdb") as server:
+    with ExitStack() as servers:
+        server = servers.enter_context(InfluxDB(folder / "influxdb"))
+        books = servers.enter_context(PostgreSQL(folder / "books")) if contestant.books else None
         target = Target(server)
-        place = Place(folder, topics.bootstrap, server)
+        servers.callback(target.close)
+        place = Place(folder, topics.bootstrap, server, books.url if books else "")
         feed = _feed(contestant, load, place)
-        with Started(contestant.command(place), folder / "contestant.log") as process:
-            if contestant.told_token:
-                process.tell(server.token)
-                process.heard("ready")
-            feed(process, 0, load.warm_records)
-            _wait_written(process, target, load.warm)
-            meter, begun = Meter(process.pid, server.pid, kafka_pid), time.monotonic()
-            feed(process, load.warm_records, len(load.points.records))
-            _wait_written(process, target, load.points.count)
-            seconds, spent = time.monotonic() - begun, meter.spent()
-            again = target.written() - load.points.count
-        wrong = _wrong(target, contestant, load.points)
-        target.close()
-    return Run(load.counted, seconds, spent, again, wrong)
+        process = servers.enter_context(Started(contestant.command(place), folder / "contestant.log"))
+        if contestant.told_token:
+            process.tell(server.token)
+            process.heard("ready")
+        whole = partial(_wait_written, process, target, derives=contestant.books)
+        feed(process, 0, load.warm_records)
+        whole(load.warm)
+        meter = Meter(process.pid, server.pid, kafka_pid, books.pid if books else None)
+        begun = time.monotonic()
+        feed(process, load.warm_records, len(load.points.records))
+        whole(load.points.count)
+        seconds, spent = time.monotonic() - begun, meter.spent()
+        more = target.written() - load.points.count
+        return Run(load.counted, seconds, spent, more, _wrong(target, load.points))
 
 
 Feed = Callable[[Started, int, int], None]
@@ -162,15 +175,15 @@ def _ready_made(load: Load, place: Place) -> Feed:
     return feed
 
 
-def _wait_written(process: Started, target: Target, count: int) -> None:
-    """Return once InfluxDB has confirmed so many points."""
+def _wait_written(process: Started, target: Target, count: int, *, derives: bool) -> None:
+    """Return once InfluxDB has confirmed so many readings. Who `derives` points of them writes more: these are counted."""
     deadline = time.monotonic() + _TOO_LONG_S
-    while target.written() < count:
+    while target.written() < count or (derives and target.held() < count):
         if not process.alive or time.monotonic() > deadline:
-            raise RuntimeError(f"{process.why}: {target.written():,} of {count:,} points\n{process.said()}")
+            raise RuntimeError(f"{process.why}: {target.held():,} of {count:,} points\n{process.said()}")
         time.sleep(_LOOK_S)
 
 
-def _wrong(target: Target, contestant: Contestant, sent: Points) -> int:
-    held = {series: (has.count, has.total) for series, has in target.sums(contestant.measurement).items()}
+def _wrong(target: Target, sent: Points) -> int:
+    held = {series: (has.count, has.total) for series, has in target.sums().items()}
     return len(set(held.items()) ^ set(sent.sums().items()))

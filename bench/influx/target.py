@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
-from bench.influx.points import Series
+from bench.influx.points import MEASUREMENT, Series
 from deploy.servers.influxdb import InfluxDB
 from deploy.servers.process import HOST
 
@@ -36,16 +36,23 @@ class Target:
         found = (line.rsplit(b" ", 1)[1] for line in lines if line.startswith(_WRITTEN))
         return int(sum(float(number) for number in found))
 
-    def sums(self, measurement: str) -> dict[Series, Held]:
-        """What each series of a measurement with the tags machine and sensor holds in its field `value`."""
-        query = f'SELECT COUNT("value"), SUM("value") FROM "{measurement}" GROUP BY "machine", "sensor"'  # noqa: S608 - the bench's own name
-        asked = urlencode({"db": self.server.bucket, "q": query, "epoch": "ns"})
-        text = self._get(f"/query?{asked}", Accept="application/csv").decode()
+    def held(self) -> int:
+        """Readings that it holds, each once. That costs it some work."""
+        return sum(int(row["count"]) for row in self._ask('SELECT COUNT("value")'))
+
+    def sums(self) -> dict[Series, Held]:
+        """What each series holds in its field `value`."""
         held = {}
-        for row in csv.DictReader(io.StringIO(text)):
+        for row in self._ask('SELECT COUNT("value"), SUM("value")', ' GROUP BY "machine", "sensor"'):
             tags = dict(part.split("=") for part in row["tags"].split(","))
             held[tags["machine"], tags["sensor"]] = Held(int(row["count"]), round(float(row["sum"]) * 1000))
         return held
+
+    def _ask(self, what: str, how: str = "") -> list[dict[str, str]]:
+        asked = urlencode({"db": self.server.bucket, "q": f'{what} FROM "{MEASUREMENT}"{how}', "epoch": "ns"})
+        return list(
+            csv.DictReader(io.StringIO(self._get(f"/query?{asked}", Accept="application/csv").decode()))
+        )
 
     def close(self) -> None:
         """Let go of the connection."""
