@@ -16,9 +16,9 @@ from tests.faults.rounds import rounds
 from tests.faults.wiring import TOKEN, Shape
 
 WAYS = ("stop", "kill", "pause")
-NOTICED_S = 5.0
+NOTICED_S = 4.0
 """By then a part must say that what it needs is away, however that went: it asks each second and waits two."""
-AWAY_S = 3.0
+AWAY_S = 1.5
 """How long it is away after that."""
 BACK_S = 60.0
 
@@ -116,3 +116,19 @@ def test_the_data_api_killed_under_load_answers_nothing_wrong(tmp_path: Path, se
             seen.plant.run_for(1.0)
             seen.plant.parts["ingest"].resume()
             seen.flow()
+
+
+NEEDED_BY = {"influxdb": ("ingest", "api"), "postgresql": ("ingest", "api"), "redis": ()}
+"""Who can't work without which store. Without Redis everything is as right and as ready as with it."""
+
+
+@pytest.mark.parametrize("faults", rounds(1, 30))
+def test_each_store_stopped_killed_and_frozen_under_load(tmp_path: Path, seed: int, faults: int) -> None:
+    with watched(tmp_path, seed, Shape(edges=2, direct=0, api=True, stores=True)) as seen:
+        wiring = seen.plant.wiring
+        for _ in range(faults):
+            for way in WAYS:
+                for server in (wiring.redis, wiring.influxdb, wiring.postgresql):
+                    unready = NEEDED_BY[server.name]
+                    ready = tuple(name for name in seen.readiness.names if name not in unready)
+                    seen.go(server, way, unready, ready)

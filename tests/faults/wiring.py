@@ -59,6 +59,9 @@ class Wiring:
         self.influxdb = InfluxDB(folder / "influxdb")
         self.postgresql = PostgreSQL(folder / "postgresql")
         self.redis = Redis(folder / "redis")
+        if shape.stores:
+            self.influxdb.folder.mkdir(parents=True, exist_ok=True)
+            self.influxdb.prepare()  # its token is in the parts' settings, which are written before it starts
         self.networks: dict[str, TcpProxy] = {}
         self._log_port = self.kafka.port
         if shape.proxied:
@@ -161,9 +164,19 @@ class Wiring:
             **self._control(),
         }
 
+    def _store(self) -> dict[str, Any]:
+        """The telemetry store, and how it is got at."""
+        where = {"telemetry_url": self.telemetry_url}
+        if not self.shape.stores:
+            return where
+        return where | {
+            "telemetry_token": self.influxdb.token,
+            "telemetry_books_url": self.postgresql.url,
+        }
+
     def _ingest(self) -> dict[str, Any]:
         return {
-            "telemetry_url": self.telemetry_url,
+            **self._store(),
             "metrics_token": TOKEN,
             **self._log(self.kafka.port),
             **self._control(),
@@ -173,7 +186,7 @@ class Wiring:
         stores = {"app_url": self.postgresql.url, "cache_url": self.redis.url} if self.shape.stores else {}
         return {
             **stores,
-            "telemetry_url": self.telemetry_url,
+            **self._store(),
             "token": TOKEN,
             **self._log(self.kafka.port),
             **self._control(),

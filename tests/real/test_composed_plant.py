@@ -2,20 +2,26 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from cloud.api.settings import ApiSettings
 from cloud.ledger.app import edge_reports
 from cloud.ledger.audit import audit
 from cloud.ledger.report import AuditReport
-from cloud.telemetry.port import open_store
-from industrialmind.plant import DEMO_PLANT
+from cloud.registry.app import decide_for, deliver, register
+from cloud.telemetry.port import TelemetryStore, open_store
+from cloud.training.app import train_machine_models
+from industrialmind.plant import DEMO_PLANT, Machine
 from industrialmind.story import FAULT
-from shared.eventlog import open_event_log
-from shared.nats import open_control
+from shared.clock import SystemClock
+from shared.eventlog import EventLog, open_event_log
+from shared.nats import ControlPlane, open_control
 from tests.e2e.composed import Composed
 
 pytestmark = [pytest.mark.real, pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -65,15 +71,32 @@ def wait_told(plant: Composed, event: str) -> dict[str, Any]:
     return found
 
 
-async def audited(plant: Composed) -> AuditReport:
-    """Log, store and outboxes compared, by the URLs of the services' environment."""
-    ingest = plant.services["ingest"].environment
-    api = plant.services["api"].environment
+@asynccontextmanager
+async def opened(plant: Composed) -> AsyncIterator[tuple[EventLog, TelemetryStore, ControlPlane]]:
+    """Log, store and control plane by the environment of the data API."""
+    api = ApiSettings.load(environ=plant.services["api"].environment)
+    log_url, log_credentials = api.log
     async with (
-        open_event_log(ingest["IM_INGEST__LOG_URL"], credentials=ingest["IM_INGEST__LOG_CREDENTIALS"]) as log,
-        open_store(api["IM_API__TELEMETRY_URL"], read_only=True) as store,
-        open_control(api["IM_API__NATS_URL"], credentials=api["IM_API__CREDENTIALS"]) as control,
+        open_event_log(log_url, credentials=log_credentials) as log,
+        open_store(api.telemetry_url, read_only=True) as store,
+        open_control(api.nats_url, credentials=api.credentials.get_secret_value()) as control,
     ):
+        yield log, store, control
+
+
+async def train(plant: Composed, machine: Machine) -> None:
+    """Fit a machine's models, register them, and deliver the better one: the trainer's steps without MLflow."""
+    clock = SystemClock()
+    async with opened(plant) as (log, store, control):
+        trained = await train_machine_models(store, machine.id, machine.type, clock)
+        model = await register(log, control, trained.chosen.artifact, clock)
+        await decide_for(log, model.version_hash, machine.edge, clock)
+        await deliver(log, control, machine.id)
+
+
+async def audited(plant: Composed) -> AuditReport:
+    """Log, store and outboxes compared."""
+    async with opened(plant) as (log, store, control):
         outboxes = {edge: plant.services[edge].folder / "outbox.db" for edge in EDGES}
         return await audit(log, store, await edge_reports(control), outboxes=outboxes)
 
@@ -87,11 +110,11 @@ def test_a_plant_by_the_compose_file_finds_a_fault_and_loses_nothing(tmp_path: P
         backfilled = wait_told(plant, "backfilled")
         plant.until(lambda: set(api.machines()) == MACHINES, STEP_S, "five machines live")
         plant.until(lambda: api.readings() >= backfilled["rows"], STEP_S, "the history is stored")
-        plant.services["training"].run(STEP_S)
-        plant.until(lambda: all(each["model"] for each in api.machines().values()), STEP_S, "models run")
+        machine = str(FAULT["machine"])
+        asyncio.run(train(plant, next(each for each in DEMO_PLANT.machines if each.id == machine)))
+        plant.until(lambda: bool(api.machines()[machine]["model"]), STEP_S, "the model runs on its edge")
         plant.services["sim"].tell(json.dumps(dict(FAULT)))
         shows_in = wait_told(plant, "fault")["sensors"]
-        machine = str(FAULT["machine"])
         plant.until(
             lambda: bool(api.get("/v1/anomalies", machine=machine)["anomalies"]), STEP_S, "an anomaly"
         )
