@@ -5,6 +5,7 @@ Encoding the same rows gives the same bytes (golden files hold it), so a resend 
 
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -31,6 +32,7 @@ from shared.names import check_id
 
 VERSION: Final = 1
 _MAX_FIRST: Final = 2**62
+_KNOWN_SENSORS: Final = 4096
 
 _BODIES: Final[dict[Kind, type[Body]]] = {
     Kind.READINGS: Readings,
@@ -104,10 +106,15 @@ def decode_header(data: bytes) -> tuple[Header, bytes]:
 def decode(data: bytes) -> tuple[Header, Body]:
     """The header and the columns. Raises Rejected for bytes that are no frame or break one of its rules."""
     header, raw = decode_header(data)
+    return header, decode_rows(header, raw)
+
+
+def decode_rows(header: Header, raw: bytes) -> Body:
+    """The columns of a frame whose header was decoded. Raises Rejected."""
     body = decode_body(header.kind, raw)
     if len(body) != header.count:
         raise Rejected(f"the frame says {header.count} rows and holds {len(body)}")
-    return header, body
+    return body
 
 
 def encode_body(body: Body) -> bytes:
@@ -168,7 +175,7 @@ def decode_body(kind: Kind, raw: bytes) -> Body:
 
 
 def _readings(message: pb.Readings) -> Readings:
-    names = tuple(check_id(name, "sensor") for name in message.sensor_names)
+    names = _sensors(tuple(message.sensor_names))
     value = _floats(message.value, "<f8")
     rows = len(value)
     sensor = _indices(message.sensor, len(names), rows)
@@ -194,7 +201,7 @@ def _readings(message: pb.Readings) -> Readings:
 
 
 def _scores(message: pb.Scores) -> Scores:
-    names = tuple(check_id(name, "sensor") for name in message.sensor_names)
+    names = _sensors(tuple(message.sensor_names))
     score = _floats(message.score, "<f4")
     rows, width = len(score), len(names)
     state = np.frombuffer(message.state, np.uint8)
@@ -218,7 +225,7 @@ def _scores(message: pb.Scores) -> Scores:
 
 
 def _aggregates(message: pb.Aggregates) -> Aggregates:
-    names = tuple(check_id(name, "sensor") for name in message.sensor_names)
+    names = _sensors(tuple(message.sensor_names))
     mean = _floats(message.mean, "<f8")
     minimum, maximum = _floats(message.minimum, "<f8"), _floats(message.maximum, "<f8")
     rows = len(mean)
@@ -241,6 +248,14 @@ def _aggregates(message: pb.Aggregates) -> Aggregates:
     )
 
 
+@lru_cache(maxsize=_KNOWN_SENSORS)
+def _sensors(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names, each an id; a machine's frames have the same ones over and over. Raises Rejected."""
+    for name in names:
+        check_id(name, "sensor")
+    return names
+
+
 def _deltas(times: NDArray[np.int64]) -> list[int]:
     deltas: list[int] = np.diff(times, prepend=0).tolist()
     return deltas
@@ -249,11 +264,13 @@ def _deltas(times: NDArray[np.int64]) -> list[int]:
 def _times(deltas: Sequence[int], rows: int) -> NDArray[np.int64]:
     if len(deltas) != rows:
         raise Rejected(f"{len(deltas)} times for {rows} rows")
-    return np.cumsum(np.asarray(deltas, np.int64))
+    return np.array(
+        deltas[:], np.int64
+    ).cumsum()  # a list first: numpy asks protobuf's containers item by item
 
 
 def _indices(sensor: Sequence[int], names: int, rows: int) -> NDArray[np.int64]:
-    index = np.asarray(sensor, np.int64)
+    index = np.array(sensor[:], np.int64)
     if len(index) != rows or (rows and index.max() >= names):
         raise Rejected("the sensor column does not fit the rows or the names")
     return index

@@ -14,7 +14,7 @@ from shared.dead_letter import DeadLetter
 from shared.errors import Rejected
 from shared.eventlog import Record, Stored
 from shared.events import to_us
-from shared.frame_codec import decode, decode_header
+from shared.frame_codec import decode_header, decode_rows
 from shared.frames import Aggregates, Header, Kind, Readings, Scores
 from shared.origin import origin
 
@@ -66,8 +66,8 @@ def read_record(record: Stored) -> tuple[Entry, Letter | None]:
                 header = origin(record, Kind.EVENT)
                 return Entry(record, header, read_event(record.value)), None
             case _:
-                header, _ = decode_header(record.value)
-                return Entry(record, header, _frame(record)), None
+                header, raw = decode_header(record.value)
+                return Entry(record, header, _content(record.topic, header, raw)), None
     except Rejected as error:
         return Entry(record, header, None), Letter(record, error.reason)
 
@@ -87,10 +87,10 @@ def read_event(value: bytes) -> EventFact:
         raise Rejected(f"not an event: {str(error)[:300]}") from error
 
 
-def _frame(record: Stored) -> Content:
-    header, body = decode(record.value)
-    if header.kind not in _KINDS.get(record.topic, frozenset()):
-        raise Rejected(f"a frame of kind {header.kind.name} does not belong on {record.topic!r}")
+def _content(topic: str, header: Header, raw: bytes) -> Content:
+    body = decode_rows(header, raw)
+    if header.kind not in _KINDS.get(topic, frozenset()):
+        raise Rejected(f"a frame of kind {header.kind.name} does not belong on {topic!r}")
     match body:
         case Readings():
             return body
