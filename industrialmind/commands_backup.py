@@ -14,6 +14,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command()(backup)
     app.command()(restore)
+    app.command()(export)
 
 
 def backup(
@@ -65,3 +66,26 @@ def restore(
             f" {made.appended} frames of outboxes appended to the log, {made.cut} records behind the cut left out,"
             f" {made.waiting} rows wait at edges\n"
         )
+
+
+def export(
+    out: Annotated[Path, typer.Argument(help="A folder to write to; it must be empty.")],
+    start: Annotated[str, typer.Option("--from", help="Event time of the first reading: ISO, or 2h ago.")],
+    end: Annotated[str, typer.Option("--to", help="Event time of the end, not included.")] = "now",
+    machine: Annotated[list[str] | None, typer.Option(help="Only this machine; again for more.")] = None,
+    data: DataOption = DATA,
+    json: JsonOption = False,
+) -> None:
+    """Write a time range of readings as Parquet, a file a machine and day, whether the plant runs or not."""
+    from cloud.api.times import span
+    from industrialmind.export import run_export
+    from industrialmind.progress import Teller
+    from shared.clock import SystemClock
+
+    clock = SystemClock()
+    from_us, to_us = span(start, end, clock.now_us())
+    with Teller("export", clock, json=json) as tell:
+        made = asyncio.run(run_export(data, out, machine or (), from_us, to_us, tell.phase))
+        tell.done(machines=made.machines, files=made.files, rows=made.rows, paths=made.paths)
+    if not json:
+        sys.stdout.write(f"{out}: {made.rows:,} readings of {made.machines} machines in {made.files} files\n")
