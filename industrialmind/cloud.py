@@ -62,7 +62,9 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             open_control(settings.api.nats_url, credentials=credentials)
         )
         events = await stack.enter_async_context(open_event_log(log_url, credentials=log_credentials))
-        store = await stack.enter_async_context(open_store(settings.api.telemetry_url, read_only=True))
+        store = await stack.enter_async_context(
+            open_store(settings.api.telemetry_url, read_only=True, access=settings.api.telemetry_access)
+        )
         ledger = Ledger(
             events,
             store,

@@ -44,7 +44,9 @@ async def run_inference(settings: InferenceSettings, stop: asyncio.Event) -> Non
                 timeouts=Timeouts(connect=settings.connect_seconds),
             )
         )
-        store = await stack.enter_async_context(open_store(settings.telemetry_url, read_only=True))
+        store = await stack.enter_async_context(
+            open_store(settings.telemetry_url, read_only=True, access=settings.telemetry_access)
+        )
         queue = Queue(settings.queue_windows, metrics)
 
         def batcher(model: LoadedModel) -> Batcher:

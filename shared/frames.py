@@ -146,6 +146,19 @@ def concat_readings(parts: Sequence[Readings]) -> Readings:
     )
 
 
+def chosen_readings(readings: Readings, at: NDArray[np.int64]) -> Readings:
+    """Some of the rows, with the same dictionary."""
+    return Readings(
+        readings.sensor_names,
+        readings.units,
+        readings.sensor[at],
+        readings.time_us[at],
+        readings.arrival_us[at],
+        readings.value[at],
+        readings.quality[at],
+    )
+
+
 def slice_readings(readings: Readings, start: int, stop: int) -> Readings:
     """Rows `start` to `stop`, with the same dictionary."""
     return Readings(

@@ -4,11 +4,12 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
+from cloud.telemetry.settings import TelemetrySettings
 from shared.log_settings import LogSettings
 from shared.names import API_PORT
 
 
-class ApiSettings(LogSettings):
+class ApiSettings(TelemetrySettings, LogSettings):
     """The data API: where it listens, what it reads, and who may ask."""
 
     section: ClassVar[str] = "api"
@@ -23,7 +24,6 @@ class ApiSettings(LogSettings):
     allowed_hosts: tuple[str, ...] = Field(
         ("localhost", "127.0.0.1", "[::1]"), description="values of the Host header that are answered"
     )
-    telemetry_url: str = Field(description="the telemetry store, read only")
     cache_url: SecretStr = Field(
         SecretStr(""),
         description="where answers are kept: empty or memory:// in this process, redis://[:PASSWORD@]HOST:PORT[/DB] for all",

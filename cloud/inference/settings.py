@@ -4,6 +4,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from cloud.telemetry.settings import TelemetrySettings
 from shared.log_settings import LogSettings
 from shared.names import INFERENCE_PORT
 
@@ -11,7 +12,7 @@ MOST_WINDOWS = 512
 """Windows that one request may ask for."""
 
 
-class InferenceSettings(LogSettings):
+class InferenceSettings(TelemetrySettings, LogSettings):
     """Inference: where it listens, how requests share a model's session, and which machines it scores by itself."""
 
     section: ClassVar[str] = "inference"
@@ -22,7 +23,6 @@ class InferenceSettings(LogSettings):
     allowed_hosts: tuple[str, ...] = Field(
         ("localhost", "127.0.0.1", "[::1]"), description="values of the Host header that are answered"
     )
-    telemetry_url: str = Field(description="the telemetry store, read only")
     body_bytes: int = Field(16 << 20, ge=1024, description="largest body of a request; a larger one gets 413")
     connections: int = Field(
         1024, ge=1, description="requests answered at once; beyond them a client gets 503"

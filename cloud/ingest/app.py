@@ -34,7 +34,9 @@ async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
             )
         )
         store = await resources.enter_async_context(
-            open_store(settings.telemetry_url, bounds=settings.late, clock=clock)
+            open_store(
+                settings.telemetry_url, bounds=settings.late, clock=clock, access=settings.telemetry_access
+            )
         )
         event_log = await resources.enter_async_context(
             open_event_log(

@@ -6,16 +6,16 @@ from pydantic import Field, SecretStr, model_validator
 
 from cloud.telemetry.facts import DAY_US, Retention
 from cloud.telemetry.lateness import LateBounds
+from cloud.telemetry.settings import TelemetrySettings
 from shared.clock import MICROSECONDS
 from shared.log_settings import LogSettings
 
 
-class IngestSettings(LogSettings):
+class IngestSettings(TelemetrySettings, LogSettings):
     """Ingest: what it reads, where it writes, and how it batches."""
 
     section: ClassVar[str] = "ingest"
 
-    telemetry_url: str = Field(description="the telemetry store, of which this is the only writer")
     group: str = Field("ingest", description="the consumer group whose acknowledged place is kept in the log")
     batch_records: int = Field(100, ge=1, le=1000, description="write at the latest after so many records")
     batch_seconds: float = Field(0.03, gt=0, le=5, description="or so long after the first of them")

@@ -85,6 +85,52 @@ def measure(
     return list(zip(counts.reshape(-1, BUCKETS), late.tolist(), longest.tolist(), strict=True))
 
 
+Key = tuple[str, bytes]
+"""Edge and epoch."""
+Counted = tuple[Key, Stage, int, tuple[Ints, int, int]]
+"""Whose, at which stage, the bound, and what `Lateness.add` takes."""
+
+
+class Delays:
+    """Delays of one write's readings, counted together: columns of one write cost little more than one frame's."""
+
+    def __init__(self) -> None:
+        self._added: dict[Key, list[tuple[Ints, Ints, int]]] = {}
+
+    def clear(self) -> None:
+        """Forget what was added."""
+        self._added.clear()
+
+    def add(self, key: Key, time_us: Ints, arrival_us: Ints, logged_us: int) -> None:
+        """Readings of one record: their own times, their arrivals, and when the log took it."""
+        self._added.setdefault(key, []).append((time_us, arrival_us, logged_us))
+
+    def counted(self, bounds: LateBounds, now_us: int | None) -> list[Counted]:
+        """What was added, by source and stage. `now_us` None: how long the way into the store took is not known."""
+        if not self._added:
+            return []
+        parts = [part for parts in self._added.values() for part in parts]
+        records = np.array([len(parts) for parts in self._added.values()], np.int64)
+        rows = np.array([len(part[0]) for part in parts], np.int64)
+        first_record = np.cumsum(records) - records
+        first_row = (np.cumsum(rows) - rows)[first_record]
+        time_us = np.concatenate([part[0] for part in parts])
+        arrival_us = np.concatenate([part[1] for part in parts])
+        logged_us = np.array([part[2] for part in parts], np.int64)
+        found = self._measured("device", bounds, arrival_us - time_us, first_row)
+        found += self._measured("uplink", bounds, np.repeat(logged_us, rows) - arrival_us, first_row)
+        if now_us is not None:
+            found += self._measured("store", bounds, now_us - logged_us, first_record, rows)
+        return found
+
+    def _measured(
+        self, stage: Stage, bounds: LateBounds, delay_us: Ints, starts: Ints, times: Ints | None = None
+    ) -> list[Counted]:
+        bound_us = bounds.of(stage)
+        found = measure(delay_us, starts, bound_us, times)
+        return [(key, stage, bound_us, one) for key, one in zip(self._added, found, strict=True)]
+
+
 def merged(parts: list[Lateness]) -> Lateness:
     """Several sources' delays at one stage together."""
     total = Lateness(max((part.bound_us for part in parts), default=0))

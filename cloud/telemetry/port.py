@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from cloud.telemetry.access import Access
 from cloud.telemetry.facts import (
     BEGIN_US,
     DAY_US,
@@ -229,10 +230,16 @@ class TelemetryStore(TelemetryReader, Protocol):
 
 @asynccontextmanager
 async def open_store(
-    url: str, *, read_only: bool = False, bounds: LateBounds | None = None, clock: Clock | None = None
+    url: str,
+    *,
+    read_only: bool = False,
+    bounds: LateBounds | None = None,
+    clock: Clock | None = None,
+    access: Access | None = None,
 ) -> AsyncIterator[TelemetryStore]:
-    """The store behind `url`: `sqlite:///PATH` (a relative path; four slashes for an absolute one).
+    """The store behind `url`, `sqlite:///PATH` or `influxdb://HOST:PORT/ORG/BUCKET`.
 
+    A relative path, four slashes for an absolute one; `?tls=1` for https. InfluxDB needs a token and books in `access`.
     A writer counts delays, late ones beyond `bounds`; with a `clock` those on the way into the store too.
 
     Raises Misconfigured (unknown scheme, not a telemetry store), Unavailable (another process writes; not there yet).
@@ -244,5 +251,15 @@ async def open_store(
             path = url.removeprefix("sqlite:///")
             async with open_sqlite(path, read_only=read_only, bounds=bounds, clock=clock) as store:
                 yield store
+        case "influxdb":
+            from cloud.telemetry.influx.store import open_influx  # noqa: PLC0415 - the same
+
+            async with open_influx(
+                url, access or Access(), read_only=read_only, bounds=bounds, clock=clock
+            ) as influx:
+                yield influx
         case scheme:
-            raise Misconfigured(f"no telemetry store for {scheme!r} in {url!r}", hint="use sqlite:///PATH")
+            raise Misconfigured(
+                f"no telemetry store for {scheme!r} in {url!r}",
+                hint="use sqlite:///PATH or influxdb://HOST:PORT/ORG/BUCKET",
+            )

@@ -16,7 +16,10 @@ _UNFIT = "unfit"
 
 def _path(url: str) -> Path:
     if urlsplit(url).scheme != "sqlite":
-        raise Misconfigured(f"{url} can't be rebuilt beside itself", hint="only sqlite:///PATH can")
+        raise Misconfigured(
+            f"{url} can't be rebuilt beside itself: only sqlite:///PATH can",
+            hint="name a new bucket and new books in ingest's settings: it fills them from the log by itself",
+        )
     return Path(url.removeprefix(_PREFIX))
 
 
@@ -26,7 +29,12 @@ def copy_url(url: str) -> str:
 
 
 def waiting(url: str) -> str | None:
-    """The complete copy that waits to replace the store, if there is one. One look at the folder."""
+    """The complete copy that waits to replace the store, if there is one. One look at the folder.
+
+    Other stores than the embedded one have no copies.
+    """
+    if urlsplit(url).scheme != "sqlite":
+        return None
     copy = sqlite.complete(_path(url))
     return f"{_PREFIX}{copy}" if copy.exists() else None
 

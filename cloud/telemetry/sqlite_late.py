@@ -6,11 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from cloud.telemetry.lateness import Ints, LateBounds, Lateness, Stage, measure
+from cloud.telemetry.lateness import Delays, Ints, Key, LateBounds, Lateness, Stage
 
 _BLOB: Final = "<i8"
-Key = tuple[str, bytes]
-"""Edge and epoch."""
 
 
 class LateRows:
@@ -20,7 +18,7 @@ class LateRows:
         self._db = connection
         self._bounds = bounds
         self._totals: dict[Key, dict[Stage, Lateness]] = {}
-        self._added: dict[Key, list[tuple[Ints, Ints, int]]] = {}
+        self._added = Delays()
 
     def forget(self) -> None:
         """Drop what was not saved, and everything read."""
@@ -29,24 +27,15 @@ class LateRows:
 
     def add(self, key: Key, time_us: Ints, arrival_us: Ints, logged_us: int) -> None:
         """Readings of one record: their own times, their arrivals, and when the log took it."""
-        self._added.setdefault(key, []).append((time_us, arrival_us, logged_us))
+        self._added.add(key, time_us, arrival_us, logged_us)
 
     def save(self, now_us: int | None) -> None:
         """Count and write the totals. `now_us` None: how long the way into the store took is not known."""
-        if not self._added:
-            return
-        parts = [part for parts in self._added.values() for part in parts]
-        records = np.array([len(parts) for parts in self._added.values()], np.int64)
-        rows = np.array([len(part[0]) for part in parts], np.int64)
-        first_record = np.cumsum(records) - records
-        first_row = (np.cumsum(rows) - rows)[first_record]
-        time_us = np.concatenate([part[0] for part in parts])
-        arrival_us = np.concatenate([part[1] for part in parts])
-        logged_us = np.array([part[2] for part in parts], np.int64)
-        self._count("device", arrival_us - time_us, first_row)
-        self._count("uplink", np.repeat(logged_us, rows) - arrival_us, first_row)
-        if now_us is not None:
-            self._count("store", now_us - logged_us, first_record, rows)
+        counted = self._added.counted(self._bounds, now_us)
+        for key, stage, bound_us, found in counted:
+            total = self._of(key).setdefault(stage, Lateness(bound_us))
+            total.bound_us = bound_us
+            total.add(*found)
         self._db.executemany(
             "INSERT OR REPLACE INTO lateness VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
@@ -59,18 +48,11 @@ class LateRows:
                     one.longest_us,
                     one.counts.astype(_BLOB).tobytes(),
                 )
-                for key in self._added
+                for key in dict.fromkeys(one[0] for one in counted)
                 for stage, one in self._totals[key].items()
             ],
         )
         self._added.clear()
-
-    def _count(self, stage: Stage, delay_us: Ints, starts: Ints, times: Ints | None = None) -> None:
-        bound_us = self._bounds.of(stage)
-        for key, found in zip(self._added, measure(delay_us, starts, bound_us, times), strict=True):
-            total = self._of(key).setdefault(stage, Lateness(bound_us))
-            total.bound_us = bound_us
-            total.add(*found)
 
     def _of(self, key: Key) -> dict[Stage, Lateness]:
         if key not in self._totals:

@@ -1,18 +1,10 @@
 """Which rows of which source the store holds: merged ranges in memory, saved with the content they stand for."""
 
 import sqlite3
-from dataclasses import dataclass, field
 
+from cloud.telemetry.held import Held, outside
 from cloud.telemetry.sqlite_schema import REJECTED, STORED
 from shared.ranges import Range, RangeSet
-
-
-@dataclass(slots=True)
-class _Held:
-    """A source's rows: as content, and as rejected."""
-
-    stored: RangeSet = field(default_factory=RangeSet)
-    rejected: RangeSet = field(default_factory=RangeSet)
 
 
 class RowRanges:
@@ -24,7 +16,7 @@ class RowRanges:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, Held] = {}
         self._added: dict[tuple[int, int], RangeSet] = {}
         self._accepted: dict[int, RangeSet] = {}
 
@@ -39,21 +31,12 @@ class RowRanges:
         held = self._held.get(source)
         if held is None:
             held = self._held[source] = self._read(source)
-        if held.stored.covers(first, last):
-            return []
-        missing = held.stored.gaps(first, last)
-        return [part for gap in missing for part in held.rejected.gaps(*gap)] if refused else missing
+        return held.fresh(first, last, refused=refused)
 
     def add(self, source: int, outcome: int, first: int, last: int) -> None:
         """Hold a range from now on."""
-        held = self._held[source]
-        if outcome == REJECTED:
-            held.rejected.add(first, last)
-        else:
-            held.stored.add(first, last)
-            if held.rejected.overlap(first, last):
-                held.rejected = RangeSet(part for old in held.rejected for part in _outside(old, first, last))
-                self._accepted.setdefault(source, RangeSet()).add(first, last)
+        if self._held[source].add(first, last, refused=outcome == REJECTED):
+            self._accepted.setdefault(source, RangeSet()).add(first, last)
         self._added.setdefault((source, outcome), RangeSet()).add(first, last)
 
     def save(self) -> None:
@@ -67,8 +50,8 @@ class RowRanges:
                 self._cut(source, first, last)
         self._accepted.clear()
 
-    def _read(self, source: int) -> _Held:
-        held = _Held()
+    def _read(self, source: int) -> Held:
+        held = Held()
         for outcome, first, last in self._db.execute(
             "SELECT outcome, first, last FROM row_ranges WHERE source = ? ORDER BY first", (source,)
         ):
@@ -104,11 +87,5 @@ class RowRanges:
             )
             self._db.executemany(
                 "INSERT INTO row_ranges VALUES (?, ?, ?, ?)",
-                [(source, REJECTED, *part) for part in _outside(old, first, last)],
+                [(source, REJECTED, *part) for part in outside(old, first, last)],
             )
-
-
-def _outside(old: Range, first: int, last: int) -> list[Range]:
-    """The parts of a range that are not in `first` to `last`."""
-    parts = [(old[0], min(old[1], first - 1)), (max(old[0], last + 1), old[1])]
-    return [(low, high) for low, high in parts if low <= high]

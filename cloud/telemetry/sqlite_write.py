@@ -9,14 +9,14 @@ from typing import Final
 import numpy as np
 import orjson
 
-from cloud.telemetry.lateness import LateBounds
+from cloud.telemetry.lateness import Key, LateBounds
 from cloud.telemetry.port import Content, Entry, EventFact, Ints, WriteResult
-from cloud.telemetry.sqlite_late import Key, LateRows
+from cloud.telemetry.sqlite_late import LateRows
 from cloud.telemetry.sqlite_ranges import RowRanges
 from cloud.telemetry.sqlite_readings import ReadingRows
 from cloud.telemetry.sqlite_rows import Interned, Table
 from cloud.telemetry.sqlite_schema import CONFLICTS_KEPT, REJECTED, STORED
-from shared.frames import Aggregates, Header, Readings, Scores
+from shared.frames import Aggregates, Header, Readings, Scores, chosen_readings
 
 _CACHED_LAYOUTS: Final = 10_000
 
@@ -152,7 +152,7 @@ class Writer:
         result: WriteResult,
     ) -> None:
         series, units = self._layout(header.machine, body)
-        body = body if fresh.whole else _chosen(body, fresh.at)
+        body = body if fresh.whole else chosen_readings(body, fresh.at)
         sensor, time_us, arrival_us = body.sensor, body.time_us, body.arrival_us
         self._late.add((header.edge, header.epoch), time_us, arrival_us, logged_us)
         columns = (series[sensor], time_us, body.value, units[sensor], body.quality)
@@ -252,12 +252,6 @@ class Writer:
             " SET offset = max(offset, excluded.offset)",
             [(topic, partition, offset) for (topic, partition), offset in ends.items()],
         )
-
-
-def _chosen(body: Readings, at: Ints) -> Readings:
-    """Some of the rows."""
-    columns = (body.sensor[at], body.time_us[at], body.arrival_us[at], body.value[at], body.quality[at])
-    return Readings(body.sensor_names, body.units, *columns)
 
 
 def _total(results: Iterable[WriteResult]) -> WriteResult:

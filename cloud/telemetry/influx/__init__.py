@@ -1,0 +1,1 @@
+"""The telemetry store on InfluxDB 2.7."""

@@ -1,0 +1,239 @@
+"""A batch of entries as columns: which rows are new, by which numbers they go, and which take the short way. No I/O."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from cloud.telemetry.held import Held
+from cloud.telemetry.influx.points import KIND_AGGREGATE, KIND_READING, KIND_SCORE
+from cloud.telemetry.influx.settle import Row
+from cloud.telemetry.lateness import Delays
+from cloud.telemetry.port import Entry, EventFact, WriteResult
+from cloud.telemetry.sql.commit import Commit
+from cloud.telemetry.sql.known import Key, Known, LayoutKey, Needs
+from shared.frames import Aggregates, Header, Readings, Scores, chosen_readings
+
+Ints = NDArray[np.int64]
+
+_NO_EDGE: Final = ("", b"")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """n readings. `series`, `origin`, `source` are numbers of the books; `owner` indexes the results of their sources."""
+
+    series: Ints
+    time_us: Ints
+    arrival_us: Ints
+    value: NDArray[np.float64]
+    quality: NDArray[np.uint8]
+    origin: Ints
+    source: Ints
+    row: Ints
+    owner: Ints
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def at(self, chosen: Ints | NDArray[np.bool_] | slice) -> "Rows":
+        """Some of them."""
+        columns = (getattr(self, name)[chosen] for name in self.__slots__)
+        return Rows(*columns)
+
+
+def no_rows() -> Rows:
+    """None at all."""
+    none = np.zeros(0, np.int64)
+    return Rows(none, none, none, np.zeros(0), np.zeros(0, np.uint8), none, none, none, none)
+
+
+def needs(entries: Iterable[Entry]) -> Needs:
+    """What the books must have numbers for."""
+    machines, sources, series = set(), set(), set()
+    origins: set[tuple[Key, str]] = set()
+    layouts: set[LayoutKey] = set()
+    for entry in entries:
+        header, body = entry.header, entry.content
+        if header is None:
+            continue
+        key = (header.edge, header.epoch)
+        sources.add(key)
+        match body:
+            case Readings():
+                series |= {(header.machine, KIND_READING, name) for name in body.sensor_names}
+                origins |= {(key, unit) for unit in body.units}
+            case Aggregates():
+                series |= {
+                    (header.machine, KIND_AGGREGATE, f"{n}/{body.width_us}") for n in body.sensor_names
+                }
+                origins |= {(key, unit) for unit in body.units}
+            case Scores():
+                series.add((header.machine, KIND_SCORE, body.version_hash))
+                origins.add((key, ""))
+                layouts.add(layout_key(body))
+            case _:
+                continue
+        machines.add(header.machine)
+    return Needs(
+        frozenset(machines), frozenset(sources), frozenset(series), frozenset(origins), frozenset(layouts)
+    )
+
+
+def layout_key(body: Scores) -> LayoutKey:
+    """What rows of scores share."""
+    return body.model, body.limit, orjson.dumps(body.sensor_names).decode()
+
+
+class Batch:
+    """Entries taken one after another; what is new in them, in `rows` (readings) and `others` (scores, aggregates)."""
+
+    def __init__(self, known: Known) -> None:
+        self.commit = Commit()
+        self.delays = Delays()
+        self.others: list[tuple[Row, WriteResult]] = []
+        self.results: list[WriteResult] = []
+        self.added: dict[int, list[tuple[int, int]]] = {}
+        self._known = known
+        self._held: dict[int, Held] = {}
+        self._parts: list[tuple[Ints | NDArray[np.float64] | NDArray[np.uint8], ...]] = []
+
+    def take(self, entries: Sequence[Entry]) -> None:
+        """Every entry, in order."""
+        for entry in entries:
+            header = entry.header
+            key = (header.edge, header.epoch) if header is not None else _NO_EDGE
+            result = self.commit.result(key)
+            if header is not None:
+                self._edge_entry(entry, header, key, result)
+            elif isinstance(entry.content, EventFact):
+                self.commit.events.append((entry.content, result))
+
+    @property
+    def rows(self) -> Rows:
+        """The readings that are new."""
+        if not self._parts:
+            return no_rows()
+        return Rows(*(np.concatenate(column) for column in zip(*self._parts, strict=True)))
+
+    def was_held(self, source: int, row: int) -> bool:
+        """Whether the books held a row as content before this batch."""
+        state = self._known.source_of.get(source)
+        return state is not None and state.held.stored.covers(row, row)
+
+    def _edge_entry(self, entry: Entry, header: Header, key: Key, result: WriteResult) -> None:
+        source = self._known.sources[key]
+        held = self._held.get(source.id)
+        if held is None:
+            held = self._held[source.id] = source.held.copy()
+        refused = entry.content is None
+        ranges = held.fresh(header.first, header.last, refused=refused)
+        count = sum(last - first + 1 for first, last in ranges)
+        result.redelivered += header.count - count
+        if not ranges:
+            return
+        for first, last in ranges:
+            held.add(first, last, refused=refused)
+            self.commit.rows.setdefault(key, []).append((first, last, refused))
+        row = np.concatenate([np.arange(first, last + 1, dtype=np.int64) for first, last in ranges])
+        at = row - header.first
+        match entry.content:
+            case Readings():
+                self._readings(entry, header, key, at, row, result)
+            case Scores():
+                self._scores(header, key, entry.content, at, row, result)
+            case Aggregates():
+                self._aggregates(header, key, entry.content, at, row, result)
+            case EventFact():
+                self.commit.events.append((entry.content, result))
+            case None:
+                result.rejected += count
+
+    def _readings(
+        self, entry: Entry, header: Header, key: Key, at: Ints, row: Ints, result: WriteResult
+    ) -> None:
+        body = entry.content
+        assert isinstance(body, Readings)  # noqa: S101 - the caller's match
+        self.commit.machines.add(header.machine)
+        machine, source = self._known.machines[header.machine], self._known.sources[key]
+        series = np.array([machine.series[(KIND_READING, name)].id for name in body.sensor_names], np.int64)
+        origin = np.array([self._known.origins[(source.id, unit)] for unit in body.units], np.int64)
+        whole = len(at) == len(body)
+        taken = body if whole else chosen_readings(body, at)
+        sensor, time_us, arrival_us = taken.sensor, taken.time_us, taken.arrival_us
+        self.delays.add(key, time_us, arrival_us, entry.record.time_us)
+        owner = np.full(len(row), len(self.results), np.int64)
+        self.results.append(result)
+        self._parts.append(
+            (
+                series[sensor],
+                time_us,
+                arrival_us,
+                taken.value,
+                taken.quality,
+                origin[sensor],
+                np.full(len(row), source.id, np.int64),
+                row,
+                owner,
+            )
+        )
+
+    def _scores(
+        self, header: Header, key: Key, body: Scores, at: Ints, row: Ints, result: WriteResult
+    ) -> None:
+        self.commit.machines.add(header.machine)
+        series = self._known.machines[header.machine].series[(KIND_SCORE, body.version_hash)].id
+        source = self._known.sources[key].id
+        origin = self._known.origins[(source, "")]
+        layout = self._known.layouts[layout_key(body)]
+        for number, index in zip(row.tolist(), at.tolist(), strict=True):
+            data = b"".join(
+                (
+                    body.score[index].astype("<f4").tobytes(),
+                    body.contribution[index].astype("<f4").tobytes(),
+                    body.expected[index].astype("<f8").tobytes(),
+                )
+            )
+            payload = (layout, int(body.state[index]), data)
+            identity = (series, int(body.time_us[index]))
+            self.others.append((Row(identity, payload, (0, key[1], number), source, origin), result))
+
+    def _aggregates(
+        self, header: Header, key: Key, body: Aggregates, at: Ints, row: Ints, result: WriteResult
+    ) -> None:
+        self.commit.machines.add(header.machine)
+        machine, source = self._known.machines[header.machine], self._known.sources[key].id
+        for number, index in zip(row.tolist(), at.tolist(), strict=True):
+            sensor = int(body.sensor[index])
+            unit = body.units[sensor]
+            series = machine.series[(KIND_AGGREGATE, f"{body.sensor_names[sensor]}/{body.width_us}")].id
+            payload = (
+                int(body.rows[index]),
+                float(body.minimum[index]),
+                float(body.maximum[index]),
+                float(body.mean[index]),
+                unit,
+            )
+            identity = (series, int(body.start_us[index]))
+            origin = self._known.origins[(source, unit)]
+            self.others.append((Row(identity, payload, (0, key[1], number), source, origin), result))
+
+
+def split(rows: Rows, newest: Ints) -> tuple[Rows, Rows]:
+    """Rows that take the short way, by series and time, and those whose identity may be there already, in their order.
+
+    `newest` int64[n]: the greatest stored time of each row's series. The short way is for rows that are newer and whose
+    identity none other has.
+    """
+    order = np.lexsort((rows.time_us, rows.series))
+    series, time_us = rows.series[order], rows.time_us[order]
+    again = (series[1:] == series[:-1]) & (time_us[1:] == time_us[:-1])
+    long = time_us <= newest[order]
+    long[1:] |= again
+    long[:-1] |= again
+    if not long.any():
+        return rows.at(order), no_rows()
+    return rows.at(order[~long]), rows.at(np.sort(order[long]))

@@ -1,0 +1,359 @@
+"""Reading from InfluxDB and the books beside it.
+
+Curves and counts are asked of the server; rows are parsed in bulk into columns. A reader sees points as soon as they
+are there, a moment before the books hold their rows; a snapshot shows only rows that the books held when it was opened.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cloud.telemetry.facts import HOUR_US, MINUTE_US
+from cloud.telemetry.influx import scores as scored
+from cloud.telemetry.influx.buckets import MEASUREMENTS, Buckets, joined
+from cloud.telemetry.influx.client import InfluxClient, Table
+from cloud.telemetry.influx.curve import RAW, Expired, plain, segments, trend
+from cloud.telemetry.influx.points import (
+    AGGREGATE,
+    KIND_AGGREGATE,
+    KIND_READING,
+    LATEST_US,
+    READING,
+    between,
+    text,
+    unpack,
+)
+from cloud.telemetry.influx.rollups import from_readings, kept, readings
+from cloud.telemetry.lateness import ByStage
+from cloud.telemetry.port import (
+    BEGIN_US,
+    END_US,
+    Columns,
+    ConflictFact,
+    Counters,
+    Latest,
+    Rollups,
+    ScoreTrend,
+    Series,
+    Source,
+    StoredEvent,
+    StoredRanges,
+    Trend,
+)
+from cloud.telemetry.sql import dirty
+from cloud.telemetry.sql import reading as books
+from shared.frames import Aggregates, Scores
+from shared.names import REPLAYED
+from shared.sqlalchemy import Database
+
+Origins = dict[int, tuple[Source, str]]
+
+
+class InfluxReader:
+    """See the port."""
+
+    def __init__(self, client: InfluxClient, database: Database) -> None:
+        self._client = client
+        self._books = database
+        self._origins: Origins = {}
+        self._layouts: books.Layouts = {}
+
+    async def series(self, machine: str | None = None) -> list[Series]:
+        """See the port."""
+        kinds = (KIND_READING, KIND_AGGREGATE)
+        return await self._books.read(lambda connection: books.series(connection, machine, kinds))
+
+    async def count(self, machine: str) -> int:
+        """See the port."""
+        gone = await self._expired(machine)
+        [tables] = await self._ask(
+            machine,
+            f"SELECT count(value) FROM {READING} WHERE machine={text(machine)} AND {between(gone.raw_us, LATEST_US)}",  # noqa: S608 - escaped
+        )
+        return int(tables[0].rows[0][1]) if tables else 0
+
+    async def latest(self, machine: str) -> list[Latest]:
+        """See the port."""
+        gone = await self._expired(machine)
+        found = await self._books.read(lambda connection: books.latest(connection, machine))
+        return [one for one in found if one.time_us >= gone.raw_us]
+
+    async def readings(
+        self, machine: str, sensor: str, from_us: int, to_us: int, limit: int, *, newest: bool = False
+    ) -> Columns:
+        """See the port."""
+        order = "DESC" if newest else "ASC"
+        from_us = max(from_us, (await self._expired(machine)).raw_us)
+        [tables] = await self._ask(
+            machine,
+            f"SELECT value,a,o FROM {READING} WHERE machine={text(machine)} AND sensor={text(sensor)}"  # noqa: S608 - escaped
+            f" AND {between(from_us, to_us)} ORDER BY time {order} LIMIT {limit}",
+        )
+        rows = tables[0].rows if tables else []
+        if newest:
+            rows.reverse()
+        return await self._columns((sensor,), [rows])
+
+    async def columns(
+        self,
+        machine: str,
+        sensors: Sequence[str] | None = None,
+        from_us: int = BEGIN_US,
+        to_us: int = END_US,
+        *,
+        chunk: int = 100_000,
+    ) -> AsyncIterator[Columns]:
+        """See the port."""
+        present = [one.sensor for one in await self._sensors(machine)]
+        names = tuple(name for name in present if sensors is None or name in sensors)
+        at: int | None = max(from_us, (await self._expired(machine)).raw_us) if names else None
+        while at is not None:
+            part, at = await self._chunk(machine, names, at, to_us, chunk)
+            if len(part):
+                yield part
+
+    async def _chunk(
+        self, machine: str, sensors: tuple[str, ...], from_us: int, to_us: int, limit: int
+    ) -> tuple[Columns, int | None]:
+        """The next rows of all sensors up to a time that all of them reached, and where to go on (None: the end)."""
+        share = max(1, limit // len(sensors))
+        which = " OR ".join(f"sensor={text(name)}" for name in sensors)
+        [tables] = await self._ask(
+            machine,
+            f"SELECT value,a,o FROM {READING} WHERE machine={text(machine)} AND ({which})"  # noqa: S608 - escaped
+            f" AND {between(from_us, to_us)} GROUP BY sensor LIMIT {share}",
+        )
+        by_sensor = {table.tags["sensor"]: table.rows for table in tables}
+        full = [rows[-1][0] for rows in by_sensor.values() if len(rows) == share]
+        horizon = min(full) if full else None
+        parts = [by_sensor.get(name, []) for name in sensors]
+        columns = await self._columns(sensors, parts, until_us=horizon)
+        return columns, None if horizon is None else horizon + 1
+
+    async def aggregates(self, machine: str, sensor: str, from_us: int, to_us: int) -> list[Aggregates]:
+        """See the port."""
+        from_us = max(from_us, (await self._expired(machine)).minute_us)
+        [tables] = await self._client.ask(
+            self._client.place.rollups(machine, MINUTE_US),
+            f"SELECT rows,minimum,maximum,mean,o FROM {AGGREGATE} WHERE machine={text(machine)}"  # noqa: S608 - escaped
+            f" AND sensor={text(sensor)} AND {between(from_us, to_us)} GROUP BY width_us",
+        )
+        made: list[Aggregates] = []
+        for table in sorted(tables, key=lambda one: int(one.tags["width_us"])):
+            start_us, count, low, high, mean, o = _by_column(table.rows)
+            _, origin, _ = unpack(np.array(o, np.int64))
+            units = np.array([unit for _, unit in await self._named(origin)])
+            for unit in dict.fromkeys(units.tolist()):
+                chosen = units == unit
+                made.append(
+                    Aggregates(
+                        (sensor,),
+                        (unit,),
+                        int(table.tags["width_us"]),
+                        np.zeros(int(chosen.sum()), np.int64),
+                        np.array(start_us, np.int64)[chosen],
+                        np.array(count, np.int64)[chosen],
+                        np.array(low, np.float64)[chosen],
+                        np.array(high, np.float64)[chosen],
+                        np.array(mean, np.float64)[chosen],
+                    )
+                )
+        return made
+
+    async def scores(
+        self, machine: str, from_us: int, to_us: int, limit: int, *, newest: bool = False
+    ) -> list[Scores]:
+        """See the port."""
+        from_us = max(from_us, (await self._expired(machine)).raw_us)
+        [tables] = await self._ask(machine, scored.query(machine, from_us, to_us, limit, newest=newest))
+        return scored.scores(tables, await self._known_layouts(tables), limit, newest=newest)
+
+    async def trends(
+        self, machine: str, sensors: Sequence[str] | None, from_us: int, to_us: int, most: int
+    ) -> list[Trend]:
+        """See the port."""
+        gone = await self._expired(machine)
+        wanted = [one for one in await self._sensors(machine) if sensors is None or one.sensor in sensors]
+        return [await self._trend(one, from_us, min(to_us, LATEST_US), most, gone) for one in wanted]
+
+    async def _trend(self, one: Series, from_us: int, to_us: int, most: int, gone: Expired) -> Trend:
+        """A curve of few readings shows them; of more, what serves each part."""
+        begin = max(from_us, gone.raw_us)
+        where = f"FROM {READING} WHERE machine={text(one.machine)} AND sensor={text(one.sensor)}"
+        where += f" AND {between(begin, to_us)}"
+        rows, newest = await self._ask(
+            one.machine,
+            f"SELECT value,o {where} LIMIT {most + 1};SELECT value {where} ORDER BY time DESC LIMIT 1",
+        )
+        early = await self._early(one, from_us, min(to_us, gone.raw_us), gone)
+        if not len(early) and (not rows or len(rows[0].rows) <= most):
+            shown = from_readings(rows[0].rows if rows else [])
+            return plain(one.sensor, one.unit, shown, downsampled=False)
+        first = int(early.start_us[0]) if len(early) else int(rows[0].rows[0][0])
+        last = int(newest[0].rows[0][0]) if newest else int(early.last_us.max())
+        end = min(to_us, last + 1)
+        step = max(1, -(-(end - first) // most))
+        parts = []
+        for width, low, high in segments(first, end, from_us, to_us, most, gone):
+            if width == RAW:
+                found = await readings(self._client, one.machine, [one.sensor], low, high)
+            else:
+                found = await self._kept(one.machine, [one.sensor], (width, low, high), gone)
+            parts.append(found[one.sensor])
+        return trend(one.sensor, one.unit, joined(parts), first, step)
+
+    async def _early(self, one: Series, from_us: int, to_us: int, gone: Expired) -> Buckets:
+        """Hours and minutes of a range whose readings have expired."""
+        if from_us >= to_us:
+            return joined([])
+        spans = [(width, from_us, to_us) for width in (HOUR_US, MINUTE_US)]
+        found = [(await self._kept(one.machine, [one.sensor], span, gone))[one.sensor] for span in spans]
+        return joined(found)
+
+    async def _kept(
+        self, machine: str, sensors: Sequence[str], span: tuple[int, int, int], gone: Expired
+    ) -> dict[str, Buckets]:
+        """Minutes or hours that have not expired."""
+        width_us, from_us, to_us = span
+        from_us = max(from_us, gone.minute_us if width_us == MINUTE_US else gone.hour_us)
+        return await kept(
+            self._client, self._books, machine, sensors, (width_us, from_us, max(from_us, to_us))
+        )
+
+    async def rollups(
+        self, machine: str, sensors: Sequence[str] | None, width_us: int, from_us: int, to_us: int
+    ) -> list[Rollups]:
+        """See the port."""
+        if width_us not in MEASUREMENTS:
+            raise ValueError("rollups are kept by minute and by hour")
+        wanted = [one for one in await self._sensors(machine) if sensors is None or one.sensor in sensors]
+        if not wanted:
+            return []
+        gone = await self._expired(machine)
+        names = [one.sensor for one in wanted]
+        found = await self._kept(machine, names, (width_us, from_us, min(to_us, LATEST_US)), gone)
+        return [_rollups(one, width_us, found[one.sensor]) for one in wanted]
+
+    async def score_trend(self, machine: str, from_us: int, to_us: int, most: int) -> ScoreTrend:
+        """See the port."""
+        from_us = max(from_us, (await self._expired(machine)).raw_us)
+        [curves, newest] = await self._ask(machine, scored.trend_query(machine, from_us, to_us))
+        return scored.trend(curves, newest, await self._known_layouts([*curves, *newest]), most)
+
+    async def events(
+        self,
+        machine: str | None = None,
+        types: Sequence[str] = (),
+        since_us: int = BEGIN_US,
+        limit: int = 1000,
+        *,
+        after_seq: int | None = None,
+        before: tuple[int, int] | None = None,
+    ) -> list[StoredEvent]:
+        """See the port."""
+        return await self._books.read(
+            lambda connection: books.events(
+                connection, machine, types, since_us, limit, after_seq=after_seq, before=before
+            )
+        )
+
+    async def stored_ranges(self, edge: str | None = None) -> Mapping[Source, StoredRanges]:
+        """See the port."""
+        return await self._books.read(lambda connection: books.stored_ranges(connection, edge))
+
+    async def counters(self) -> Mapping[Source, Counters]:
+        """See the port."""
+        return await self._books.read(books.counters)
+
+    async def lateness(self) -> Mapping[Source, ByStage]:
+        """See the port."""
+        return await self._books.read(books.lateness)
+
+    async def conflicts(self, limit: int = 1000) -> list[ConflictFact]:
+        """See the port."""
+        return await self._books.read(lambda connection: books.conflicts(connection, limit))
+
+    async def expired_us(self, machine: str) -> int:
+        """See the port."""
+        return (await self._expired(machine)).raw_us
+
+    async def positions(self) -> Mapping[str, Mapping[str, int]]:
+        """See the port. Raises Unavailable while either of the two servers is away, for whoever asks whether the store is there."""
+        await self._client.ping()
+        return await self._books.read(books.positions)
+
+    async def _ask(self, machine: str, query: str) -> list[list[Table]]:
+        return await self._client.ask(self._client.place.readings(machine), query)
+
+    async def _expired(self, machine: str) -> Expired:
+        """What has expired of a machine."""
+        if machine.startswith(REPLAYED):
+            return Expired()
+        found = await self._books.read(dirty.expired)
+        return Expired(found.get("raw", 0), found.get("minute", 0), found.get("hour", 0))
+
+    async def _sensors(self, machine: str) -> list[Series]:
+        return await self._books.read(lambda connection: books.series(connection, machine, (KIND_READING,)))
+
+    async def _named(self, origin: Any) -> list[tuple[Source, str]]:  # noqa: ANN401 - int64[n]
+        """Source and unit of each origin."""
+        numbers = origin.tolist()
+        if any(one not in self._origins for one in numbers):
+            self._origins = await self._books.read(books.origins)
+        return [self._origins[one] for one in numbers]
+
+    async def _known_layouts(self, tables: Sequence[Table]) -> books.Layouts:
+        if any(number not in self._layouts for number in scored.layout_numbers(tables)):
+            self._layouts = await self._books.read(books.layouts)
+        return self._layouts
+
+    async def _columns(
+        self, sensors: tuple[str, ...], parts: Sequence[list[list[Any]]], until_us: int | None = None
+    ) -> Columns:
+        """Rows (time, value, a, o) of each sensor as columns in order of time, up to a time."""
+        rows = [row for part in parts for row in part]
+        time_us, value, delta, o = _by_column(rows, 4)
+        time = np.array(time_us, np.int64)
+        sensor = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        packed = np.array(o, np.int64)
+        kept = np.argsort(time, kind="stable")
+        if until_us is not None:
+            kept = kept[: np.searchsorted(time[kept], until_us, side="right")]
+        quality, origin, row = unpack(packed[kept])
+        numbers, index = np.unique(origin, return_inverse=True)
+        named = await self._named(numbers)
+        units = tuple(dict.fromkeys(unit for _, unit in named))
+        sources = tuple(dict.fromkeys(source for source, _ in named))
+        return Columns(
+            sensors,
+            units,
+            sources,
+            sensor[kept],
+            time[kept],
+            np.array(value, np.float64)[kept],
+            quality,
+            np.array([units.index(unit) for _, unit in named], np.int64)[index],
+            time[kept] + np.array(delta, np.int64)[kept],
+            np.array([sources.index(source) for source, _ in named], np.int64)[index],
+            row,
+        )
+
+
+def _by_column(rows: Sequence[Sequence[Any]], columns: int = 6) -> Sequence[Sequence[Any]]:
+    return list(zip(*rows, strict=True)) if rows else [()] * columns
+
+
+def _rollups(one: Series, width_us: int, buckets: Buckets) -> Rollups:
+    return Rollups(
+        one.sensor,
+        one.unit,
+        width_us,
+        buckets.start_us,
+        buckets.rows,
+        buckets.minimum,
+        buckets.maximum,
+        buckets.mean,
+        buckets.last,
+        buckets.quality,
+    )
