@@ -21,11 +21,12 @@ from cloud.deadletters.app import DeadLetters, Publish, publisher
 from cloud.deadletters.app import Metrics as LetterMetrics
 from cloud.ledger.app import Ledger, Metrics, edge_reports
 from cloud.ledger.settings import LedgerSettings
-from cloud.people.port import open_login_links
+from cloud.people.audit import AuditTopic
 from cloud.telemetry.port import open_store
 from industrialmind.asset_part import Eyes, follow_assets, open_assets_part
 from industrialmind.letter_answers import LetterAnswers
 from industrialmind.model_answers import ModelAnswers
+from industrialmind.people import wire_people
 from industrialmind.rebuild_jobs import RebuildJobs
 from shared.clock import Clock, SystemClock
 from shared.eventlog import open_event_log
@@ -86,9 +87,10 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
         async def ledger_json() -> bytes:
             return (await ledger.report()).model_dump_json().encode()
 
-        links = None
+        audit = AuditTopic(events)
+        people = None
         if settings.api.app_url:
-            links = await stack.enter_async_context(open_login_links(settings.api.app_url, clock))
+            people = await stack.enter_async_context(wire_people(settings.api, audit, clock, registry))
         models = ModelAnswers(events, control, clock)
         assets = await open_assets_part(stack, settings.api.app_url, events, clock, registry)
         letters = DeadLetters(
@@ -97,6 +99,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             clock,
             publish=letter_publisher(settings.api),
             metrics=LetterMetrics(registry),
+            turn=audit.turn,
         )
         app = build_app(
             settings.api,
@@ -110,7 +113,8 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             models=models.models,
             promote=models.promote,
             letters=LetterAnswers(letters),
-            links=links,
+            people=None if people is None else people.parts,
+            verify=None if people is None else people.gate.verify,
             kept=answers,
             rebuilds=RebuildJobs(
                 {"ledger": ledger.rebuild, **({} if assets is None else {"assets": assets.owner.rebuild})}
@@ -121,6 +125,8 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
         probes: dict[str, Probe] = {"store": store.positions}
         if assets is not None:
             probes["database"] = assets.reader.positions
+        if people is not None:
+            probes["people"] = people.store.ping
         watch = Watch(health, probes)
         health.started = True
         await run_loops(
@@ -131,6 +137,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             reports=until_stop(stop, reported.follow),
             live=until_stop(stop, lambda: live.run(events)),
             ledger=lambda: ledger.run(stop),
+            audit=until_stop(stop, people.sender.run if people is not None else for_ever),
             watch=until_stop(stop, watch.run),
             assets=until_stop(
                 stop, partial(follow_assets, assets, Eyes(control, store, live, models), settings.assets)
@@ -146,6 +153,11 @@ def open_answer_cache(
     plant = blake2b(f"{log_url}\n{settings.telemetry_url}".encode(), digest_size=8).hexdigest()
     url = settings.cache_url.get_secret_value()
     return open_cache(url, metrics=metrics, clock=clock, space=plant, most_bytes=settings.cache_bytes)
+
+
+async def for_ever() -> None:
+    """A loop with nothing to do."""
+    await asyncio.Event().wait()
 
 
 def letter_publisher(settings: ApiSettings) -> Publish | None:

@@ -40,7 +40,7 @@ class Refusal:
 class Access:
     """ASGI middleware. Host not allowed: 421. Foreign Origin: 403. No or wrong token: 401. Too often: 429.
 
-    The principal is in the request's state. A WebSocket is refused before it is accepted, by the same answers.
+    `open_paths` may be read (GET) with no token. The principal is in the request's state. A WebSocket is refused before it is accepted, by the same answers.
     What lasts longer, as streams do, ends soon after its token is good no more: it is verified again every
     `recheck_seconds`. Nothing may be kept by caches unless the answer itself says so.
     """
@@ -58,7 +58,7 @@ class Access:
         self._app = app
         self._verify = verify
         self._hosts = frozenset(allowed_hosts)
-        self._open = OPEN_PATHS | frozenset(open_paths)
+        self._open = frozenset(open_paths)
         self._wait = wait
         self._recheck_seconds = recheck_seconds
 
@@ -70,7 +70,7 @@ class Access:
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
         found: Principal | Refusal | None = self._place(headers)
         token = ""
-        if found is None and scope["path"] not in self._open:
+        if found is None and not self._is_open(scope):
             scheme, _, given = headers.get("authorization", "").partition(" ")
             token = given if scheme.lower() == "bearer" else ""
             found = await self._admit(token)
@@ -115,6 +115,11 @@ class Access:
             await _refuse(Refusal(401, "the token is good no more"), scope, receive, send)
         elif check.cut and scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "the token is good no more"})
+
+    def _is_open(self, scope: Scope) -> bool:
+        """Probes, and what may be read by anybody."""
+        path = scope["path"]
+        return path in OPEN_PATHS or (path in self._open and scope.get("method") in {"GET", "HEAD"})
 
     def _place(self, headers: dict[str, str]) -> Refusal | None:
         """The refusal of a Host or Origin; None if both may ask."""

@@ -20,6 +20,18 @@ from shared.asset_events import (
 )
 from shared.errors import Rejected
 from shared.event import SPEC_VERSION, Event, Moment, at, deterministic_id, to_us
+from shared.people_events import (
+    LoginLinkMade,
+    SessionEnded,
+    SessionRefused,
+    SessionStarted,
+    SigningKeyMade,
+    TokenMade,
+    TokenRevoked,
+    UserAdded,
+    UserChanged,
+    UserPasswordSet,
+)
 from shared.work_order_events import (
     WorkOrderCancelled,
     WorkOrderChanged,
@@ -261,6 +273,16 @@ EVENTS: Final[Mapping[str, type[Event]]] = {
         WorkOrderStarted,
         WorkOrderClosed,
         WorkOrderCancelled,
+        UserAdded,
+        UserChanged,
+        UserPasswordSet,
+        TokenMade,
+        TokenRevoked,
+        SessionStarted,
+        SessionRefused,
+        SessionEnded,
+        LoginLinkMade,
+        SigningKeyMade,
     )
 }
 

@@ -53,6 +53,10 @@ ASSIGNMENTS_BUCKET: Final = "assignments"
 SCORING_BUCKET: Final = "scoring"
 MODEL_OBJECTS: Final = "models"
 
+# For whom a signed token is.
+DATA_API: Final = "data-api"
+INFERENCE_API: Final = "inference-api"
+
 # Default ports.
 API_PORT: Final = 8000
 INFERENCE_PORT: Final = 8001

@@ -1,9 +1,11 @@
 """Health and metrics as routes of an HTTP service: the same four paths that `shared.health` serves without a framework."""
 
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, generate_latest
 
+from shared.access import Right
+from shared.asgi_access import needs
 from shared.health import Health
 
 
@@ -22,6 +24,6 @@ def add_probes(app: FastAPI, health: Health, registry: CollectorRegistry) -> Non
     async def startupz() -> PlainTextResponse:
         return PlainTextResponse("ok\n") if health.started else PlainTextResponse("not ready\n", 503)
 
-    @app.get("/metrics", include_in_schema=False)
+    @app.get("/metrics", include_in_schema=False, dependencies=[Depends(needs(Right.READ))])
     async def metrics() -> Response:
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")

@@ -7,7 +7,7 @@ from fastapi import Depends, FastAPI, Response
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
-from cloud.api.access import CLI, UI, fixed_tokens
+from cloud.api.access import service_tokens
 from cloud.api.asset_files import asset_files_router
 from cloud.api.assets import asset_changes_router, assets_router
 from cloud.api.cached import Answers as Kept
@@ -20,18 +20,20 @@ from cloud.api.happenings import happenings_router
 from cloud.api.history import history_router
 from cloud.api.live import Broadcaster
 from cloud.api.logic import MachineStatus
-from cloud.api.login import login_router
 from cloud.api.models import Models, Promote, models_router
+from cloud.api.people import KEYS_PATH, keys_router, tokens_router, users_router
 from cloud.api.readings import readings_router
 from cloud.api.rebuilds import Rebuilds, rebuilds_router
+from cloud.api.rights import describe_rights
+from cloud.api.sessions import Parts, sessions_router, sign_in_router
 from cloud.api.settings import ApiSettings
 from cloud.api.stream import live_router
 from cloud.api.work import counters_router, orders_router
 from cloud.assets.port import AssetCommands, AssetReader
-from cloud.people.port import LoginLinks
+from cloud.people.limits import Requests as RequestLimit
 from cloud.telemetry.port import TelemetryReader
 from shared.access import Right
-from shared.asgi_access import Access, needs
+from shared.asgi_access import Access, Verify, needs
 from shared.asgi_conditional import Conditional
 from shared.asgi_requests import HttpMetrics, Requests
 from shared.clock import Clock
@@ -62,7 +64,8 @@ def build_app(
     models: Models,
     promote: Promote,
     letters: Answers | None = None,
-    links: LoginLinks | None = None,
+    people: Parts | None = None,
+    verify: Verify | None = None,
     rebuilds: Rebuilds | None = None,
     kept: Kept | None = None,
     assets: tuple[AssetReader, AssetCommands] | None = None,
@@ -80,19 +83,25 @@ def build_app(
         responses=documented(*ANYWHERE),
     )
     app.add_middleware(Conditional)
-    tokens = {CLI: settings.token.get_secret_value(), UI: settings.ui_token.get_secret_value()}
-    app.add_middleware(Access, verify=fixed_tokens(tokens), allowed_hosts=settings.allowed_hosts)
+    app.add_middleware(
+        Access,
+        verify=verify or service_tokens(settings),
+        allowed_hosts=settings.allowed_hosts,
+        open_paths=(KEYS_PATH,),
+        wait=RequestLimit(clock, settings.requests_per_minute).wait,
+    )
     app.add_middleware(Requests, metrics=HttpMetrics(registry))
     add_errors(app)
     add_probes(app, health, registry)
     app.include_router(models_router(models, promote, reported.of, clock))
-    app.include_router(live_router(live))
-    app.include_router(history_router(store, live, models, clock))
+    app.include_router(live_router(live), dependencies=[MAY_READ])
+    app.include_router(history_router(store, live, models, clock), dependencies=[MAY_READ])
     app.include_router(readings_router(store, kept, clock))
     app.include_router(happenings_router(store, kept, clock))
-    app.include_router(login_router(links, clock))
+    for router in (sign_in_router, sessions_router, users_router, tokens_router, keys_router):
+        app.include_router(router(people))
     if rebuilds is not None:
-        app.include_router(rebuilds_router(rebuilds))
+        app.include_router(rebuilds_router(rebuilds), dependencies=[MAY_READ])
     if assets is not None:
         _add_assets(app, *assets, clock)
     if letters is not None:
@@ -113,6 +122,7 @@ def build_app(
         """Per edge and epoch: rows produced, buffered, logged, stored, rejected; findings with their stage."""
         return Response(await ledger(), media_type="application/json")
 
+    describe_rights(app, (KEYS_PATH,))
     return app
 
 

@@ -166,8 +166,65 @@ LETTER_DONE: Final = {
     "position": {"0": 4},
     "changed": True,
 }
-LOGIN_LINK: Final = {"code": "S0me-43-characters", "expires_at": "2026-01-01T00:10:00Z"}
-REDEEMED: Final = {"principal": "admin", "role": "admin"}
+SIGNED_IN: Final = {
+    "session": "ims_S0me-43-characters",
+    "id": "5e5510ab5e5510ab",
+    "principal": "eve",
+    "role": "engineer",
+    "expires_at": "2026-01-01T12:00:00Z",
+}
+ME: Final = {
+    "name": "eve",
+    "role": "engineer",
+    "rights": ["read", "operate", "maintain", "engineer"],
+    "via": "session",
+    "credential": "5e5510ab5e5510ab",
+}
+SESSIONS: Final = {
+    "sessions": [
+        {
+            "id": "5e5510ab5e5510ab",
+            "method": "password",
+            "created_at": "2026-01-01T00:00:00Z",
+            "seen_at": "2026-01-01T00:05:00Z",
+            "expires_at": "2026-01-01T12:00:00Z",
+            "current": True,
+        }
+    ]
+}
+USER: Final = {
+    "name": "eve",
+    "display_name": "Eve Example",
+    "role": "engineer",
+    "active": True,
+    "provider": False,
+    "password": True,
+    "created_at": "2026-01-01T00:00:00Z",
+}
+USERS: Final = {"users": [USER]}
+_TOKEN: Final = {
+    "id": "70ce70ce70ce70ce",
+    "owner": "eve",
+    "label": "nightly report",
+    "scopes": ["read"],
+    "created_at": "2026-01-01T00:00:00Z",
+    "expires_at": "2026-04-01T00:00:00Z",
+    "used_at": None,
+}
+TOKENS: Final = {"tokens": [_TOKEN]}
+TOKEN_MADE: Final = {**_TOKEN, "token": "im_S0me-43-characters"}
+ACCESS_TOKEN: Final = {
+    "access_token": "eyJ0eXAiOiJhdCtqd3QifQ.eyJzdWIiOiJldmUifQ.c2lnbmF0dXJl",
+    "token_type": "Bearer",
+    "audience": "inference-api",
+    "scopes": ["read"],
+    "expires_at": "2026-01-01T00:10:00Z",
+}
+KEYS: Final = {
+    "keys": [
+        {"kty": "OKP", "crv": "Ed25519", "x": "11qYAY…", "kid": "kPrK_q…", "use": "sig", "alg": "Ed25519"}
+    ]
+}
 UPDATE: Final = {
     "type": "update",
     "now_us": 1_767_312_000_100_000,

@@ -2,8 +2,11 @@
 
 from typing import Literal, Protocol
 
-from fastapi import APIRouter, status
+from fastapi import APIRouter, Depends, status
 from pydantic import BaseModel, ConfigDict
+
+from shared.access import Right
+from shared.asgi_access import needs
 
 
 class RebuildRequest(BaseModel):
@@ -42,7 +45,9 @@ def rebuilds_router(rebuilds: Rebuilds) -> APIRouter:
     """The endpoints."""
     router = APIRouter()
 
-    @router.post("/v1/rebuilds", status_code=status.HTTP_202_ACCEPTED)
+    @router.post(
+        "/v1/rebuilds", status_code=status.HTTP_202_ACCEPTED, dependencies=[Depends(needs(Right.ENGINEER))]
+    )
     async def start(wanted: RebuildRequest) -> RebuildStatus:
         """Make a projection of this process anew from the log (`ledger`); what there is answers until it is done."""
         return rebuilds.start(wanted.name)

@@ -20,7 +20,20 @@ class ApiSettings(TelemetrySettings, LogSettings):
     ui_token: SecretStr = Field(
         SecretStr(""), description="the bearer token of the control room's server; none: it may not ask"
     )
-    app_url: str = Field("", description="where login links are kept, sqlite:///PATH; empty: there are none")
+    app_url: str = Field(
+        "",
+        description="where users, tokens and sessions are kept, sqlite:///PATH or "
+        "postgresql://USER:PASSWORD@HOST:PORT/NAME; empty: there are none",
+    )
+    session_hours: float = Field(12.0, gt=0, le=720, description="how long somebody stays signed in, at most")
+    session_idle_hours: float = Field(
+        12.0, gt=0, le=720, description="a session that nobody used for so long is over"
+    )
+    requests_per_minute: int = Field(
+        6000,
+        ge=1,
+        description="requests of one principal in a minute, at most; the plant's own services are not counted",
+    )
     allowed_hosts: tuple[str, ...] = Field(
         ("localhost", "127.0.0.1", "[::1]"), description="values of the Host header that are answered"
     )

@@ -122,7 +122,10 @@ class DeadLetters:
         *,
         publish: Publish | None = None,
         metrics: Metrics | None = None,
+        turn: asyncio.Lock | None = None,
     ) -> None:
+        """`turn` is held from a look at the topic's end to a write there, so that this process is one writer."""
+        self._turn = turn or asyncio.Lock()
         self._events, self._assignments, self._clock = events, assignments, clock
         self._publish, self._metrics = publish, metrics
         self._letters = Letters(events)
@@ -200,16 +203,17 @@ class DeadLetters:
     async def _write(self, place: Place, request: str, make: Callable[[], Event]) -> Done:
         """Append the event at the topic's end; whoever else writes there is read first. Raises Conflict, Unavailable."""
         for _ in range(_CONFLICT_TRIES):
-            fates, position = await self._fates.look()
-            if request in fates.requests:  # written by a try whose confirmation was lost
-                return Done(place, fates.letters[place], position, changed=True)
-            event = make()
-            try:
-                await self._events.append(
-                    AUDIT, SUBJECT, [Record(event.to_json(), id=event.id)], fence=position
-                )
-            except Conflict:
-                continue
+            async with self._turn:
+                fates, position = await self._fates.look()
+                if request in fates.requests:  # written by a try whose confirmation was lost
+                    return Done(place, fates.letters[place], position, changed=True)
+                event = make()
+                try:
+                    await self._events.append(
+                        AUDIT, SUBJECT, [Record(event.to_json(), id=event.id)], fence=position
+                    )
+                except Conflict:
+                    continue
             if self._metrics is not None:
                 self._metrics.handled.labels(event.type.rpartition(".")[2]).inc()
             fates, position = await self._fates.look()

@@ -25,7 +25,7 @@ class ApiClient:
 
     async def redeem(self, code: str) -> dict[str, str]:
         """Who a one-time login code lets in: `principal` and `role`. Raises Rejected (used, expired), Unavailable."""
-        answer: dict[str, str] = await self._ask("POST", "/v1/login-links/redeem", json={"code": code})
+        answer: dict[str, str] = await self._ask("POST", "/v1/sessions", json={"code": code})
         return answer
 
     async def _ask(self, method: str, path: str, **what: Any) -> Any:  # noqa: ANN401 - JSON

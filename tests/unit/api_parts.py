@@ -8,12 +8,15 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter
 
 from cloud.api.app import build_app
+from cloud.api.dead_letters import Answers
 from cloud.api.fleet import Reported
 from cloud.api.live import Broadcaster
 from cloud.api.models import ModelDetail
+from cloud.api.rebuilds import Rebuilds
+from cloud.api.sessions import Parts
 from cloud.api.settings import ApiSettings
-from cloud.people.port import LoginLinks
 from cloud.telemetry.port import Entry, TelemetryStore
+from shared.asgi_access import Verify
 from shared.clock import Clock, ManualClock
 from shared.eventlog import Stored
 from shared.frames import Header, Kind, Scores
@@ -74,7 +77,11 @@ class Api:
         control: ControlPlane,
         *,
         clock: Clock | None = None,
-        links: LoginLinks | None = None,
+        people: Parts | None = None,
+        verify: Verify | None = None,
+        letters: Answers | None = None,
+        rebuilds: Rebuilds | None = None,
+        **more: Any,  # noqa: ANN401 - settings
     ) -> None:
         clock = clock or ManualClock(T0 + 2_000_000)
         self.store = store
@@ -90,6 +97,7 @@ class Api:
                 "telemetry_url": "",
                 "nats_url": "",
                 "credentials": "",
+                **more,
             },
             environ={},
         )
@@ -106,7 +114,10 @@ class Api:
             ledger=lambda: self._answer("ledger"),
             models=lambda: self._answer("models"),
             promote=lambda *_: self._answer("promotion"),
-            links=links,
+            people=people,
+            verify=verify,
+            letters=letters,
+            rebuilds=rebuilds,
         )
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app),

@@ -169,6 +169,7 @@ async def test_who_asks_too_often_waits_and_open_paths_need_no_token() -> None:
         doors.good = None
         assert (await http.get("/")).status_code == 401
         assert (await http.get("/keys")).text == "hello"
+        assert (await http.post("/keys")).status_code == 401
 
 
 async def test_a_stream_ends_soon_after_its_token_is_good_no_more() -> None:

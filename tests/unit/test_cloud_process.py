@@ -81,9 +81,9 @@ def test_each_login_link_is_another_one(command: Command, plant: RunningPlant) -
     assert all(link.startswith(f"{plant.room}/login?code=") for link in links)
     with Client(plant.api, plant.data.token("ui")) as room:
         code = links.pop().partition("code=")[2]
-        assert room.post("/v1/login-links/redeem", {"code": code})["role"] == "admin"
+        assert room.post("/v1/sessions", {"code": code})["role"] == "admin"
         with pytest.raises(Rejected, match="login-link"):
-            room.post("/v1/login-links/redeem", {"code": code})
+            room.post("/v1/sessions", {"code": code})
 
 
 def test_without_a_plant_models_are_unavailable(command: Command, plant: RunningPlant) -> None:
@@ -101,6 +101,18 @@ def test_probes_metrics_and_ledger_over_http(plant: RunningPlant) -> None:
         report = http.get("/v1/ledger").json()
         assert report["sources"][0]["stored"] == 4800
         assert "server" not in http.get("/v1/models").headers
+
+
+def test_every_endpoint_as_wired_says_what_it_needs(plant: RunningPlant) -> None:
+    with Client(plant.api, plant.data.token("cli")) as cli:
+        document = cli.get("/openapi.json")
+    bare = {
+        f"{method} {path}"
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if not operation.keys() & {"x-right", "x-services"}
+    }
+    assert bare == {"get /v1/keys"}
 
 
 def test_a_taken_port_is_said_with_what_to_do(command: Command, plant: RunningPlant) -> None:
