@@ -20,7 +20,7 @@ from typing import Self
 import psutil
 
 from cloud.ingest.logic import TOPICS
-from cloud.telemetry.port import TelemetryReader, open_store
+from cloud.telemetry.port import TelemetryReader
 from shared import jetstream, kafka
 from shared.eventlog import open_event_log
 from shared.nats import open_control
@@ -170,7 +170,7 @@ class Backbone:
         verdict = asyncio.run(
             judge(
                 wiring.log,
-                wiring.telemetry_url,
+                wiring.store(),
                 wiring.control,
                 wiring.outboxes(),
                 list(self.load.devices.values()),
@@ -184,7 +184,7 @@ class Backbone:
         return float(psutil.Process(self.parts[part].pid).memory_info().rss) / 1e6
 
     async def _arrived(self) -> bool:
-        async with open_store(self.wiring.telemetry_url, read_only=True) as store:
+        async with self.wiring.store() as store:
             for device in self.load.devices.values():
                 if not await _has_all(store, device):
                     return False

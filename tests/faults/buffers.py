@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from cloud.ingest.logic import TOPICS
-from cloud.telemetry.port import TelemetryReader, open_store
+from cloud.telemetry.port import TelemetryReader
 from deploy.servers.mosquitto import Mosquitto
 from shared.errors import IndustrialMindError
 from shared.eventlog import EventLog, open_event_log
@@ -96,7 +96,7 @@ class Buffers:
     async def _follow_lag(self) -> None:
         wiring = self._plant.wiring
         async with (
-            open_store(wiring.telemetry_url, read_only=True) as store,
+            wiring.store() as store,
             open_event_log(wiring.log[0], credentials=wiring.log[1]) as log,
         ):
             while True:

@@ -1,13 +1,14 @@
 """What became of every reading that was promised: in the log, in the store once, and by the audit's account."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloud.ledger.app import edge_reports
 from cloud.ledger.audit import audit
 from cloud.ledger.report import AuditReport
-from cloud.telemetry.port import TelemetryReader, open_store
+from cloud.telemetry.port import TelemetryReader
 from shared.eventlog import EventLog, open_event_log
 from shared.frame_codec import decode
 from shared.frames import Readings
@@ -50,7 +51,7 @@ class Verdict:
 
 async def judge(
     log: tuple[str, str],
-    telemetry_url: str,
+    reading: AbstractAsyncContextManager[TelemetryReader],
     control: tuple[str, str],
     outboxes: Mapping[str, Path],
     devices: Iterable[Device],
@@ -59,7 +60,7 @@ async def judge(
     verdict = Verdict()
     async with (
         open_event_log(log[0], credentials=log[1]) as event_log,
-        open_store(telemetry_url, read_only=True) as store,
+        reading as store,
         open_control(control[0], credentials=control[1]) as plane,
     ):
         logged = await _logged(event_log, verdict)

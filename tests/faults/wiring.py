@@ -1,10 +1,14 @@
 """Settings of each part of the backbone, and who reaches whom through which network."""
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from cloud.telemetry.access import Access
+
+from cloud.telemetry.port import TelemetryReader, open_store
 from deploy.servers.influxdb import InfluxDB
 from deploy.servers.kafka import Kafka
 from deploy.servers.mosquitto import Mosquitto
@@ -81,6 +85,11 @@ class Wiring:
         if self.shape.stores:
             return f"influxdb://127.0.0.1:{self.influxdb.port}/{self.influxdb.org}/{self.influxdb.bucket}"
         return f"sqlite:///{self.folder / 'telemetry.db'}"
+
+    def store(self) -> AbstractAsyncContextManager[TelemetryReader]:
+        """The store, to be read."""
+        access = Access(self.influxdb.token, self.postgresql.url) if self.shape.stores else None
+        return open_store(self.telemetry_url, read_only=True, access=access)
 
     @property
     def control(self) -> tuple[str, str]:

@@ -78,7 +78,7 @@ async def opened(plant: Composed) -> AsyncIterator[tuple[EventLog, TelemetryStor
     log_url, log_credentials = api.log
     async with (
         open_event_log(log_url, credentials=log_credentials) as log,
-        open_store(api.telemetry_url, read_only=True) as store,
+        open_store(api.telemetry_url, read_only=True, access=api.telemetry_access) as store,
         open_control(api.nats_url, credentials=api.credentials.get_secret_value()) as control,
     ):
         yield log, store, control
