@@ -8,7 +8,7 @@ from pathlib import Path
 from cloud.ledger.app import edge_reports
 from cloud.ledger.audit import audit
 from cloud.ledger.report import AuditReport
-from cloud.telemetry.port import TelemetryReader
+from cloud.telemetry.port import TelemetryReader, TelemetryStore
 from shared.eventlog import EventLog, open_event_log
 from shared.frame_codec import decode
 from shared.frames import Readings
@@ -51,7 +51,7 @@ class Verdict:
 
 async def judge(
     log: tuple[str, str],
-    reading: AbstractAsyncContextManager[TelemetryReader],
+    reading: AbstractAsyncContextManager[TelemetryStore],
     control: tuple[str, str],
     outboxes: Mapping[str, Path],
     devices: Iterable[Device],

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cloud.telemetry.access import Access
-
-from cloud.telemetry.port import TelemetryReader, open_store
+from cloud.telemetry.port import TelemetryStore, open_store
 from deploy.servers.influxdb import InfluxDB
 from deploy.servers.kafka import Kafka
 from deploy.servers.mosquitto import Mosquitto
@@ -86,7 +85,7 @@ class Wiring:
             return f"influxdb://127.0.0.1:{self.influxdb.port}/{self.influxdb.org}/{self.influxdb.bucket}"
         return f"sqlite:///{self.folder / 'telemetry.db'}"
 
-    def store(self) -> AbstractAsyncContextManager[TelemetryReader]:
+    def store(self) -> AbstractAsyncContextManager[TelemetryStore]:
         """The store, to be read."""
         access = Access(self.influxdb.token, self.postgresql.url) if self.shape.stores else None
         return open_store(self.telemetry_url, read_only=True, access=access)

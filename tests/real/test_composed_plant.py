@@ -104,7 +104,7 @@ async def audited(plant: Composed) -> AuditReport:
 def test_a_plant_by_the_compose_file_finds_a_fault_and_loses_nothing(tmp_path: Path) -> None:
     with Composed(tmp_path, {"sim": {"IM_SIM__BACKFILL_HOURS": "1"}}) as plant:
         plant.services["prepare"].run(STEP_S)
-        plant.up("gateway", "ingest", "api", *EDGES)
+        plant.up("gateway", "ingest", "api", "inference", *EDGES)
         plant.start("sim")
         api = Asked(plant)
         backfilled = wait_told(plant, "backfilled")
@@ -121,7 +121,7 @@ def test_a_plant_by_the_compose_file_finds_a_fault_and_loses_nothing(tmp_path: P
         anomaly = api.get("/v1/anomalies", machine=machine)["anomalies"][0]
         assert anomaly["sensors"][0]["sensor"] in shows_in
         api.close()
-        for name in ("sim", *EDGES, "gateway", "ingest", "api"):
+        for name in ("sim", *EDGES, "gateway", "inference", "ingest", "api"):
             plant.services[name].stop()
         report = asyncio.run(audited(plant))
         assert not report.findings, report
