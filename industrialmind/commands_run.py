@@ -73,10 +73,11 @@ def cloud_run(
             ingest = IngestSettings.load(toml=config)
             raise typer.Exit(run_main(lambda stop: run_ingest(ingest, stop)))
         case "api":
+            from gateway.uvloop import loop_factory
             from industrialmind.cloud import CloudSettings, run_cloud
 
             cloud = CloudSettings.load_all(config)
-            raise typer.Exit(run_main(lambda stop: run_cloud(cloud, stop)))
+            raise typer.Exit(run_main(lambda stop: run_cloud(cloud, stop), loop_factory=loop_factory()))
         case "inference":
             from cloud.inference.settings import InferenceSettings
             from industrialmind.inference import run_inference

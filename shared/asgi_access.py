@@ -145,8 +145,12 @@ class needs:  # noqa: N801 - reads as a word where an endpoint says what it need
 
     right: Right
 
-    def __call__(self, connection: HTTPConnection) -> Principal:
-        """The principal. Raises HTTPException."""
+    async def __call__(self, connection: HTTPConnection) -> Principal:
+        """The principal. Raises HTTPException. Async, because FastAPI runs other dependencies in a thread each."""
+        return self.allowed(connection)
+
+    def allowed(self, connection: HTTPConnection) -> Principal:
+        """The same for who asks in the middle of something."""
         who = principal(connection)
         if not who.may(self.right):
             raise HTTPException(

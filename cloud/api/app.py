@@ -27,6 +27,7 @@ from cloud.api.rebuilds import Rebuilds, rebuilds_router
 from cloud.api.rights import describe_rights
 from cloud.api.sessions import Parts, sessions_router, sign_in_router
 from cloud.api.settings import ApiSettings
+from cloud.api.shortcut import Questions, Shortcut
 from cloud.api.stream import live_router
 from cloud.api.work import counters_router, orders_router
 from cloud.assets.port import AssetCommands, AssetReader
@@ -82,6 +83,8 @@ def build_app(
         redoc_url=None,
         responses=documented(*ANYWHERE),
     )
+    questions = Questions(clock)
+    app.add_middleware(Shortcut, questions=questions, answers=kept)
     app.add_middleware(Conditional)
     app.add_middleware(
         Access,
@@ -95,9 +98,9 @@ def build_app(
     add_probes(app, health, registry)
     app.include_router(models_router(models, promote, reported.of, clock))
     app.include_router(live_router(live), dependencies=[MAY_READ])
-    app.include_router(history_router(store, live, models, clock), dependencies=[MAY_READ])
-    app.include_router(readings_router(store, kept, clock))
-    app.include_router(happenings_router(store, kept, clock))
+    app.include_router(history_router(store, live, models, clock))
+    app.include_router(readings_router(store, kept, questions, clock))
+    app.include_router(happenings_router(store, kept, questions, clock))
     for router in (sign_in_router, sessions_router, users_router, tokens_router, keys_router):
         app.include_router(router(people))
     if rebuilds is not None:

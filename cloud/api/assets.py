@@ -33,9 +33,9 @@ Reader = Annotated[Principal, Depends(needs(Right.READ))]
 Maintainer = Annotated[Principal, Depends(needs(Right.MAINTAIN))]
 
 
-def editor(kind: Kind, connection: HTTPConnection) -> Principal:
+async def editor(kind: Kind, connection: HTTPConnection) -> Principal:
     """Who asks, if they may change assets of this kind. Raises HTTPException (403)."""
-    return needs(Right.ENGINEER if kind in PLACES else Right.MAINTAIN)(connection)
+    return needs(Right.ENGINEER if kind in PLACES else Right.MAINTAIN).allowed(connection)
 
 
 Editor = Annotated[Principal, Depends(editor)]

@@ -94,6 +94,15 @@ class Answers:
         self._metrics.asked.labels(outcome).inc()
         return await asyncio.shield(self._begin(key, reads, make))
 
+    async def kept(self, key: str, reads: Sequence[Reads]) -> Kept | None:
+        """The answer under the key if it is there and holds by what the log touched; nothing is made."""
+        needed = [self._touched.needs(what) for what in reads]
+        found = _decode(await self._cache.get(key)) if None not in needed else None
+        if found is None or not _counts(found, reads, needed):
+            return None
+        self._metrics.asked.labels("hit").inc()
+        return found
+
     def _begin(
         self, key: str, reads: Sequence[Reads], make: Callable[[], Awaitable[Made]]
     ) -> asyncio.Task[Kept]:
@@ -137,13 +146,18 @@ class Answers:
         self, kept: Kept, reads: Sequence[Reads], needed: Sequence[Mapping[str, int] | None]
     ) -> bool:
         """Whether the store has nothing of `reads` that the answer lacks."""
-        if all(
-            position is not None and covers(kept.positions.get(what.topic, {}), position)
-            for what, position in zip(reads, needed, strict=True)
-        ):
+        if _counts(kept, reads, needed):
             return True
         now = await self._positions()
         return all(kept.positions.get(what.topic) == dict(now.get(what.topic, {})) for what in reads)
+
+
+def _counts(kept: Kept, reads: Sequence[Reads], needed: Sequence[Mapping[str, int] | None]) -> bool:
+    """Whether the answer counts to all that is needed, and that is known."""
+    return all(
+        position is not None and covers(kept.positions.get(what.topic, {}), position)
+        for what, position in zip(reads, needed, strict=True)
+    )
 
 
 def answers_in_memory(

@@ -2,6 +2,9 @@
 
 from typing import Any, Final
 
+import orjson
+from pydantic import BaseModel
+
 _CURVE: Final = {
     "machine": "pump-01",
     "sensor": "flow",
@@ -35,6 +38,7 @@ MANY_READINGS: Final = {
     ],
     "next": None,
 }
+MACHINE_DATA: Final = {"machine": "pump-01", "readings": 345_600, "sensors": {"flow": "m3/h"}}
 SENSORS: Final = {
     "machine": "pump-01",
     "sensors": [
@@ -233,12 +237,15 @@ UPDATE: Final = {
     "scores": {"pump-01": [[1_767_311_999_000_000, 3.1, 1.2]]},
     "events": [],
 }
+UPDATE_EVENT: Final = "data: " + orjson.dumps(UPDATE).decode() + "\n\n"
 
 
 def example(
     content: Any,  # noqa: ANN401 - JSON
     status: int = 200,
     media_type: str = "application/json",
+    model: type[BaseModel] | None = None,
 ) -> dict[int | str, dict[str, Any]]:
-    """`responses` of an endpoint with this example."""
-    return {status: {"content": {media_type: {"example": content}}}}
+    """`responses` of an endpoint with this example; `model`: what the answer is, where its type does not say it."""
+    found: dict[str, Any] = {"content": {media_type: {"example": content}}}
+    return {status: found if model is None else {"model": model, **found}}

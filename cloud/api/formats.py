@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import orjson
-from fastapi import Header, Query
+from fastapi import Query, Request
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -44,23 +44,24 @@ class Texts:
     index: NDArray[np.int64]
 
 
-def negotiated(
-    accept: Annotated[str, Header(max_length=1000)] = "*/*",
+async def negotiated(
+    request: Request,
     wanted: Annotated[
         Format | None, Query(alias="format", description="instead of the header Accept")
     ] = None,
 ) -> Format:
     """A dependency: the format that the client wants most. Raises HTTPException (406)."""
-    return wanted or chosen(accept, tuple(MEDIA))
+    return wanted or chosen(request.headers.get("accept", ""), tuple(MEDIA))
 
 
-def exported(
-    accept: Annotated[str, Header(max_length=1000)] = "*/*",
+async def exported(
+    request: Request,
     wanted: Annotated[
         Literal["csv", "parquet"] | None, Query(alias="format", description="instead of the header Accept")
     ] = None,
 ) -> Format:
     """The same for what is CSV or Parquet alone."""
+    accept = request.headers.get("accept", "")
     return wanted or chosen("text/csv" if accept.strip() in {"", "*/*"} else accept, ("csv", "parquet"))
 
 

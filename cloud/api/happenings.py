@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 import orjson
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
@@ -16,7 +16,8 @@ from cloud.api.examples import ANOMALIES, EVENTS_PAGE
 from cloud.api.formats import JSON, MEDIA, Format, as_json, as_table, negotiated, tabular
 from cloud.api.logic import Anomaly, anomalies
 from cloud.api.positions import MinPosition, parse_position, reached
-from cloud.api.questions import settled
+from cloud.api.questions import settled, until
+from cloud.api.shortcut import Questions, shown
 from cloud.api.touched import Reads
 from cloud.telemetry.port import BEGIN_US, END_US, StoredEvent, TelemetryReader
 from shared.access import Right
@@ -56,19 +57,23 @@ class EventList(BaseModel):
     next: str | None
 
 
-def happenings_router(store: TelemetryReader, answers: Answers, clock: Clock) -> APIRouter:
+def happenings_router(store: TelemetryReader, answers: Answers, known: Questions, clock: Clock) -> APIRouter:
     """The endpoints."""
     router = APIRouter(dependencies=[Depends(needs(Right.READ))])
 
-    async def answered(key: str, make: Callable[[], Awaitable[Made]]) -> Response:
+    async def answered(
+        request: Request, key: str, until_us: int | None, make: Callable[[], Awaitable[Made]]
+    ) -> Response:
         # Of all machines: events are few, and one may be about another thing than its record's key.
         reads = [Reads(MACHINE_EVENTS, None, BEGIN_US, END_US)]
         kept = await answers.get(key, reads, make)
-        headers = {"ETag": kept.tag, "Vary": "Accept", **kept.made.more}
-        return Response(kept.made.body, 200, headers, kept.made.media_type)
+        if "min_position" not in request.query_params:
+            known.remember(request, key, reads, until_us)
+        return shown(kept)
 
     @router.get("/v1/anomalies", response_class=Response, responses=tabular(ANOMALIES, AnomalyList))
     async def list_anomalies(
+        request: Request,
         form: Form,
         machine: Machine = None,
         start: Start = "0",
@@ -93,10 +98,11 @@ def happenings_router(store: TelemetryReader, answers: Answers, clock: Clock) ->
             )
 
         key = key_of("anomalies", machine, since_us, until_us, limit, cursor, form)
-        return await answered(key, make)
+        return await answered(request, key, until(clock, start, end), make)
 
     @router.get("/v1/events", response_class=Response, responses=tabular(EVENTS_PAGE, EventList))
     async def list_events(
+        request: Request,
         form: Form,
         machine: Machine = None,
         kind: Annotated[
@@ -118,7 +124,8 @@ def happenings_router(store: TelemetryReader, answers: Answers, clock: Clock) ->
                 "events", [orjson.loads(each.fact.json) for each in page], _next(page, limit), form
             )
 
-        return await answered(key_of("events", machine, kind, span, limit, cursor, form), make)
+        key = key_of("events", machine, kind, span, limit, cursor, form)
+        return await answered(request, key, until(clock, start, end), make)
 
     return router
 

@@ -4,15 +4,18 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import orjson
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
+from pydantic import BaseModel
 
-from cloud.api.examples import READINGS, SCORES, SENSORS, SERIES, example
+from cloud.api.examples import MACHINE_DATA, READINGS, SCORES, SENSORS, SERIES, example
 from cloud.api.live import Broadcaster
 from cloud.api.logic import MachineStatus
 from cloud.api.models import Models
 from cloud.api.times import span
 from cloud.telemetry.port import Latest, TelemetryReader, Trend
+from shared.access import Right
+from shared.asgi_access import needs
 from shared.clock import Clock
 from shared.errors import NotFound
 
@@ -23,23 +26,111 @@ End = Annotated[str, Query(alias="to", description="the same; not included itsel
 Points = Annotated[int, Query(ge=2, le=MAX_POINTS, description="points of a curve, at most")]
 
 
+class MachineData(BaseModel):
+    """How many readings of which sensors (name to unit) the store has."""
+
+    machine: str
+    readings: int
+    sensors: dict[str, str]
+
+
+class Reading(BaseModel):
+    """A reading: event time, value, and quality (0 good, 1 uncertain, 2 bad)."""
+
+    time_us: int
+    value: float
+    quality: int
+
+
+class SensorNow(BaseModel):
+    """A sensor's band is null without a model, `last` without a reading."""
+
+    sensor: str
+    unit: str
+    low: float | None
+    high: float | None
+    learnt: bool | None
+    last: Reading | None
+
+
+class SensorList(BaseModel):
+    """A machine's sensors by name."""
+
+    machine: str
+    sensors: list[SensorNow]
+
+
+class Curve(BaseModel):
+    """Columns of one length; `points` readings are behind them."""
+
+    machine: str
+    sensor: str
+    unit: str
+    from_us: int
+    to_us: int
+    points: int
+    downsampled: bool
+    time_us: list[int]
+    value: list[float]
+    quality: list[int]
+    min: list[float]
+    max: list[float]
+
+
+class CurveList(BaseModel):
+    """A curve a sensor, by name."""
+
+    series: list[Curve]
+
+
+class VersionName(BaseModel):
+    """A model's version."""
+
+    name: str
+    version_hash: str
+
+
+class Share(BaseModel):
+    """A sensor's part in a score."""
+
+    sensor: str
+    share: float
+
+
+class ScoreCurve(BaseModel):
+    """Columns of one length; `version_hash` holds indices into `models`."""
+
+    machine: str
+    from_us: int
+    to_us: int
+    points: int
+    downsampled: bool
+    time_us: list[int]
+    score: list[float]
+    limit: list[float]
+    version_hash: list[int]
+    models: list[VersionName]
+    contributions: list[Share]
+
+
 def history_router(store: TelemetryReader, live: Broadcaster, models: Models, clock: Clock) -> APIRouter:
     """The endpoints."""
-    router = APIRouter()
+    router = APIRouter(dependencies=[Depends(needs(Right.READ))])
 
-    @router.get("/v1/machines/{machine}")
-    async def machine_data(machine: str) -> dict[str, Any]:
+    @router.get("/v1/machines/{machine}", responses=example(MACHINE_DATA))
+    async def machine_data(machine: str) -> MachineData:
         """What the store has of a machine: how many readings, of which sensors in which unit."""
         series = await store.series(machine)
         if not series:
-            raise NotFound(f"{machine} has no readings in the store")
-        return {
-            "machine": machine,
-            "readings": await store.count(machine),
-            "sensors": {each.sensor: each.unit for each in series},
-        }
+            raise NotFound(f"{machine[:40]!r} has no readings in the store")
+        units = {each.sensor: each.unit for each in series}
+        return MachineData(machine=machine, readings=await store.count(machine), sensors=units)
 
-    @router.get("/v1/machines/{machine}/sensors", responses=example(SENSORS))
+    @router.get(
+        "/v1/machines/{machine}/sensors",
+        response_class=Response,
+        responses=example(SENSORS, model=SensorList),
+    )
     async def sensors(machine: str) -> Response:
         """Each sensor with its unit, its normal band (the range the model was trained on) and its newest reading."""
         known = {each.sensor: each for each in await store.latest(machine)}
@@ -56,7 +147,7 @@ def history_router(store: TelemetryReader, live: Broadcaster, models: Models, cl
         ]
         return _json({"machine": machine, "sensors": found})
 
-    @router.get("/v1/machines/{machine}/readings/{sensor}", responses=example(READINGS))
+    @router.get("/v1/machines/{machine}/readings/{sensor}", responses=example(READINGS, model=Curve))
     async def readings(
         machine: str, sensor: str, start: Start = "-24h", end: End = "now", max_points: Points = MAX_POINTS
     ) -> Response:
@@ -67,7 +158,7 @@ def history_router(store: TelemetryReader, live: Broadcaster, models: Models, cl
             raise NotFound(f"no readings of a sensor {sensor[:40]!r} of a machine {machine[:40]!r}")
         return _json(_curve(machine, found[0], from_us, to_us))
 
-    @router.get("/v1/machines/{machine}/readings", responses=example(SERIES))
+    @router.get("/v1/machines/{machine}/readings", responses=example(SERIES, model=CurveList))
     async def all_readings(
         machine: str, start: Start = "-24h", end: End = "now", max_points: Points = 120
     ) -> Response:
@@ -78,7 +169,7 @@ def history_router(store: TelemetryReader, live: Broadcaster, models: Models, cl
             raise NotFound(f"nothing is known of a machine {machine[:40]!r}")
         return _json({"series": [_curve(machine, trend, from_us, to_us) for trend in found]})
 
-    @router.get("/v1/machines/{machine}/scores", responses=example(SCORES))
+    @router.get("/v1/machines/{machine}/scores", responses=example(SCORES, model=ScoreCurve))
     async def scores(
         machine: str, start: Start = "-24h", end: End = "now", max_points: Points = MAX_POINTS
     ) -> Response:

@@ -1,6 +1,7 @@
 """What a query for readings asks, with its parts checked against each other. Pure."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,8 @@ from shared.errors import Rejected
 from shared.names import SENSOR_READINGS, is_id
 
 MAX_POINTS: Final = 4000
+_ABSOLUTE: Final = re.compile(r"[0-9]+|[0-9]{4}-.*T.*")
+
 MAX_SERIES: Final = 50
 MAX_CELLS: Final = 100_000
 """Points of all series of one answer."""
@@ -90,6 +93,13 @@ def series_names(texts: Sequence[str]) -> tuple[Name, ...]:
             raise Rejected(f"series: {text[:90]!r} is no MACHINE/SENSOR")
         found.append(Name(machine, sensor))
     return tuple(found)
+
+
+def until(clock: Clock, start: str, end: str | None) -> int | None:
+    """Up to when these texts mean the same times: for ever, or to the end of this second."""
+    if all(text is None or _ABSOLUTE.fullmatch(text) for text in (start, end)):
+        return None
+    return math.ceil(clock.now_us() / MICROSECONDS) * MICROSECONDS
 
 
 def settled(start: str, end: str, clock: Clock) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 
@@ -13,7 +13,7 @@ from cloud.api.examples import MANY_READINGS
 from cloud.api.formats import JSON, MEDIA, TABLES, Format, as_json, as_table, negotiated, streamed, tabular
 from cloud.api.formats import exported as exported_form
 from cloud.api.positions import MinPosition, parse_position, reached
-from cloud.api.questions import MAX_POINTS, MAX_SERIES, Question, question, series_names, settled
+from cloud.api.questions import MAX_POINTS, MAX_SERIES, Question, question, series_names, settled, until
 from cloud.api.series import (
     Aggregate,
     Downsample,
@@ -25,6 +25,7 @@ from cloud.api.series import (
     pages,
     table,
 )
+from cloud.api.shortcut import Questions, shown
 from cloud.telemetry.port import TelemetryReader
 from shared.access import Right
 from shared.asgi_access import needs
@@ -76,12 +77,13 @@ class ReadingsAnswer(BaseModel):
     next: str | None
 
 
-def readings_router(store: TelemetryReader, answers: Answers, clock: Clock) -> APIRouter:
+def readings_router(store: TelemetryReader, answers: Answers, known: Questions, clock: Clock) -> APIRouter:
     """The endpoints."""
     router = APIRouter(dependencies=[Depends(needs(Right.READ))])
 
     @router.get("/v1/readings", response_class=Response, responses=tabular(MANY_READINGS, ReadingsAnswer))
     async def readings(
+        request: Request,
         wanted: Wanted,
         form: Annotated[Format, Depends(negotiated)],
         start: Start = "-24h",
@@ -110,10 +112,11 @@ def readings_router(store: TelemetryReader, answers: Answers, clock: Clock) -> A
         async def make() -> Made:
             return await _made(store, asked, form)
 
-        kept = await answers.get(key_of("readings", asked, form), asked.reads(), make)
-        return Response(
-            kept.made.body, 200, {"ETag": kept.tag, "Vary": "Accept", **kept.made.more}, kept.made.media_type
-        )
+        key = key_of("readings", asked, form)
+        kept = await answers.get(key, asked.reads(), make)
+        if not min_position:
+            known.remember(request, key, asked.reads(), until(clock, start, end))
+        return shown(kept)
 
     @router.get(
         "/v1/readings/export",

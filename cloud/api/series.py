@@ -3,7 +3,6 @@
 A long range is answered from the store's own buckets, so that its time does not grow with the readings in it.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -19,7 +18,7 @@ from shared.errors import NotFound, Rejected
 Downsample = Literal["lttb", "minmax", "mean"]
 Aggregate = Literal["mean", "min", "max", "last", "count"]
 
-EXACT_ROWS: Final = 10_000
+EXACT_ROWS: Final = 4000
 """Up to so many readings a curve is chosen among them all; beyond, among the extremes of the store's buckets."""
 MAX_ROWS: Final = 500_000
 """Readings that one request may aggregate by other than whole minutes."""
@@ -57,7 +56,8 @@ async def curves(
     found: dict[Name, Trend] = {}
     for machine in dict.fromkeys(name.machine for name in names):
         sensors = [name.sensor for name in names if name.machine == machine]
-        trends = await store.trends(machine, sensors, from_us, to_us, most)
+        # Of a bucket both extremes are shown: half as many buckets, which are wider and so cheaper.
+        trends = await store.trends(machine, sensors, from_us, to_us, most // 2 if way == "minmax" else most)
         found |= {Name(machine, trend.sensor): trend for trend in trends}
     return [await _curve(store, name, _known(found, name), (from_us, to_us), most, way) for name in names]
 
@@ -80,7 +80,8 @@ async def _curve(
             columns = {"time_us": whole.time_us, "value": whole.value, "quality": whole.quality}
         else:
             columns = _extremes(trend)
-        columns = await asyncio.to_thread(_chosen, columns, most, way)
+        columns = _chosen(columns, most, way)
+        return Part(name, trend.unit, trend.rows, len(columns["value"]) < trend.rows, columns)
     return Part(name, trend.unit, trend.rows, trend.downsampled, columns)
 
 

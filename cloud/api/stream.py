@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, WebSocket
 from fastapi.responses import Response, StreamingResponse
 from starlette.websockets import WebSocketDisconnect
 
+from cloud.api.examples import UPDATE_EVENT
 from cloud.api.live import Broadcaster, Client, monotonic
 from shared.errors import Unavailable
 from shared.problems import problem
@@ -19,6 +20,14 @@ SEND_SECONDS: Final = 30.0
 _GOING_AWAY: Final = 1001
 
 Machines = Annotated[list[str], Query(description="of these machines; none: of all")]
+
+
+_EVENTS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "server-sent events without end, a message of the live stream each",
+        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": UPDATE_EVENT}},
+    }
+}
 
 
 def live_router(live: Broadcaster) -> APIRouter:
@@ -37,7 +46,7 @@ def live_router(live: Broadcaster) -> APIRouter:
             await websocket.accept()
             await _serve(websocket, client)
 
-    @router.get("/v1/stream", response_class=StreamingResponse)
+    @router.get("/v1/stream", response_class=StreamingResponse, responses=_EVENTS)
     async def as_events(machine: Machines = []) -> Response:  # noqa: B006 - FastAPI copies it
         """The messages of the live stream as server-sent events, for clients without WebSockets."""
         stack = ExitStack()

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from queue import SimpleQueue
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from cloud.telemetry import sqlite_expired as expired
 from cloud.telemetry import sqlite_read as read
@@ -47,6 +48,9 @@ from shared.clock import Clock
 from shared.errors import Misconfigured, Unavailable
 from shared.frames import Aggregates, Scores
 
+READERS: Final = 3
+"""Connections of a reader: a query that walks a month must not hold up all others."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -57,12 +61,17 @@ def path_of(url: str) -> Path:
 
 
 class SqliteReader:
-    """The queries of one connection, run one at a time in one thread."""
+    """Queries, each on one of the connections, at most as many at a time as there are: one a thread."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, path: Path, connections: Sequence[sqlite3.Connection], threads: ThreadPoolExecutor
+    ) -> None:
         self._path = path
-        self._db = connection
-        self._thread = thread
+        self._threads = threads
+        self._connections = tuple(connections)
+        self._free: SimpleQueue[sqlite3.Connection] = SimpleQueue()
+        for connection in self._connections:
+            self._free.put(connection)
 
     async def _run(
         self, call: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -82,10 +91,14 @@ class SqliteReader:
 
     async def _work(self, call: Callable[[sqlite3.Connection], T]) -> T:
         def work() -> T:
-            with mapped(self._path):
-                return call(self._db)
+            db = self._free.get()
+            try:
+                with mapped(self._path):
+                    return call(db)
+            finally:
+                self._free.put(db)
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def series(self, machine: str | None = None) -> list[Series]:
         """See the port."""
@@ -194,12 +207,12 @@ class SqliteStore(SqliteReader):
     def __init__(
         self,
         path: Path,
-        connection: sqlite3.Connection,
-        thread: ThreadPoolExecutor,
+        connections: Sequence[sqlite3.Connection],
+        threads: ThreadPoolExecutor,
         writer: Writer | None,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(path, connection, thread)
+        super().__init__(path, connections, threads)
         self._writer = writer
         self._clock = clock
 
@@ -256,7 +269,7 @@ class SqliteStore(SqliteReader):
         """A reader inside one read transaction. While it is open the WAL can't be folded into the file."""
         async with _thread() as thread:
             connection = await _connect(thread, connect_reader, self._path)
-            reader = SqliteReader(self._path, connection, thread)
+            reader = SqliteReader(self._path, [connection], thread)
             try:
                 # BEGIN alone takes no snapshot: the first read does.
                 await reader._work(lambda db: db.execute("BEGIN"))  # noqa: SLF001 - own class
@@ -272,22 +285,30 @@ async def open_sqlite(
 ) -> AsyncIterator[SqliteStore]:
     """Open or make the file at `path`. Raises Unavailable, Misconfigured (see `open_store`)."""
     place = Path(path)
-    async with _thread() as thread:
+    async with _thread(READERS if read_only else 1) as thread:
         if read_only:
-            connection = await _connect(thread, connect_reader, place)
+            connections: list[sqlite3.Connection] = []
             try:
-                yield SqliteStore(place, connection, thread, None)
+                while len(connections) < READERS:
+                    connections.append(await _connect(thread, connect_reader, place))
+                yield SqliteStore(place, connections, thread, None)
             finally:
-                thread.submit(connection.close)
+                await asyncio.to_thread(_close, connections, thread)
         else:
             with _only_writer(place):
                 connection = await _connect(thread, connect_writer, place)
                 try:
                     writer = Writer(connection, bounds or LateBounds())
-                    yield SqliteStore(place, connection, thread, writer, clock)
+                    yield SqliteStore(place, [connection], thread, writer, clock)
                 finally:
                     # The lock is given back only after the last write ended.
                     await asyncio.wrap_future(thread.submit(connection.close))
+
+
+def _close(connections: Sequence[sqlite3.Connection], threads: ThreadPoolExecutor) -> None:
+    threads.shutdown()
+    for connection in connections:
+        connection.close()
 
 
 async def _connect(
@@ -297,9 +318,9 @@ async def _connect(
 
 
 @asynccontextmanager
-async def _thread() -> AsyncIterator[ThreadPoolExecutor]:
-    """One thread for one connection; what it has begun ends before the block does."""
-    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="telemetry")
+async def _thread(count: int = 1) -> AsyncIterator[ThreadPoolExecutor]:
+    """A thread for each connection; what they have begun ends before the block does."""
+    thread = ThreadPoolExecutor(max_workers=count, thread_name_prefix="telemetry")
     try:
         yield thread
     finally:

@@ -84,6 +84,7 @@ class Api:
         **more: Any,  # noqa: ANN401 - settings
     ) -> None:
         clock = clock or ManualClock(T0 + 2_000_000)
+        self.clock = clock
         self.store = store
         self.control = control
         self.reported = Reported(control)

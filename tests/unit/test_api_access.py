@@ -109,7 +109,7 @@ def test_a_role_has_the_rights_of_those_before_it_and_scopes_only_take_away() ->
 
 async def test_what_needs_a_right_is_refused_without_it() -> None:
     async def guarded(request: Request) -> PlainTextResponse:
-        return PlainTextResponse(needs(Right.ENGINEER)(request).name)
+        return PlainTextResponse(needs(Right.ENGINEER).allowed(request).name)
 
     app = Access(
         Starlette(routes=[Route("/", guarded)]),

@@ -12,6 +12,7 @@ import pytest
 
 from cloud.api.cursors import cursor
 from cloud.telemetry.port import Entry, open_store
+from shared.clock import ManualClock
 from shared.eventlog import Stored
 from shared.frames import Header, Kind, Readings
 from shared.names import SENSOR_READINGS
@@ -251,6 +252,46 @@ async def test_what_comes_into_the_store_is_in_the_next_answer(api: Api) -> None
         [part] = (await api.get("/v1/readings", **later))["series"]
         assert part["points"] == ROWS + rows
         await api.store.write([more(rows + 1)])
+
+
+async def test_the_short_way_is_as_right_as_the_long_one(api: Api) -> None:
+    api.live.touched.begin(SENSOR_READINGS, {})
+    later: dict[str, Any] = {**FLOW, "from": T0, "to": T0 + 10**10}
+    hits = []
+    for rows in range(3):
+        for _ in range(3):
+            answer = await api.http.get("/v1/readings", params=later)
+            assert answer.json()["series"][0]["points"] == ROWS + rows
+            assert answer.headers["content-type"] == "application/json"
+            again = await api.http.get(
+                "/v1/readings", params=later, headers={"If-None-Match": answer.headers["etag"]}
+            )
+            assert again.status_code == 304
+        hits.append(api.registry.get_sample_value("im_cache_requests_total", {"outcome": "hit"}))
+        record = more(rows + 1).record
+        span = T0 + (ROWS + rows) * STEP_US
+        api.live.touched.touch(SENSOR_READINGS, "0", record.offset, "pump-1", (span, span))
+        await api.store.write([more(rows + 1)])
+    assert hits == [5, 10, 15]
+    labels = {"method": "GET", "route": "/v1/readings", "status": "304"}
+    assert api.registry.get_sample_value("im_http_requests_total", labels) == 9
+    assert (await api.http.get("/v1/readings", params=later, headers={"Accept": "text/csv"})).text.startswith(
+        '"mach'
+    )
+    assert (
+        await api.http.get("/v1/readings", params=later, headers={"Authorization": "Bearer x"})
+    ).status_code == 401
+
+
+async def test_now_is_another_time_a_second_later(api: Api) -> None:
+    clock = api.clock
+    assert isinstance(clock, ManualClock)
+    api.live.touched.begin(SENSOR_READINGS, {})
+    for seconds in range(3):
+        for _ in range(2):
+            found = await api.get("/v1/readings", **FLOW, **{"from": "-1h"})
+            assert found["to_us"] == T0 + (2 + seconds) * 1_000_000
+        await clock.advance(1)
 
 
 async def test_a_position_can_be_waited_for(api: Api) -> None:

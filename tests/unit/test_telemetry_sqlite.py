@@ -43,12 +43,12 @@ async def test_a_full_disk_is_unavailable_and_leaves_nothing_half_written(tmp_pa
     async with open_store(f"sqlite:///{tmp_path}/t.db") as store:
         assert isinstance(store, SqliteStore)
         await store.write([event(1)])
-        pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-        store._db.execute(f"PRAGMA max_page_count = {pages + 5}")
+        pages = store._connections[0].execute("PRAGMA page_count").fetchone()[0]
+        store._connections[0].execute(f"PRAGMA max_page_count = {pages + 5}")
         with pytest.raises(Unavailable):
             await store.write([event(2), event(3, 200_000)])
         assert [e.fact.id for e in await store.events()] == ["id-1"]
-        store._db.execute("PRAGMA max_page_count = 1000000")
+        store._connections[0].execute("PRAGMA max_page_count = 1000000")
         assert (await store.write([event(2), event(3, 200_000)])).rows == 2
         assert list((await store.stored_ranges())[Source("edge-1", EPOCH)].stored) == [(1, 3)]
 
@@ -56,7 +56,7 @@ async def test_a_full_disk_is_unavailable_and_leaves_nothing_half_written(tmp_pa
 async def test_a_lock_held_by_another_program_is_unavailable(tmp_path: Path) -> None:
     async with open_store(f"sqlite:///{tmp_path}/t.db") as store:
         assert isinstance(store, SqliteStore)
-        store._db.execute("PRAGMA busy_timeout = 1")
+        store._connections[0].execute("PRAGMA busy_timeout = 1")
         other = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unavailable):
@@ -100,7 +100,7 @@ async def test_a_folder_that_cannot_be_made_is_misconfigured(tmp_path: Path) -> 
 async def test_a_bug_is_not_taken_for_an_outage(tmp_path: Path) -> None:
     async with open_store(f"sqlite:///{tmp_path}/t.db") as store:
         assert isinstance(store, SqliteStore)
-        store._db.execute("DROP TABLE events")
+        store._connections[0].execute("DROP TABLE events")
         with pytest.raises(sqlite3.OperationalError):
             await store.events()
 
