@@ -96,12 +96,13 @@ def mosquitto_acl(edges: Sequence[EdgeScope]) -> str:
 def environment(edges: Sequence[EdgeScope], known: Mapping[str, str]) -> dict[str, str]:
     """Every variable of the compose file; those that are `known` stay, secrets that are missing are made."""
     spoken = {edge.edge: edge.machines for edge in edges}
-    made = {"VERSION": version("industrialmind"), "SITE": edges[0].site, **URLS}
+    made = {"VERSION": version("industrialmind"), "SITE": edges[0].site}
     made["EDGES"] = orjson.dumps(spoken).decode()
     made |= {password_variable(name): _secret() for name in all_grants(edges)}
     made |= {name: _secret() for name in SECRETS}
     cluster = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
     made["KAFKA_CLUSTER_ID"] = cluster.replace("-", "_")  # Kafka's tools take a dash in front for an option
+    made |= URLS  # after what they name: Compose fills in what it has read by then
     renewed = {name: made[name] for name in ("VERSION", "SITE", "EDGES")}
     return {**made, **{name: value for name, value in known.items() if value}, **renewed}
 
