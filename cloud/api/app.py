@@ -98,7 +98,7 @@ def build_app(
     add_probes(app, health, registry)
     app.include_router(models_router(models, promote, reported.of, clock))
     app.include_router(live_router(live), dependencies=[MAY_READ])
-    app.include_router(history_router(store, live, models, clock))
+    app.include_router(history_router(store, live, models, clock, assets and assets[0]))
     app.include_router(readings_router(store, kept, questions, clock))
     app.include_router(happenings_router(store, kept, questions, clock))
     for router in (sign_in_router, sessions_router, users_router, tokens_router, keys_router):

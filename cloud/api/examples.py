@@ -48,6 +48,8 @@ SENSORS: Final = {
             "low": 38.2,
             "high": 45.9,
             "learnt": True,
+            "range_low": 0.0,
+            "range_high": 60.0,
             "last": {"time_us": 1_767_312_000_000_000, "value": 42.1, "quality": 0},
         }
     ],

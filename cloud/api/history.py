@@ -8,11 +8,13 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from cloud.api.bands import people_s_bands, with_words
 from cloud.api.examples import MACHINE_DATA, READINGS, SCORES, SENSORS, SERIES, example
 from cloud.api.live import Broadcaster
 from cloud.api.logic import MachineStatus
 from cloud.api.models import Models
 from cloud.api.times import span
+from cloud.assets.port import AssetReader
 from cloud.telemetry.port import Latest, TelemetryReader, Trend
 from shared.access import Right
 from shared.asgi_access import needs
@@ -43,13 +45,15 @@ class Reading(BaseModel):
 
 
 class SensorNow(BaseModel):
-    """A sensor's band is null without a model, `last` without a reading."""
+    """A sensor's band (a person's, else the model's) and range are null where nobody says them, `last` without a reading."""
 
     sensor: str
     unit: str
     low: float | None
     high: float | None
     learnt: bool | None
+    range_low: float | None
+    range_high: float | None
     last: Reading | None
 
 
@@ -113,7 +117,13 @@ class ScoreCurve(BaseModel):
     contributions: list[Share]
 
 
-def history_router(store: TelemetryReader, live: Broadcaster, models: Models, clock: Clock) -> APIRouter:
+def history_router(
+    store: TelemetryReader,
+    live: Broadcaster,
+    models: Models,
+    clock: Clock,
+    assets: AssetReader | None = None,
+) -> APIRouter:
     """The endpoints."""
     router = APIRouter(dependencies=[Depends(needs(Right.READ))])
 
@@ -132,7 +142,7 @@ def history_router(store: TelemetryReader, live: Broadcaster, models: Models, cl
         responses=example(SENSORS, model=SensorList),
     )
     async def sensors(machine: str) -> Response:
-        """Each sensor with its unit, its normal band (the range the model was trained on) and its newest reading."""
+        """Each sensor with its unit, range, normal band (a person's, else what the model was trained on), newest reading."""
         known = {each.sensor: each for each in await store.latest(machine)}
         units = {each.sensor: each.unit for each in await store.series(machine)}
         status = live.fleet.find(machine)
@@ -141,8 +151,10 @@ def history_router(store: TelemetryReader, live: Broadcaster, models: Models, cl
         bands = _bands(await models(), machine, status)
         last = {name: _stored(row) for name, row in known.items()} | live.fleet.newest(machine, known)
         units |= live.fleet.units(machine)
+        words = await people_s_bands(assets, machine, units)
         found = [
-            {"sensor": name, "unit": unit, **bands.get(name, _NO_BAND), "last": last.get(name)}
+            {"sensor": name, "unit": unit, **with_words(bands.get(name, _NO_BAND), words.get(name, {}))}
+            | {"last": last.get(name)}
             for name, unit in sorted(units.items())
         ]
         return _json({"machine": machine, "sensors": found})

@@ -58,6 +58,7 @@ class Owner:
         self._clock, self._metrics = clock, metrics
         self._state = State()
         self._positions: dict[str, Position] = {}
+        self._saved: dict[str, Position] = {}
         self._loaded = False
         self._unsaved: dict[object, Thing] = {}
         self._requests: dict[str, tuple[str, str]] = {}
@@ -134,6 +135,7 @@ class Owner:
                         tell(min(done, total), total)
             await self._projection.replace(state, positions)
             self._state, self._positions, self._loaded = state, dict(positions), True
+            self._saved = dict(positions)
             self._unsaved, self._requests = {}, {}
             tell(total, total)
 
@@ -160,6 +162,7 @@ class Owner:
                 await self._projection.replace(state, positions)
                 break
         self._state, self._positions, self._loaded = state, dict(positions), True
+        self._saved = dict(positions)
 
     def _take(self, value: bytes, topic: str) -> None:
         event = _event(value, topic)
@@ -183,10 +186,11 @@ class Owner:
             await self._save()
 
     async def _save(self) -> None:
-        if await self._projection.positions() == self._positions and not self._unsaved:
+        if self._saved == self._positions:
             return
-        things, requests = dict(self._unsaved), dict(self._requests)
-        await self._projection.save(list(things.values()), requests, self._positions)
+        things, requests, positions = dict(self._unsaved), dict(self._requests), dict(self._positions)
+        await self._projection.save(list(things.values()), requests, positions)
+        self._saved = positions
         self._unsaved = {key: thing for key, thing in self._unsaved.items() if things.get(key) is not thing}
         self._requests = {key: one for key, one in self._requests.items() if key not in requests}
 

@@ -12,14 +12,15 @@ from cloud.api.app import build_app
 from cloud.api.fleet import Reported
 from cloud.api.live import Broadcaster
 from cloud.api.settings import ApiSettings
-from cloud.telemetry.port import open_store
+from cloud.telemetry.port import TelemetryStore, open_store
 from shared.access import Principal, Role
 from shared.asgi_access import Access
 from shared.clock import SystemClock
 from shared.health import Health
 from shared.nats import open_control
 from tests.servers import NatsServer
-from tests.unit.assets_plant import SEEN, Assets, assets_on
+from tests.unit.assets_plant import SEEN, assets_on
+from tests.unit.front_door import readings
 
 ROLES = {role.value: Principal.of(f"some {role}", role) for role in Role}
 FLOW = "/v1/assets/sensor/pump-1.flow"
@@ -28,8 +29,8 @@ FLOW = "/v1/assets/sensor/pump-1.flow"
 class Http:
     """A client that asks as any role, under a key of its own each time."""
 
-    def __init__(self, app: Any, assets: Assets) -> None:  # noqa: ANN401 - FastAPI
-        self.assets = assets
+    def __init__(self, app: Any, store: TelemetryStore) -> None:  # noqa: ANN401 - FastAPI
+        self.store = store
         transport = httpx.ASGITransport(app)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://localhost")
         self.calls = 0
@@ -68,7 +69,7 @@ async def ask(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Http]:
         flags = {"token": "t", "telemetry_url": "", "nats_url": "", "credentials": ""}
 
         async def nothing(*_: object) -> Any:  # noqa: ANN401 - not asked here
-            raise NotImplementedError
+            return [], {}
 
         app = build_app(
             ApiSettings.load(flags=flags, environ={}),
@@ -83,7 +84,7 @@ async def ask(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Http]:
             promote=nothing,
             assets=(assets.tables, assets.commands),
         )
-        yield Http(Access(_inside(app), verify=verify, allowed_hosts=["localhost"]), assets)
+        yield Http(Access(_inside(app), verify=verify, allowed_hosts=["localhost"]), store)
 
 
 def _inside(app: Any) -> Any:  # noqa: ANN401 - FastAPI
@@ -244,3 +245,22 @@ async def test_files_go_out_and_come_in(ask: Http) -> None:
     assert "\nline 3: " in wrong["title"]
     await ask("POST", "/v1/assets/import", 403, content=b"sites:\n- id: other\n")
     await ask("POST", "/v1/assets/import", role="engineer", content=b"sites:\n- id: other\n")
+
+
+async def test_a_machine_s_sensors_have_the_band_that_a_person_gave_them(ask: Http) -> None:
+    await ask.store.write([readings(3)])
+    path = "/v1/machines/pump-1/sensors"
+    bare = (await ask("GET", path))["sensors"][0]
+    assert (bare["sensor"], bare["low"], bare["learnt"], bare["range_low"]) == ("flow", None, None, None)
+    words = {"normal_low": 0.06, "normal_high": 0.12, "range_low": 0.0}
+    await ask("PATCH", FLOW, json={"fields": {**words, "unit": "m3/h"}})
+    said = (await ask("GET", path))["sensors"][0]
+    assert (said["unit"], said["learnt"]) == ("l/min", True)
+    assert (said["low"], said["high"], said["range_low"], said["range_high"]) == (
+        pytest.approx(1.0),
+        pytest.approx(2.0),
+        0.0,
+        None,
+    )
+    await ask("PATCH", FLOW, json={"fields": {"unit": "degC"}})
+    assert (await ask("GET", path))["sensors"][0]["low"] is None
