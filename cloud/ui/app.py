@@ -12,13 +12,14 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp
 
 from cloud.ui import shell
-from cloud.ui.auth import PRINCIPAL, Gate, Sessions
+from cloud.ui.auth import PRINCIPAL, Doorkeeper, Gate, Sessions
 from cloud.ui.client import ApiClient
 from cloud.ui.live import Live
 from cloud.ui.plant import PlantView
 from cloud.ui.room import Room
 from cloud.ui.settings import UiSettings
-from shared.clock import SystemClock
+from cloud.ui.way_in import BrowserWayIn
+from shared.clock import Clock, SystemClock
 from shared.service import run_loops, until_stop
 from shared.uvicorn import serve
 
@@ -71,7 +72,7 @@ async def run(settings: UiSettings, stop: asyncio.Event) -> None:
             trend_hours=settings.trend_hours,
             trend_points=settings.trend_points,
         )
-        app = build_app(settings, Room(settings, plant, live, client, clock), client, plant)
+        app = build_app(settings, Room(settings, plant, live, client, clock), client, plant, clock)
         await run_loops(
             stop,
             http=lambda: serve(
@@ -81,7 +82,7 @@ async def run(settings: UiSettings, stop: asyncio.Event) -> None:
         )
 
 
-def build_app(settings: UiSettings, room: Room, client: ApiClient, plant: PlantView) -> ASGIApp:
+def build_app(settings: UiSettings, room: Room, client: ApiClient, plant: PlantView, clock: Clock) -> ASGIApp:
     """The whole ASGI application, the gate first."""
     app = dash.Dash(
         __name__,
@@ -100,11 +101,14 @@ def build_app(settings: UiSettings, room: Room, client: ApiClient, plant: PlantV
     _add_callbacks(app, room)
     _add_browser_callbacks(app)
     _add_probes(app.server, plant)
+    sessions = Sessions(settings.session_key.get_secret_value(), hours=settings.session_hours)
+    doorkeeper = Doorkeeper(client.me, clock)
     return Gate(
         app.server,
-        sessions=Sessions(settings.session_key.get_secret_value(), hours=settings.session_hours),
+        sessions=sessions,
+        doorkeeper=doorkeeper,
+        way_in=BrowserWayIn(client, sessions, doorkeeper, settings.provider),
         allowed_hosts=settings.allowed_hosts,
-        redeem=client.redeem,
         headers=security_headers(app.csp_hashes()),
     )
 

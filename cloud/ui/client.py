@@ -1,10 +1,13 @@
-"""The data API as the control room asks it: JSON over HTTP, with the control room's own token."""
+"""The data API as the control room asks it: JSON over HTTP, with the session of whoever looks, or its own token."""
 
+from http import HTTPStatus
 from typing import Any, Self
 
 import httpx
 
-from shared.errors import Unavailable
+from cloud.ui.auth import PRINCIPAL
+from cloud.ui.way_in import TooOften
+from shared.errors import Rejected, Unavailable
 from shared.http_errors import error_of
 
 
@@ -12,29 +15,51 @@ class ApiClient:
     """An async context manager around one connection pool."""
 
     def __init__(self, url: str, token: str, *, connect_seconds: float, request_seconds: float) -> None:
+        self._token = token
         self._http = httpx.AsyncClient(
             base_url=url,
-            headers={"Authorization": f"Bearer {token}"},
             timeout=httpx.Timeout(request_seconds, connect=connect_seconds),
             trust_env=False,
         )
 
     async def get(self, path: str, **query: str | float) -> Any:  # noqa: ANN401 - JSON
-        """The JSON at `path`. Raises Unavailable, NotFound, Rejected."""
-        return await self._ask("GET", path, params=query)
+        """The JSON at `path`, asked for whoever looks, else for the room. Raises Unavailable, NotFound, Rejected."""
+        who = PRINCIPAL.get()
+        token = who.session if who is not None and who.session else self._token
+        return await self._ask("GET", path, token, params=query)
 
-    async def redeem(self, code: str) -> dict[str, str]:
-        """Who a one-time login code lets in: `principal` and `role`. Raises Rejected (used, expired), Unavailable."""
-        answer: dict[str, str] = await self._ask("POST", "/v1/sessions", json={"code": code})
-        return answer
-
-    async def _ask(self, method: str, path: str, **what: Any) -> Any:  # noqa: ANN401 - JSON
+    async def me(self, session: str) -> dict[str, Any] | None:
+        """Whose session it is; None: nobody's any more. Raises Unavailable."""
         try:
-            response = await self._http.request(method, path, **what)
+            found: dict[str, Any] = await self._ask("GET", "/v1/me", session)
+        except Rejected:
+            return None
+        return found
+
+    async def sign_in(self, **given: str) -> dict[str, str]:
+        """A session for a name and password, or a code. Raises Rejected (wrong, used up), TooOften, Unavailable."""
+        found: dict[str, str] = await self._ask("POST", "/v1/sessions", self._token, json=given)
+        return found
+
+    async def sign_out(self, session: str) -> None:
+        """End a session. Raises Rejected, NotFound (it is over), Unavailable."""
+        await self._ask("DELETE", "/v1/sessions/current", session)
+
+    async def provider_begins(self) -> dict[str, str]:
+        """Where to send a browser to the OIDC provider, and what to come back with. Raises Rejected, Unavailable."""
+        found: dict[str, str] = await self._ask("POST", "/v1/oidc", self._token)
+        return found
+
+    async def _ask(self, method: str, path: str, token: str, **what: Any) -> Any:  # noqa: ANN401 - JSON
+        headers = {"Authorization": f"Bearer {token}"}
+        try:
+            response = await self._http.request(method, path, headers=headers, **what)
         except httpx.HTTPError as error:
             raise Unavailable(f"the data API does not answer: {error or type(error).__name__}") from error
         if response.is_success:
-            return response.json()
+            return response.json() if response.content else None
+        if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            raise TooOften("too many requests")
         raise error_of(response.status_code, response.text)
 
     async def __aenter__(self) -> Self:

@@ -20,9 +20,12 @@ class UiSettings(ServiceSettings):
     session_key: SecretStr = Field(
         description="signs session cookies; kept, so that a restart signs nobody out"
     )
-    session_hours: float = Field(12.0, gt=0, description="how long a browser stays signed in")
+    session_hours: float = Field(12.0, gt=0, description="how long a browser keeps its session")
     allowed_hosts: tuple[str, ...] = Field(
         ("localhost", "127.0.0.1", "[::1]"), description="values of the Host header that are answered"
+    )
+    provider: str = Field(
+        "", description="what the button for signing in by api.oidc calls the provider; empty: no button"
     )
     site: str = Field("", description="the site's name in the header; empty: as the data API says")
     stale_after_seconds: float = Field(

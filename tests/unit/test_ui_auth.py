@@ -7,7 +7,10 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from cloud.ui.auth import Sessions
+from cloud.ui.auth import BELIEVED_SECONDS, MAX_BELIEVED, Doorkeeper, Principal, Sessions
+from cloud.ui.way_in import _inside
+from shared.clock import ManualClock
+from shared.errors import Unavailable
 from tests.unit.ui_room import KEY, PERSON, RunningRoom, lonely_settings, running_room
 
 ELSEWHERE = "http://evil.example"
@@ -38,7 +41,8 @@ def room() -> Iterator[RunningRoom]:
         ("/startupz", {"Cookie": None}, 200),
         ("/readyz", {"Cookie": None}, 503),
         ("/assets/room.css", {"Cookie": None}, 200),
-        ("/login", {"Cookie": None}, 401),
+        ("/login", {"Cookie": None}, 200),
+        ("/login/provider", {"Cookie": None}, 401),
         ("/login?code=x", {"Cookie": None}, 503),
     ],
 )
@@ -83,6 +87,7 @@ def test_a_websocket_of_somebody_signed_in_is_served(room: RunningRoom) -> None:
 def test_the_session_says_who_it_is_and_ends_with_sign_out(room: RunningRoom) -> None:
     with room.http() as http:
         assert http.get("/session").json() == {"principal": PERSON.principal, "role": PERSON.role}
+        assert http.post("/logout").status_code == 403  # a form of ours says where it is from
         assert http.post("/logout", headers={"Origin": ELSEWHERE}).status_code == 403
         answer = http.post("/logout", headers={"Origin": room.url})
         assert answer.status_code == 303
@@ -112,6 +117,106 @@ def test_sessions_end_and_belong_to_one_key() -> None:
     assert sessions.who(f"{sessions.cookie}={sessions._signer.dumps(['no', 'mapping'])}") is None
     over = Sessions(KEY, hours=-1 / 3600)
     assert over.who(f"{over.cookie}={value}") is None
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"", 422),
+        (b"name=eve", 422),
+        (b"name=eve&password=", 422),
+        (b"name=%20&password=x", 422),
+        (b"\xff\xfe=\x00&&&===", 422),
+        (b"&".join(b"a=1" for _ in range(50)), 422),
+        (b"name=eve&password=" + b"x" * 10_000, 422),
+        (b"name=%3Cscript%3E&password=x", 503),
+    ],
+)
+def test_what_is_no_form_is_said_so_and_nothing_breaks(
+    room: RunningRoom, content: bytes, status: int
+) -> None:
+    with room.http(signed_in=False) as http:
+        kind = {"Content-Type": "application/x-www-form-urlencoded", "Origin": room.url}
+        answer = http.post("/login", content=content, headers=kind)
+    assert answer.status_code == status
+    assert '<label for="password">' in answer.text
+    assert "<script>" not in answer.text
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_form_from_elsewhere_signs_nobody_in(room: RunningRoom) -> None:
+    with room.http(signed_in=False) as http:
+        for headers in ({}, {"Origin": ELSEWHERE}, {"Origin": OTHER_PORT}, {"Origin": "null"}):
+            answer = http.post("/login", data={"name": "a", "password": "b"}, headers=headers)
+            assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("wanted", "next_"),
+    [
+        ("/machine/pump-1?range=6h", "/machine/pump-1?range=6h"),
+        ("//evil.example", "/"),
+        ("/\\evil.example", "/"),
+        ("https://evil.example/", "/"),
+        ("javascript:alert(1)", "/"),
+        ("/login?code=x", "/"),
+        ("/logout", "/"),
+        ("/\n/evil", "/"),
+        ("", "/"),
+    ],
+)
+def test_one_goes_on_only_inside(wanted: str, next_: str) -> None:
+    assert _inside(wanted) == next_
+
+
+class Api:
+    """What the data API says of sessions."""
+
+    def __init__(self) -> None:
+        self.answer: dict[str, object] | None = {"name": "eve", "role": "viewer"}
+        self.away = False
+        self.asked = 0
+
+    async def me(self, _: str) -> dict[str, object] | None:
+        self.asked += 1
+        if self.away:
+            raise Unavailable("away")
+        return self.answer
+
+
+async def test_the_data_api_says_who_it_is_and_is_believed_for_two_seconds() -> None:
+    api, clock = Api(), ManualClock()
+    door, signed = Doorkeeper(api.me, clock), Principal("admin", "admin", "ims_x")
+    assert await door.now(signed) == Principal("eve", "viewer", "ims_x")
+    api.answer = None
+    assert await door.now(signed) == Principal("eve", "viewer", "ims_x")
+    await clock.advance(BELIEVED_SECONDS)
+    assert await door.now(signed) is None
+    assert api.asked == 2
+    assert await door.now(Principal("admin", "admin")) is None  # a cookie of the release before
+
+
+async def test_while_the_data_api_is_away_the_cookie_counts_but_not_for_who_was_out() -> None:
+    api, clock = Api(), ManualClock()
+    door, signed = Doorkeeper(api.me, clock), Principal("admin", "admin", "ims_x")
+    api.away = True
+    assert await door.now(signed) == signed
+    api.away = False
+    assert (await door.now(signed)) == Principal("eve", "viewer", "ims_x")
+    api.answer = None
+    await clock.advance(BELIEVED_SECONDS)
+    assert await door.now(signed) is None
+    api.away = True
+    await clock.advance(BELIEVED_SECONDS)
+    assert await door.now(signed) is None
+
+
+async def test_what_is_believed_is_bounded() -> None:
+    api, clock = Api(), ManualClock()
+    door = Doorkeeper(api.me, clock)
+    for number in range(MAX_BELIEVED + 5):
+        await door.now(Principal("a", "a", f"ims_{number}"))
+    assert len(door._believed) == MAX_BELIEVED
 
 
 def test_it_is_not_ready_without_the_data_api_and_says_so(room: RunningRoom) -> None:

@@ -1,13 +1,16 @@
 """The control room over the real data API: signing in, pages, what a browser is told and when."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import orjson
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
+from cloud.ui.auth import Principal
 from cloud.ui.settings import UiSettings
 from industrialmind.client import Client
 from shared.clock import SystemClock
@@ -24,8 +27,16 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlant]:
 @pytest.fixture(scope="module")
 def room(plant: RunningPlant) -> Iterator[RunningRoom]:
     plant.processes.control_room()
-    with running_room(UiSettings.load(toml=plant.data.config("ui"))) as running:
+    with running_room(UiSettings.load(toml=plant.data.config("ui")), administrator(plant)) as running:
         yield running
+
+
+def administrator(plant: RunningPlant) -> Principal:
+    """The first administrator, signed in by a link."""
+    with Client(plant.api, plant.data.token("cli")) as cli:
+        code = cli.post("/v1/login-links", {})["code"]
+        made = cli.post("/v1/sessions", {"code": code})
+    return Principal(made["principal"], made["role"], made["session"])
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +137,118 @@ def test_a_link_signs_in_once(plant: RunningPlant, room: RunningRoom) -> None:
     again = httpx.get(f"{room.url}/login?code={code}", trust_env=False)
     assert again.status_code == 410
     assert "used up" in again.text
+
+
+EVE, PASSWORD = "eve", "correct horse battery"
+
+
+@pytest.fixture
+def eve(plant: RunningPlant) -> Iterator[Client]:
+    """The administrator's client, and a user who may look."""
+    with Client(plant.api, plant.data.token("cli")) as cli:
+        names = {user["name"] for user in cli.get("/v1/users")["users"]}
+        if EVE not in names:
+            cli.post("/v1/users", {"name": EVE, "role": "viewer", "password": PASSWORD})
+        yield cli
+        patch(plant, f"/v1/users/{EVE}", active=True, role="viewer")
+
+
+def patch(plant: RunningPlant, path: str, **body: object) -> None:
+    headers = {"Authorization": f"Bearer {plant.data.token('cli')}"}
+    httpx.patch(plant.api + path, json=body, headers=headers, trust_env=False).raise_for_status()
+
+
+def enter(room: RunningRoom, http: httpx.Client, password: str = PASSWORD, **more: str) -> httpx.Response:
+    """Fill the form in and send it."""
+    fields = {"name": EVE, "password": password, **more}
+    return http.post("/login", data=fields, headers={"Origin": room.url})
+
+
+def test_a_name_and_its_password_sign_in_and_lead_on(room: RunningRoom, eve: Client) -> None:
+    with room.http(signed_in=False) as http:
+        outside = http.get("/machine/pump-1?range=6h")
+        assert outside.status_code == 401
+        assert 'value="/machine/pump-1?range=6h"' in outside.text
+        wrong = enter(room, http, "no", next="/machine/pump-1?range=6h")
+        assert wrong.status_code == 401
+        assert "The name or the password is wrong." in wrong.text
+        assert 'value="eve"' in wrong.text
+        assert "set-cookie" not in wrong.headers
+        done = enter(room, http, next="/machine/pump-1?range=6h")
+        assert (done.status_code, done.headers["location"]) == (303, "/machine/pump-1?range=6h")
+        assert http.get("/session").json() == {"principal": "eve", "role": "viewer"}
+        assert enter(room, http, next="https://evil.example/").headers["location"] == "/"
+        assert enter(room, http, next="//evil.example/").headers["location"] == "/"
+    assert eve.get("/v1/me")["name"] == "cli"
+
+
+def test_the_page_is_read_with_the_session_of_who_looks(room: RunningRoom, eve: Client) -> None:
+    with room.http(signed_in=False) as http:
+        enter(room, http)
+        eventually(http, room, "/machine/pump-1", "chart")
+    tokens = eve.get("/v1/users")["users"]
+    assert EVE in {user["name"] for user in tokens}
+
+
+@pytest.mark.usefixtures("eve")
+def test_signing_out_ends_the_session_at_the_data_api(plant: RunningPlant, room: RunningRoom) -> None:
+    with room.http(signed_in=False) as http:
+        enter(room, http)
+        cookie = http.cookies[room.sessions.cookie]
+        person = room.sessions.who(f"{room.sessions.cookie}={cookie}")
+        assert person is not None
+        assert asked(plant, person.session) == 200
+        assert http.post("/logout", headers={"Origin": room.url}).status_code == 303
+        assert asked(plant, person.session) == 401
+        http.cookies.set(room.sessions.cookie, cookie, domain="127.0.0.1")
+        assert http.get("/").status_code == 401  # a copied cookie is worth nothing any more
+
+
+def asked(plant: RunningPlant, session: str) -> int:
+    headers = {"Authorization": f"Bearer {session}"}
+    return httpx.get(f"{plant.api}/v1/me", headers=headers, trust_env=False).status_code
+
+
+@pytest.mark.usefixtures("eve")
+def test_a_deactivated_user_is_out_within_seconds_sockets_too(plant: RunningPlant, room: RunningRoom) -> None:
+    with room.http(signed_in=False) as http:
+        enter(room, http)
+        cookie = f"{room.sessions.cookie}={http.cookies[room.sessions.cookie]}"
+        with room.socket(Cookie=cookie) as socket:
+            patch(plant, f"/v1/users/{EVE}", active=False)
+            with pytest.raises(ConnectionClosed) as closed:
+                drain(socket)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 4003
+        assert http.get("/").status_code == 401
+
+
+def drain(socket: ClientConnection) -> None:
+    """Take messages until there are none any more."""
+    while True:
+        socket.recv(10)
+
+
+@pytest.mark.usefixtures("eve")
+def test_another_role_is_shown_within_seconds(plant: RunningPlant, room: RunningRoom) -> None:
+    with room.http(signed_in=False) as http:
+        enter(room, http)
+        assert http.get("/session").json()["role"] == "viewer"
+        patch(plant, f"/v1/users/{EVE}", role="operator")
+        end = time.monotonic() + 10
+        while http.get("/session").json()["role"] != "operator":
+            assert time.monotonic() < end, "the old role is still shown"
+
+
+@pytest.mark.usefixtures("eve")
+def test_guessing_is_slow_and_said(room: RunningRoom) -> None:
+    with room.http(signed_in=False) as http:
+        for _ in range(11):
+            last = http.post(
+                "/login", data={"name": "guessed", "password": "x"}, headers={"Origin": room.url}
+            )
+        assert last.status_code == 429
+        assert "Wait a minute" in last.text
 
 
 def test_the_fleet_page_shows_the_worst_machine_first(room: RunningRoom) -> None:

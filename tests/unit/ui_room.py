@@ -18,14 +18,15 @@ from cloud.ui.settings import UiSettings
 from shared.supervise import free_ports
 
 KEY = "a key of this test alone"
-PERSON = Principal("admin", "admin")
+PERSON = Principal("admin", "admin", "ims_of-a-plant-that-is-away")
 
 
 class RunningRoom:
     """`cloud.ui.app.run` in a thread."""
 
-    def __init__(self, settings: UiSettings) -> None:
+    def __init__(self, settings: UiSettings, person: Principal = PERSON) -> None:
         self.settings = settings
+        self.person = person
         self.url = f"http://127.0.0.1:{settings.port}"
         self.sessions = Sessions(settings.session_key.get_secret_value(), hours=settings.session_hours)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -37,7 +38,7 @@ class RunningRoom:
     def cookie(self) -> str:
         """A Cookie header of somebody who is signed in."""
         response = Response()
-        self.sessions.open(response, PERSON, secure=False)
+        self.sessions.open(response, self.person, secure=False)
         return response.headers["set-cookie"].partition(";")[0]
 
     def http(self, *, signed_in: bool = True) -> httpx.Client:
@@ -87,9 +88,9 @@ class RunningRoom:
 
 
 @contextmanager
-def running_room(settings: UiSettings) -> Iterator[RunningRoom]:
-    """A control room for the length of the block."""
-    room = RunningRoom(settings)
+def running_room(settings: UiSettings, person: Principal = PERSON) -> Iterator[RunningRoom]:
+    """A control room for the length of the block, and who is signed in there."""
+    room = RunningRoom(settings, person)
     room.start()
     try:
         yield room

@@ -93,7 +93,7 @@
     if (!silent() || (document.visibilityState === "hidden" && !state.lost)) return;
     const said = await reach();
     if (!silent()) return;
-    if (said === "out") return lose("You are signed out: open a new sign-in link (industrialmind login-link)");
+    if (said === "out") return location.reload(); // the server answers with the page to sign in on
     lose("No connection to the control room's server");
     if (said !== "there") { state.answersSince = 0; return; }
     state.answersSince = state.answersSince || now;
