@@ -18,6 +18,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 from cloud.telemetry import sqlite_expired as expired
 from cloud.telemetry import sqlite_read as read
 from cloud.telemetry import sqlite_rebuild as rebuild
+from cloud.telemetry import sqlite_rollup_read as rollup_read
 from cloud.telemetry import sqlite_scored as scored
 from cloud.telemetry import sqlite_trend as trend
 from cloud.telemetry.lateness import ByStage, LateBounds
@@ -155,7 +156,7 @@ class SqliteReader:
         self, machine: str, sensors: Sequence[str] | None, width_us: int, from_us: int, to_us: int
     ) -> list[Rollups]:
         """See the port."""
-        return await self._run(read.rollups, machine, sensors, width_us, from_us, to_us)
+        return await self._run(rollup_read.rollups, machine, sensors, width_us, from_us, to_us)
 
     async def score_trend(self, machine: str, from_us: int, to_us: int, most: int) -> ScoreTrend:
         """See the port."""

@@ -9,22 +9,18 @@ import orjson
 
 from cloud.telemetry.lateness import Lateness, Stage
 from cloud.telemetry.port import (
-    HOUR_US,
-    MINUTE_US,
     Columns,
     ConflictFact,
     Counters,
     EventFact,
     Latest,
-    Rollups,
     Series,
     Source,
     StoredEvent,
     StoredRanges,
 )
-from cloud.telemetry.sqlite_expired import has_rollups
 from cloud.telemetry.sqlite_late import parsed
-from cloud.telemetry.sqlite_rollup import Buckets, computed, stored
+from cloud.telemetry.sqlite_rollup_read import newest_unit
 from cloud.telemetry.sqlite_schema import STORED
 from shared.frames import Aggregates, Scores
 
@@ -41,18 +37,6 @@ def series(db: sqlite3.Connection, machine: str | None) -> list[Series]:
         (machine,),
     )
     return [Series(*row) for row in found]
-
-
-def newest_unit(db: sqlite3.Connection) -> str:
-    """SQL for the unit of the newest reading of the series `s`, of one that has expired too; "" if there was none."""
-    in_hours = (
-        " (SELECT u.unit FROM rollups r JOIN units u ON u.id = r.unit WHERE r.series = s.id"  # noqa: S608 - own names
-        f" AND r.width_us = {HOUR_US} ORDER BY r.start_us DESC LIMIT 1),"
-    )
-    return (
-        "coalesce((SELECT u.unit FROM readings r JOIN units u ON u.id = r.unit"  # noqa: S608 - own names
-        f" WHERE r.series = s.id ORDER BY r.time_us DESC LIMIT 1),{in_hours if has_rollups(db) else ''} '')"
-    )
 
 
 def count(db: sqlite3.Connection, machine: str) -> int:
@@ -125,44 +109,6 @@ def chunk(
     kept.sort(key=lambda item: item[1][0])
     columns = _columns(db, tuple(name for _, name in ids), kept)
     return columns, None if horizon is None else horizon + 1
-
-
-def rollups(
-    db: sqlite3.Connection,
-    machine: str,
-    sensors: Sequence[str] | None,
-    width_us: int,
-    from_us: int,
-    to_us: int,
-) -> list[Rollups]:
-    """Minutes or hours of each sensor; a file that its writer has not brought up yet has them by its readings."""
-    if width_us not in {MINUTE_US, HOUR_US}:
-        raise ValueError(f"rollups are kept by minute and by hour, not by {width_us} µs")
-    read = stored if has_rollups(db) else computed
-    found = db.execute(
-        f"SELECT s.id, s.sensor, {newest_unit(db)} FROM series s WHERE s.machine = ? ORDER BY s.sensor",  # noqa: S608 - own names
-        (machine,),
-    ).fetchall()
-    return [
-        _rollups(sensor, unit, width_us, read(db, key, width_us, from_us, to_us))
-        for key, sensor, unit in found
-        if sensors is None or sensor in sensors
-    ]
-
-
-def _rollups(sensor: str, unit: str, width_us: int, found: Buckets) -> Rollups:
-    return Rollups(
-        sensor,
-        unit,
-        width_us,
-        found.start_us,
-        found.rows,
-        found.minimum,
-        found.maximum,
-        found.mean,
-        found.last,
-        found.quality.astype(np.uint8),
-    )
 
 
 def _columns(db: sqlite3.Connection, sensors: tuple[str, ...], rows: Sequence[tuple[int, Any]]) -> Columns:

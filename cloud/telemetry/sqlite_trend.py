@@ -14,7 +14,7 @@ import numpy as np
 
 from cloud.telemetry.facts import HOUR_US, MINUTE_US, Trend
 from cloud.telemetry.sqlite_expired import Expired, expired, has_rollups
-from cloud.telemetry.sqlite_read import newest_unit
+from cloud.telemetry.sqlite_rollup_read import with_units
 
 _RAW: Final = 0
 _RANGE: Final = "FROM readings WHERE series = ? AND time_us >= ? AND time_us < ?"
@@ -43,14 +43,9 @@ def trends(
 ) -> list[Trend]:
     """Each sensor's curve, by name."""
     gone, kept = expired(db, machine), has_rollups(db)
-    found = db.execute(
-        f"SELECT s.id, s.sensor, {newest_unit(db)} FROM series s WHERE s.machine = ? ORDER BY s.sensor",  # noqa: S608 - own names
-        (machine,),
-    ).fetchall()
     return [
         _trend(sensor, unit, *_Curve(db, series, gone, kept).points(from_us, to_us, most))
-        for series, sensor, unit in found
-        if sensors is None or sensor in sensors
+        for series, sensor, unit in with_units(db, machine, sensors)
     ]
 
 

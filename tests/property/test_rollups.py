@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cloud.telemetry.facts import DAY_US, HOUR_US, MINUTE_US, Entry, Retention
 from cloud.telemetry.lateness import LateBounds
 from cloud.telemetry.sqlite_expired import expire
-from cloud.telemetry.sqlite_read import rollups
+from cloud.telemetry.sqlite_rollup_read import rollups
 from cloud.telemetry.sqlite_schema import connect_writer
 from cloud.telemetry.sqlite_trend import trends
 from cloud.telemetry.sqlite_write import Writer, transaction
@@ -127,16 +127,20 @@ def test_whatever_order_batches_and_repetition_rollups_are_those_of_the_readings
         db.close()
 
 
-history = st.lists(
-    st.tuples(st.integers(0, 4 * 86_400).map(lambda s: s * SECOND), st.integers(-9, 9).map(float)),
-    min_size=1,
-    max_size=60,
-    unique_by=lambda one: one[0],
+# Many readings in few hours and minutes, and ranges that begin and end among them.
+spot = st.builds(
+    lambda hour, minute, second: ((hour * 60 + minute) * 60 + second) * SECOND,
+    st.sampled_from([0, 1, 2, 40, 41, 95]),
+    st.sampled_from([0, 1, 30, 59]),
+    st.sampled_from([0, 1, 30, 59]),
 )
-moment = st.integers(-3_600, 5 * 86_400).map(lambda s: T0 + s * SECOND)
+history = st.lists(
+    st.tuples(spot, st.integers(-9, 9).map(float)), min_size=12, max_size=50, unique_by=lambda one: one[0]
+)
+moment = st.builds(lambda place, off: T0 + place + off * SECOND, spot, st.sampled_from([-1, 0, 1]))
 
 
-@given(history, moment, moment, st.integers(1, 40), st.one_of(st.none(), st.integers(0, 100)))
+@given(history, moment, moment, st.integers(1, 9), st.one_of(st.none(), st.integers(0, 100)))
 def test_a_curve_has_each_reading_of_its_range_once_from_whatever_it_is_made(
     table: list[tuple[int, float]], one: int, other: int, most: int, hours: int | None
 ) -> None:
