@@ -50,7 +50,7 @@ IMPORTED: Final = {
 FILE: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "content": {
-            "application/yaml": {"schema": {"type": "string"}},
+            "application/yaml": {"schema": {"type": "object"}},
             "text/csv": {"schema": {"type": "string"}},
         }
     }

@@ -128,7 +128,7 @@ def asset_changes_router(commands: AssetCommands) -> APIRouter:
     """The endpoints that change one asset."""
     router = APIRouter(
         dependencies=[Depends(needs(Right.MAINTAIN))],  # places need more: `editor`
-        responses=documented(409, 412),
+        responses=documented(202, 409, 412),
     )
 
     @router.post("/v1/assets/{kind}", status_code=201, responses=example(ASSET_DONE, 201))

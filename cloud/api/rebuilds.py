@@ -1,12 +1,18 @@
 """Rebuilding what this process keeps as a projection of the log: start it, and see how far it is."""
 
-from typing import Literal, Protocol
+from collections import OrderedDict
+from typing import Annotated, Final, Literal, Protocol
 
-from fastapi import APIRouter, Depends, status
+from fastapi import APIRouter, Depends, Header
 from pydantic import BaseModel, ConfigDict
 
 from shared.access import Right
 from shared.asgi_access import needs
+from shared.errors import Conflict
+from shared.problems import documented
+
+MAX_KEYS: Final = 100
+"""Idempotency keys remembered; the oldest is forgotten."""
 
 
 class RebuildRequest(BaseModel):
@@ -44,13 +50,34 @@ class Rebuilds(Protocol):
 def rebuilds_router(rebuilds: Rebuilds) -> APIRouter:
     """The endpoints."""
     router = APIRouter()
+    begun: OrderedDict[str, str] = (
+        OrderedDict()
+    )  # as short-lived as what it is about: rebuilds end with the process
 
     @router.post(
-        "/v1/rebuilds", status_code=status.HTTP_202_ACCEPTED, dependencies=[Depends(needs(Right.ENGINEER))]
+        "/v1/rebuilds",
+        status_code=202,
+        dependencies=[Depends(needs(Right.ENGINEER))],
+        responses=documented(409),
     )
-    async def start(wanted: RebuildRequest) -> RebuildStatus:
-        """Make a projection of this process anew from the log (`ledger`); what there is answers until it is done."""
-        return rebuilds.start(wanted.name)
+    async def start(
+        wanted: RebuildRequest,
+        idempotency_key: Annotated[str, Header(max_length=100, pattern=r"^[!-~]*$")] = "",
+    ) -> RebuildStatus:
+        """Make a projection of this process anew from the log (`ledger`); what there is answers until it is done.
+
+        Sent again under the same key, it does not begin again.
+        """
+        if (before := begun.get(idempotency_key)) is not None:
+            if before != wanted.name:
+                raise Conflict("this idempotency key was used for another rebuild")
+            return rebuilds.status(before)
+        status = rebuilds.start(wanted.name)
+        if idempotency_key:
+            begun[idempotency_key] = wanted.name
+            while len(begun) > MAX_KEYS:
+                begun.popitem(last=False)
+        return status
 
     @router.get("/v1/rebuilds/{name}")
     async def look(name: str) -> RebuildStatus:

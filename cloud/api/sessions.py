@@ -17,7 +17,7 @@ from shared.access import Principal, Right, Via
 from shared.asgi_access import needs
 from shared.errors import NotFound, Unavailable
 from shared.events import at
-from shared.problems import problem
+from shared.problems import documented, problem
 
 Reader = Annotated[Principal, Depends(needs(Right.READ))]
 Server = Annotated[Principal, Depends(only((UI, CLI)))]
@@ -134,7 +134,10 @@ def sign_in_router(parts: Parts | None) -> APIRouter:
         return LinkMade(code=link.code, expires_at=at(link.expires_us))
 
     @router.post(
-        "/v1/sessions", status_code=201, response_model=SignedInAnswer, responses=example(SIGNED_IN, 201)
+        "/v1/sessions",
+        status_code=201,
+        response_model=SignedInAnswer,
+        responses=example(SIGNED_IN, 201) | documented(410),
     )
     async def sign_in(given: ByPassword | ByLink, _: Server) -> SignedInAnswer | Response:
         """Sign somebody in, by name and password or by the code of a link."""

@@ -148,7 +148,7 @@ class Cancelling(BaseModel):
 
 def counters_router(reader: AssetReader, commands: AssetCommands, clock: Clock) -> APIRouter:
     """The endpoints of counters."""
-    router = APIRouter(responses=documented(409, 412))
+    router = APIRouter(responses=documented(202, 409, 412))
 
     async def position() -> Position:
         return (await reader.positions()).get(names.ASSETS, {})
@@ -215,7 +215,7 @@ def counters_router(reader: AssetReader, commands: AssetCommands, clock: Clock) 
 
 def orders_router(reader: AssetReader, commands: AssetCommands, clock: Clock) -> APIRouter:
     """The endpoints of work orders."""
-    router = APIRouter(responses=documented(409, 412))
+    router = APIRouter(responses=documented(202, 409, 412))
 
     async def position() -> Position:
         return (await reader.positions()).get(names.WORK_ORDERS, {})

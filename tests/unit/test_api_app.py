@@ -1,7 +1,7 @@
 """The data API over a real store and a real control plane."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import orjson
@@ -9,7 +9,9 @@ import pytest
 
 from cloud.api.happenings import MAX_EVENTS
 from cloud.api.history import MAX_POINTS
+from cloud.api.rebuilds import MAX_KEYS
 from cloud.telemetry.port import END_US, open_store
+from industrialmind.rebuild_jobs import RebuildJobs
 from shared.errors import Rejected, Unavailable
 from shared.nats import open_control
 from tests.servers import NatsServer
@@ -241,3 +243,31 @@ async def test_the_schema_is_whole_and_needs_the_token(api: Api) -> None:
     assert all(operation["description"] for operation in operations)
     assert (await api.http.get("/docs")).status_code == 404
     assert (await api.http.get("/openapi.json", headers={"Authorization": ""})).status_code == 401
+
+
+async def test_a_rebuild_sent_again_under_its_key_begins_once(api: Api) -> None:
+    began = []
+
+    async def job(_: Callable[[int, int], None]) -> None:
+        began.append(1)
+
+    mine = Api(api.store, api.control, rebuilds=RebuildJobs({"ledger": job, "other": job}))
+    async with mine.http:
+
+        async def start(name: str, key: str | None = None) -> int:
+            headers = {} if key is None else {"Idempotency-Key": key}
+            answer = await mine.http.post("/v1/rebuilds", json={"name": name}, headers=headers)
+            await asyncio.sleep(0)  # until the job ran
+            return answer.status_code
+
+        assert [await start("ledger", "k") for _ in range(3)] == [202] * 3
+        assert len(began) == 1
+        assert await start("other", "k") == 409
+        assert [await start("ledger"), await start("ledger", "l"), await start("nothing", "m")] == [
+            202,
+            202,
+            404,
+        ]
+        assert len(began) == 3
+        assert [await start("ledger", f"k{n}") for n in range(MAX_KEYS)] == [202] * MAX_KEYS
+        assert await start("other", "k") == 202
