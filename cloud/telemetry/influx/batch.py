@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -32,8 +32,8 @@ class Rows:
     value: NDArray[np.float64]
     quality: NDArray[np.uint8]
     origin: Ints
-    source: Ints
     row: Ints
+    source: Ints
     owner: Ints
 
     def __len__(self) -> int:
@@ -43,6 +43,13 @@ class Rows:
         """Some of them."""
         columns = (getattr(self, name)[chosen] for name in self.__slots__)
         return Rows(*columns)
+
+
+class _Part(NamedTuple):
+    """One frame's columns, `series` to `row`."""
+
+    columns: tuple[Ints, Ints, Ints, NDArray[np.float64], NDArray[np.uint8], Ints, Ints]
+    source: int
 
 
 def no_rows() -> Rows:
@@ -56,6 +63,7 @@ def needs(entries: Iterable[Entry]) -> Needs:
     machines, sources, series = set(), set(), set()
     origins: set[tuple[Key, str]] = set()
     layouts: set[LayoutKey] = set()
+    seen: set[tuple[object, ...]] = set()
     for entry in entries:
         header, body = entry.header, entry.content
         if header is None:
@@ -64,8 +72,11 @@ def needs(entries: Iterable[Entry]) -> Needs:
         sources.add(key)
         match body:
             case Readings():
-                series |= {(header.machine, KIND_READING, name) for name in body.sensor_names}
-                origins |= {(key, unit) for unit in body.units}
+                names = (header.machine, key, body.sensor_names, body.units)
+                if names not in seen:  # frames of a machine have few different sets of sensors
+                    seen.add(names)
+                    series |= {(header.machine, KIND_READING, name) for name in body.sensor_names}
+                    origins |= {(key, unit) for unit in body.units}
             case Aggregates():
                 series |= {
                     (header.machine, KIND_AGGREGATE, f"{n}/{body.width_us}") for n in body.sensor_names
@@ -99,7 +110,8 @@ class Batch:
         self.added: dict[int, list[tuple[int, int]]] = {}
         self._known = known
         self._held: dict[int, Held] = {}
-        self._parts: list[tuple[Ints | NDArray[np.float64] | NDArray[np.uint8], ...]] = []
+        self._parts: list[_Part] = []
+        self._series: list[Ints] = []
 
     def take(self, entries: Sequence[Entry]) -> None:
         """Every entry, in order."""
@@ -117,7 +129,20 @@ class Batch:
         """The readings that are new."""
         if not self._parts:
             return no_rows()
-        return Rows(*(np.concatenate(column) for column in zip(*self._parts, strict=True)))
+        columns = [
+            np.concatenate(column) for column in zip(*(part.columns for part in self._parts), strict=True)
+        ]
+        counts = [len(part.columns[-1]) for part in self._parts]
+        return Rows(
+            *columns,
+            source=np.repeat([part.source for part in self._parts], counts),
+            owner=np.repeat(np.arange(len(self._parts)), counts),
+        )
+
+    @property
+    def series(self) -> Ints:
+        """Their series, each once, in order."""
+        return np.unique(np.concatenate([np.zeros(0, np.int64), *self._series]))
 
     def was_held(self, source: int, row: int) -> bool:
         """Whether the books held a row as content before this batch."""
@@ -138,7 +163,8 @@ class Batch:
         for first, last in ranges:
             held.add(first, last, refused=refused)
             self.commit.rows.setdefault(key, []).append((first, last, refused))
-        row = np.concatenate([np.arange(first, last + 1, dtype=np.int64) for first, last in ranges])
+        parts = [np.arange(first, last + 1, dtype=np.int64) for first, last in ranges]
+        row = parts[0] if len(parts) == 1 else np.concatenate(parts)
         at = row - header.first
         match entry.content:
             case Readings():
@@ -158,28 +184,38 @@ class Batch:
         body = entry.content
         assert isinstance(body, Readings)  # noqa: S101 - the caller's match
         self.commit.machines.add(header.machine)
-        machine, source = self._known.machines[header.machine], self._known.sources[key]
-        series = np.array([machine.series[(KIND_READING, name)].id for name in body.sensor_names], np.int64)
-        origin = np.array([self._known.origins[(source.id, unit)] for unit in body.units], np.int64)
-        whole = len(at) == len(body)
-        taken = body if whole else chosen_readings(body, at)
-        sensor, time_us, arrival_us = taken.sensor, taken.time_us, taken.arrival_us
-        self.delays.add(key, time_us, arrival_us, entry.record.time_us)
-        owner = np.full(len(row), len(self.results), np.int64)
+        source = self._known.sources[key].id
+        series, origin = self._numbers(header.machine, source, body)
+        taken = body if len(at) == len(body) else chosen_readings(body, at)
+        self.delays.add(key, taken.time_us, taken.arrival_us, entry.record.time_us)
         self.results.append(result)
+        self._series.append(series)
         self._parts.append(
-            (
-                series[sensor],
-                time_us,
-                arrival_us,
-                taken.value,
-                taken.quality,
-                origin[sensor],
-                np.full(len(row), source.id, np.int64),
-                row,
-                owner,
+            _Part(
+                (
+                    series[taken.sensor],
+                    taken.time_us,
+                    taken.arrival_us,
+                    taken.value,
+                    taken.quality,
+                    origin[taken.sensor],
+                    row,
+                ),
+                source,
             )
         )
+
+    def _numbers(self, machine: str, source: int, body: Readings) -> tuple[Ints, Ints]:
+        """Series and origin of each of a frame's sensors."""
+        key = (machine, source, body.sensor_names, body.units)
+        found = self._known.frames.get(key)
+        if found is None:
+            series = self._known.machines[machine].series
+            found = self._known.frames[key] = (
+                np.array([series[(KIND_READING, name)].id for name in body.sensor_names], np.int64),
+                np.array([self._known.origins[(source, unit)] for unit in body.units], np.int64),
+            )
+        return found
 
     def _scores(
         self, header: Header, key: Key, body: Scores, at: Ints, row: Ints, result: WriteResult
@@ -222,18 +258,31 @@ class Batch:
             self.others.append((Row(identity, payload, (0, key[1], number), source, origin), result))
 
 
-def split(rows: Rows, newest: Ints) -> tuple[Rows, Rows]:
+def split(rows: Rows, series: Ints, newest: Ints) -> tuple[Rows, Rows]:
     """Rows that take the short way, by series and time, and those whose identity may be there already, in their order.
 
-    `newest` int64[n]: the greatest stored time of each row's series. The short way is for rows that are newer and whose
-    identity none other has.
+    `series`: every series of the rows, in order; `newest`: the greatest stored time of each. The short way is for rows that
+    are newer and whose identity none other has.
     """
-    order = np.lexsort((rows.time_us, rows.series))
-    series, time_us = rows.series[order], rows.time_us[order]
-    again = (series[1:] == series[:-1]) & (time_us[1:] == time_us[:-1])
-    long = time_us <= newest[order]
+    if not len(rows):
+        return rows, rows
+    index = np.searchsorted(series, rows.series)
+    order = _order(index, rows.time_us)
+    by_series, time_us = index[order], rows.time_us[order]
+    again = (by_series[1:] == by_series[:-1]) & (time_us[1:] == time_us[:-1])
+    long = time_us <= newest[by_series]
     long[1:] |= again
     long[:-1] |= again
     if not long.any():
         return rows.at(order), no_rows()
     return rows.at(order[~long]), rows.at(np.sort(order[long]))
+
+
+def _order(index: Ints, time_us: Ints) -> Ints:
+    """By index, then time, then place. A series' rows mostly come in order: then a stable sort by small numbers does."""
+    if len(index) and index.max() <= np.iinfo(np.uint16).max:
+        order = np.argsort(index.astype(np.uint16), kind="stable")
+        sorted_index, sorted_time = index[order], time_us[order]
+        if np.all((sorted_time[1:] >= sorted_time[:-1]) | (sorted_index[1:] != sorted_index[:-1])):
+            return order
+    return np.lexsort((time_us, index))

@@ -29,8 +29,9 @@ class Encoder:
 
     def readings(self, rows: Rows) -> bytes:
         """Lines of readings that stand in order of their series."""
-        series, index = np.unique(rows.series, return_inverse=True)
-        starts = np.array([self._prefix(one) + b" value=" for one in series.tolist()])
+        first = np.append(True, rows.series[1:] != rows.series[:-1])
+        starts = np.array([self._prefix(one) + b" value=" for one in rows.series[first].tolist()])
+        index = np.cumsum(first) - 1
         return lines(
             [
                 starts[index],

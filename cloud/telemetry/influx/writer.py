@@ -23,7 +23,7 @@ from cloud.telemetry.influx.encode import Encoder, payload_text
 from cloud.telemetry.influx.points import KIND_AGGREGATE, KIND_READING
 from cloud.telemetry.influx.settle import Row, Settled, settle
 from cloud.telemetry.influx.stored import noted_rows, stored_rows
-from cloud.telemetry.lateness import LateBounds
+from cloud.telemetry.lateness import Ints, LateBounds
 from cloud.telemetry.port import HOUR_US, MINUTE_US, Entry, WriteResult
 from cloud.telemetry.sql.commit import Newest, StaleError, commit, ends, note
 from cloud.telemetry.sql.known import Before, Known, Needs
@@ -103,17 +103,19 @@ class Writer:
         """Rows for the short way, counted, and those for the long one."""
         batch.take(entries)
         rows = batch.rows
-        series, index = np.unique(rows.series, return_inverse=True)
+        series = batch.series
         newest = np.array([self._known.series_of[one].newest_us for one in series.tolist()], np.int64)
-        short, long = split(rows, newest[index] if len(rows) else rows.series)
-        for owner, count in zip(*np.unique(short.owner, return_counts=True), strict=True):
-            batch.results[owner].rows += int(count)
+        short, long = split(rows, series, newest)
+        for result, count in zip(
+            batch.results, np.bincount(short.owner, minlength=len(batch.results)), strict=True
+        ):
+            result.rows += int(count)
         return short, [*self._rows(long, batch.results), *batch.others]
 
     def _rows(self, rows: Rows, results: Sequence[WriteResult]) -> list[tuple[Row, WriteResult]]:
         known = self._known
         made = []
-        for series, time_us, arrival, value, quality, origin, source, row, owner in zip(
+        for series, time_us, arrival, value, quality, origin, row, source, owner in zip(
             *(getattr(rows, name).tolist() for name in Rows.__slots__), strict=True
         ):
             payload = (value, quality, known.origin_of[origin][1])
@@ -146,7 +148,9 @@ class Writer:
     def _by_bucket(self, rows: Rows) -> list[tuple[str, Rows]]:
         """Rows by where they go; nearly always all to one bucket. Those whose time has expired go nowhere."""
         known, place = self._known, self._client.place
-        series, index = np.unique(rows.series, return_inverse=True)
+        if not len(rows):
+            return []
+        series, index = _runs(rows.series)
         buckets = [place.readings(known.series_of[one].machine) for one in series.tolist()]
         late = rows.time_us < known.expired_us
         parts = []
@@ -236,6 +240,12 @@ class Writer:
             else:
                 found[series] = Newest(series, time_us)
         return found
+
+
+def _runs(series: Ints) -> tuple[Ints, Ints]:
+    """The series of rows that stand in their order, each once, and which of them each row's is."""
+    first = np.append(True, series[1:] != series[:-1])
+    return series[first], np.cumsum(first) - 1
 
 
 def _hours(rows: Rows) -> set[tuple[int, int]]:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
 from cloud.telemetry.held import Held
-from cloud.telemetry.lateness import Lateness, Stage
+from cloud.telemetry.lateness import Ints, Lateness, Stage
 from cloud.telemetry.sql.reading import late_rows
 from cloud.telemetry.sql.tables import (
     EXPIRED,
@@ -104,6 +104,8 @@ class Known:
         self.origin_of: dict[int, tuple[int, str]] = {}
         self.layouts: dict[LayoutKey, int] = {}
         self.series_of: dict[int, SeriesState] = {}
+        self.frames: dict[tuple[str, int, tuple[str, ...], tuple[str, ...]], tuple[Ints, Ints]] = {}
+        """Series and origins of the sensors of a frame, by machine, source, sensors and units."""
         self.expired_us = 0
 
     def forget(self) -> None:
@@ -115,6 +117,7 @@ class Known:
         self.origin_of.clear()
         self.layouts.clear()
         self.series_of.clear()
+        self.frames.clear()
 
     def reached(self, times: Mapping[int, int]) -> None:
         """Series have points up to these times."""
@@ -124,7 +127,7 @@ class Known:
 
     def look(self, connection: Connection, needs: Needs) -> None:
         """Bring what is known of a batch's machines and sources up to the books."""
-        if len(self.series_of) + len(self.sources) + len(self.origins) > _MOST:
+        if len(self.series_of) + len(self.frames) + len(self.sources) + len(self.origins) > _MOST:
             self.forget()
         expired = sa.select(EXPIRED.c.before_us).where(EXPIRED.c.what == "raw")
         self.expired_us = connection.execute(expired).scalar() or 0
