@@ -152,11 +152,13 @@ class InfluxClient:
         return Bucket(found[0]["id"], next(iter(rules), 0))
 
     async def make_bucket(self, name: str, shard_s: int) -> None:
-        """A bucket that keeps its points for ever."""
+        """A bucket that keeps its points for ever. Others may make it at the same time."""
         organisations = self._json(await self._ask("GET", "/api/v2/orgs", {"org": self.place.org}))["orgs"]
         rule = {"type": "expire", "everySeconds": 0, "shardGroupDurationSeconds": shard_s}
         body = {"orgID": organisations[0]["id"], "name": name, "retentionRules": [rule]}
-        self._json(await self._ask("POST", "/api/v2/buckets", {}, content=orjson.dumps(body)))
+        answer = await self._ask("POST", "/api/v2/buckets", {}, content=orjson.dumps(body))
+        if answer.status_code != HTTPStatus.UNPROCESSABLE_ENTITY or await self.bucket(name) is None:
+            self._json(answer)
 
     async def keep(self, bucket: Bucket, retention_s: int, shard_s: int) -> None:
         """Let a bucket keep its points for so long; 0: for ever."""
