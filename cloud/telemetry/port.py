@@ -190,10 +190,13 @@ class TelemetryReader(Protocol):
 
 
 class TelemetryStore(TelemetryReader, Protocol):
-    """Reading and writing. One process writes; any number read."""
+    """Reading and writing. One process writes (InfluxDB with books in PostgreSQL: any number); any number read."""
 
     async def write(self, entries: Sequence[Entry], /) -> WriteResult:
         """Write content, row ranges and positions in one transaction: durable on return, or nothing of it is.
+
+        InfluxDB has no transactions: there content may show before ranges and positions hold it, and after a failure
+        until the same is written again, which comes to what it would have come to at once.
 
         Rows of a range that is stored already change nothing, so any record may come again. If the caller is
         cancelled the write may still complete. Raises Unavailable (locked, disk full: write the same again).
@@ -210,7 +213,11 @@ class TelemetryStore(TelemetryReader, Protocol):
         ...
 
     def snapshot(self) -> AbstractAsyncContextManager[TelemetryReader]:
-        """A reader that sees the store as it is now, whatever is written meanwhile."""
+        """A reader that sees the store as it is now, whatever is written meanwhile.
+
+        Of a store without transactions over all its content (InfluxDB) that is: positions, ranges, counts and delays of
+        one moment, and no reading or event that they do not cover; a value that a conflict replaces later is not shown.
+        """
         ...
 
     async def take_over(

@@ -133,11 +133,9 @@ class Batch:
             np.concatenate(column) for column in zip(*(part.columns for part in self._parts), strict=True)
         ]
         counts = [len(part.columns[-1]) for part in self._parts]
-        return Rows(
-            *columns,
-            source=np.repeat([part.source for part in self._parts], counts),
-            owner=np.repeat(np.arange(len(self._parts)), counts),
-        )
+        columns += [np.repeat([part.source for part in self._parts], counts)]
+        columns += [np.repeat(np.arange(len(self._parts)), counts)]
+        return Rows(*columns)
 
     @property
     def series(self) -> Ints:
