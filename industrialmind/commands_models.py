@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from industrialmind.options import DATA, DataOption, JsonOption
+from industrialmind.options import DATA, ConfigOption, DataOption, JsonOption
 
 models_app = typer.Typer(help="Registered models.", no_args_is_help=True)
 
@@ -39,16 +39,20 @@ def train(
         typer.Option("--reconcile", help="Train nothing: bring MLflow and the edges to what the log says."),
     ] = False,
     json: JsonOption = False,
+    config: ConfigOption = None,
 ) -> None:
     """Fit models on what the store has, register them and deliver the better of each machine to its edge."""
-    from industrialmind.train import run_job
+    from industrialmind.sections import given_sections
+    from industrialmind.train import run_job, run_job_on
+    from industrialmind.train_settings import TrainSettings
     from industrialmind.trainer_job import Job
     from shared.log import configure
 
+    on_servers = TrainSettings.load(toml=config) if "train" in given_sections(config) else None
     configure("trainer")
     job = Job(tuple(machine or ()), missing=missing, reconcile=reconcile)
     with _told_as_json() if json else _told_in_words() as tell:
-        asyncio.run(run_job(data, job, tell))
+        asyncio.run(run_job(data, job, tell) if on_servers is None else run_job_on(on_servers, job, tell))
 
 
 @models_app.command("list")

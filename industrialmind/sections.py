@@ -20,6 +20,7 @@ SECTIONS: Final[Mapping[str, tuple[str, str]]] = {
     "assets": ("cloud.assets.settings", "AssetsSettings"),
     "ledger": ("cloud.ledger.settings", "LedgerSettings"),
     "sim": ("firmware_sim.settings", "SimSettings"),
+    "train": ("industrialmind.train_settings", "TrainSettings"),
     "servers": ("industrialmind.servers_settings", "ServersSettings"),
 }
 

@@ -38,6 +38,7 @@ URLS: Final[Mapping[str, str]] = {
     "LOG_URL": "kafka://kafka:9092",
     "TELEMETRY_URL": "influxdb://influxdb:8086/im/im",
     "APP_URL": "postgresql://im:${POSTGRES_PASSWORD}@postgres:5432/im",
+    "MLFLOW_URL": "http://mlflow:5011",
     "CACHE_URL": "redis://:${REDIS_PASSWORD}@redis:6379/0",
 }
 """Where each server is. A server that is elsewhere is named here, and its service left out of `up`."""

@@ -8,8 +8,9 @@ into MLflow. So a trainer that is killed at any step leaves nothing that the nex
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cloud.registry.app import decide_for, deliver, load_registry, register
 from cloud.registry.logic import Registry
@@ -20,6 +21,7 @@ from cloud.training.mlflow.tracking import Place, Tracking, Version, open_tracki
 from cloud.training.trained import Candidate, Trained
 from industrialmind.embedded import account_of
 from industrialmind.plant import DataDir, Machine
+from industrialmind.train_settings import TrainSettings
 from industrialmind.trainer_job import Job, trainer_lock, write_reconciled
 from shared.clock import Clock, SystemClock
 from shared.errors import Misconfigured, NotFound, Rejected, Unavailable
@@ -51,8 +53,57 @@ async def run_job(root: Path, job: Job, tell: Tell) -> None:
         log_url, log_credentials = data.plant().log_access(run["nats"], credentials)
         events = await stack.enter_async_context(open_event_log(log_url, credentials=log_credentials))
         control = await stack.enter_async_context(open_control(run["nats"], credentials=credentials))
-        trainer = _Trainer(data, run, store, events, control, SystemClock(), tell)
-        await trainer.run(machines, job)
+        trainer = _Trainer(data, place_of(data, run), store, events, control, SystemClock(), tell)
+        await trainer.run([Trainee.of(machine) for machine in machines], job)
+
+
+async def run_job_on(settings: TrainSettings, job: Job, tell: Tell) -> None:
+    """The same on servers of their own. The edge of a machine is the one that it is assigned to.
+
+    Raises NotFound (machine, or one that no edge is assigned to), Unavailable, Misconfigured, Rejected.
+    """
+    data = DataDir(settings.folder)
+    machines = choose([_machine(one) for one in settings.machines], job.machines)
+    password = settings.mlflow_password.get_secret_value()
+    place = Place(settings.mlflow_url, settings.artifacts, USER, password)
+    log_url, log_credentials = settings.log
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(trainer_lock(data, lambda: tell({"event": "waiting"})))
+        store = await stack.enter_async_context(
+            open_store(settings.telemetry_url, read_only=True, access=settings.telemetry_access)
+        )
+        events = await stack.enter_async_context(open_event_log(log_url, credentials=log_credentials))
+        control = await stack.enter_async_context(
+            open_control(settings.nats_url, credentials=settings.credentials.get_secret_value())
+        )
+        assigned = await control.assignments()
+        alone = [machine.id for machine in machines if machine.id not in assigned]
+        if alone:
+            raise NotFound(f"no edge is assigned to {', '.join(alone)}: name them in servers.edges")
+        trainees = [Trainee.of(machine, assigned[machine.id][1]) for machine in machines]
+        trainer = _Trainer(data, place, store, events, control, SystemClock(), tell)
+        await trainer.run(trainees, job)
+
+
+def _machine(text: str) -> Machine:
+    """Of the settings' ID:TYPE[:SENSOR], which they have checked."""
+    machine, kind, *sensor = text.split(":")
+    return Machine(machine, kind, *sensor)
+
+
+@dataclass(frozen=True, slots=True)
+class Trainee:
+    """A machine that is trained for, and the edge that gets its model."""
+
+    id: str
+    type: str
+    operating_sensor: str
+    edge: str
+
+    @classmethod
+    def of(cls, machine: Machine, edge: str = "") -> Self:
+        """Of a plant's machine; its own edge unless one is named."""
+        return cls(machine.id, machine.type, machine.operating_sensor, edge or machine.edge)
 
 
 class _Trainer:
@@ -61,19 +112,19 @@ class _Trainer:
     def __init__(
         self,
         data: DataDir,
-        run: Mapping[str, Any],
+        place: Place,
         store: TelemetryReader,
         events: EventLog,
         control: ControlPlane,
         clock: Clock,
         tell: Tell,
     ) -> None:
-        self._data, self._place = data, place_of(data, run)
+        self._data, self._place = data, place
         self._store, self._events, self._control = store, events, control
         self._clock, self._tell = clock, tell
         self._tracking: Tracking | None = None
 
-    async def run(self, machines: Sequence[Machine], job: Job) -> None:
+    async def run(self, machines: Sequence[Trainee], job: Job) -> None:
         """Train, then reconcile, also when there was nothing to train or some machine was refused."""
         if job.reconcile:
             machines = []
@@ -112,7 +163,7 @@ class _Trainer:
         write_reconciled(self._data, position)
         self._tell({"event": "reconciled", "position": dict(position)})
 
-    async def _train(self, machine: Machine) -> None:
+    async def _train(self, machine: Trainee) -> None:
         """Fit one machine's candidates, register all, and deliver the better. Raises Rejected, Unavailable, Conflict."""
         self._step(machine.id, "fit")
         began = self._clock.monotonic()

@@ -126,7 +126,7 @@ def test_a_service_is_pinned_bounded_and_no_root(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
     assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
-    assert service["restart"] == ("on-failure" if name in TASKS else "unless-stopped")
+    assert service["restart"] == {"prepare": "on-failure", "training": "no"}.get(name, "unless-stopped")
     assert service["logging"]["options"].keys() == {"max-size", "max-file"}
     assert set(service["networks"]) <= set(COMPOSE["networks"])
 

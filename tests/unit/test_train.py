@@ -6,8 +6,9 @@ trained and delivered by the demonstration's own trainer.
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -18,6 +19,7 @@ from cloud.training import trained as training
 from cloud.training.app import read_recording
 from cloud.training.logic import Config, fit
 from industrialmind import train as train_module
+from industrialmind.children import to_toml
 from industrialmind.plant import DataDir
 from industrialmind.train import choose, place_of, run_job
 from industrialmind.train_words import figures, outcome, progress
@@ -176,6 +178,41 @@ def test_machines_that_have_a_model_are_left_alone(command: Command, plant: Runn
     assert next(event for event in told if event["event"] == "started")["machines"] == []
     assert told[-1]["event"] == "reconciled"
     found(plant).assert_agree()
+
+
+def on_servers(plant: RunningPlant, machines: Sequence[str], path: Path) -> Path:
+    """The settings of a trainer that is told by URLs alone where everything is."""
+    data = plant.data
+    table = {
+        "folder": str(data.root),
+        "mlflow_url": data.mlflow_url,
+        "mlflow_password": "unused",
+        "artifacts": str(data.mlflow_artifacts),
+        "machines": list(machines),
+        "telemetry_url": data.telemetry_url,
+        "nats_url": plant.nats.nats_url,
+        "credentials": plant.nats.credentials("cloud").userinfo,
+    }
+    path.write_text(to_toml({"train": table}))
+    return path
+
+
+def test_a_trainer_by_urls_delivers_to_the_edge_that_is_assigned(
+    command: Command, plant: RunningPlant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_module, "train_machine_models", two_window_pcas)
+    config = on_servers(plant, ["pump-1:centrifugal-pump:speed"], tmp_path / "train.toml")
+    done = command("train", "--config", config, "--json")
+    assert done.code == 0, done.err
+    events = [orjson.loads(line) for line in done.out.splitlines()]
+    assert [(e["machine"], e["edge"]) for e in events if e["event"] == "delivered"] == [(MACHINE, EDGE)]
+    assert events[-1]["event"] == "reconciled"
+    reconcile(plant)
+    other = on_servers(plant, ["press-1:centrifugal-pump"], tmp_path / "other.toml")
+    alone = command("train", "--config", other)
+    assert (alone.code, "no edge is assigned to press-1" in alone.err) == (1, True)
+    wrong = command("train", "--config", on_servers(plant, ["press-1"], tmp_path / "wrong.toml"))
+    assert (wrong.code, "is not ID:TYPE" in wrong.err) == (2, True)
 
 
 def test_a_lost_store_is_made_again_from_the_log(command: Command, plant: RunningPlant) -> None:
