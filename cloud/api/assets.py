@@ -76,14 +76,14 @@ def assets_router(reader: AssetReader, clock: Clock) -> APIRouter:
     async def position() -> Position:
         return (await reader.positions()).get(names.ASSETS, {})
 
-    @router.get("/v1/assets", responses=example(TREE))
+    @router.get("/v1/assets", responses=example(TREE) | documented(202))
     async def tree(_: Reader, min_position: MinPosition = "") -> AssetTree:
         """All assets in use, each in what it belongs to."""
         await caught_up(min_position)
         found = await reader.assets(Wanted(), ("", ""), MAX_TREE)
         return AssetTree(assets=nested(found.items), truncated=found.more, position=dict(found.position))
 
-    @router.get("/v1/assets/{kind}", responses=example(ASSETS_PAGE))
+    @router.get("/v1/assets/{kind}", responses=example(ASSETS_PAGE) | documented(202))
     async def list_assets(
         kind: Kind,
         _: Reader,
@@ -109,7 +109,7 @@ def assets_router(reader: AssetReader, clock: Clock) -> APIRouter:
             position=dict(found.position),
         )
 
-    @router.get("/v1/assets/{kind}/{asset}", responses=example(ASSET))
+    @router.get("/v1/assets/{kind}/{asset}", responses=example(ASSET) | documented(202))
     async def one_asset(
         kind: Kind, asset: AssetId, _: Reader, response: Response, min_position: MinPosition = ""
     ) -> AssetAnswer:

@@ -153,7 +153,7 @@ def counters_router(reader: AssetReader, commands: AssetCommands, clock: Clock) 
     async def position() -> Position:
         return (await reader.positions()).get(names.ASSETS, {})
 
-    @router.get("/v1/counters", responses=example(COUNTERS))
+    @router.get("/v1/counters", responses=example(COUNTERS) | documented(202))
     async def list_counters(
         _: Reader,
         owner: Annotated[str, Query(max_length=90, description="a machine, or MACHINE.COMPONENT")] = "",
@@ -171,7 +171,7 @@ def counters_router(reader: AssetReader, commands: AssetCommands, clock: Clock) 
             position=dict(found.position),
         )
 
-    @router.get("/v1/counters/{counter}", responses=example(COUNTER))
+    @router.get("/v1/counters/{counter}", responses=example(COUNTER) | documented(202))
     async def one_counter(
         counter: CounterId, _: Reader, response: Response, min_position: MinPosition = ""
     ) -> CounterAnswer:
@@ -220,7 +220,7 @@ def orders_router(reader: AssetReader, commands: AssetCommands, clock: Clock) ->
     async def position() -> Position:
         return (await reader.positions()).get(names.WORK_ORDERS, {})
 
-    @router.get("/v1/work-orders", responses=example(ORDERS))
+    @router.get("/v1/work-orders", responses=example(ORDERS) | documented(202))
     async def list_orders(
         _: Reader,
         status: Status | None = None,
@@ -242,7 +242,7 @@ def orders_router(reader: AssetReader, commands: AssetCommands, clock: Clock) ->
             position=dict(found.position),
         )
 
-    @router.get("/v1/work-orders/{order}", responses=example(ORDER))
+    @router.get("/v1/work-orders/{order}", responses=example(ORDER) | documented(202))
     async def one_order(
         order: OrderId, _: Reader, response: Response, min_position: MinPosition = ""
     ) -> OrderAnswer:
