@@ -12,9 +12,12 @@ from cloud.api.settings import ApiSettings
 from cloud.people.app import Keys, People
 from cloud.people.argon2 import Hasher
 from cloud.people.audit import AuditSender, AuditTopic, Metrics
+from cloud.people.authlib import Provider
+from cloud.people.oidc_settings import OidcSettings
 from cloud.people.port import PeopleStore, open_people
 from cloud.people.signin import SignIn
 from shared.clock import Clock
+from shared.errors import Misconfigured
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,5 +63,18 @@ def wired(
     gate = Gate(service_tokens(settings), store, keys, clock, idle_hours=settings.session_idle_hours)
     told += [gate.forget, sender.wake]
     sign_in = SignIn(store, hasher, clock, hours=settings.session_hours, changed=changed)
-    parts = Parts(People(store, hasher, clock, changed), sign_in, keys, store.links)
+    parts = Parts(
+        People(store, hasher, clock, changed), sign_in, keys, store.links, open_provider(settings.oidc, clock)
+    )
     return Wired(parts, gate, sender, store)
+
+
+def open_provider(oidc: OidcSettings, clock: Clock) -> Provider | None:
+    """The OIDC provider of the settings; None where they name none. Raises Misconfigured."""
+    if not oidc.issuer:
+        return None
+    if not oidc.client_id:
+        raise Misconfigured(
+            "api.oidc.issuer is set, but not api.oidc.client_id", hint="register this plant there"
+        )
+    return Provider(oidc, clock)

@@ -1,6 +1,6 @@
 """Signing in and out, and who one is. The control room's server signs people in; whoever is in asks for the rest."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Response
@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from cloud.api.access import CLI, UI, only
 from cloud.api.examples import ME, SESSIONS, SIGNED_IN, example
 from cloud.people.app import Keys, People
+from cloud.people.authlib import Provider
 from cloud.people.logic import PASSWORD_MAX, Session
 from cloud.people.port import LoginLinks
 from cloud.people.signin import NotLetIn, SignedIn, SignIn, TooOften
@@ -34,6 +35,7 @@ class Parts:
     sign_in: SignIn
     keys: Keys
     links: LoginLinks
+    provider: Provider | None = None
 
 
 class ByPassword(BaseModel):
@@ -53,6 +55,26 @@ class ByLink(BaseModel):
 
     code: str = Field(min_length=1, max_length=200)
     address: Address
+
+
+class ByProvider(BaseModel):
+    """What a browser came back with from the OIDC provider, and what it had been sent there with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    provider_code: str = Field(min_length=1, max_length=4096)
+    nonce: str = Field(min_length=1, max_length=200)
+    verifier: str = Field(min_length=1, max_length=200)
+    address: Address
+
+
+class ProviderBegun(BaseModel):
+    """Where to send the browser, and what it has to come back with: each for one browser alone."""
+
+    url: str
+    state: str
+    nonce: str
+    verifier: str
 
 
 class SignedInAnswer(BaseModel):
@@ -133,14 +155,20 @@ def sign_in_router(parts: Parts | None) -> APIRouter:
         link = await there.links.make(there.sign_in.link_event(who.name))
         return LinkMade(code=link.code, expires_at=at(link.expires_us))
 
+    @router.post("/v1/oidc", responses=documented(404))
+    async def begin_oidc(_: Server) -> ProviderBegun:
+        """Begin a sign-in by the OIDC provider of the settings."""
+        begun = await _provider(have(parts)).begin()
+        return ProviderBegun(**asdict(begun))
+
     @router.post(
         "/v1/sessions",
         status_code=201,
         response_model=SignedInAnswer,
         responses=example(SIGNED_IN, 201) | documented(410),
     )
-    async def sign_in(given: ByPassword | ByLink, _: Server) -> SignedInAnswer | Response:
-        """Sign somebody in, by name and password or by the code of a link."""
+    async def sign_in(given: ByPassword | ByLink | ByProvider, _: Server) -> SignedInAnswer | Response:
+        """Sign somebody in: by name and password, by the code of a link, or by what an OIDC provider sent back."""
         there = have(parts)
         try:
             match given:
@@ -148,6 +176,8 @@ def sign_in_router(parts: Parts | None) -> APIRouter:
                     done = await there.sign_in.by_password(given.name, given.password, given.address)
                 case ByLink():
                     done = await there.sign_in.by_link(given.code, given.address)
+                case ByProvider():
+                    done = await _by_provider(there, given)
         except NotFound as error:
             return problem(410, f"{error}: make another with industrialmind login-link")
         except (NotLetIn, TooOften) as error:
@@ -198,6 +228,22 @@ def sessions_router(parts: Parts | None) -> APIRouter:
         await people.set_password(who.name, given.new, by=who.name, keep=who.credential)
 
     return router
+
+
+async def _by_provider(parts: Parts, given: ByProvider) -> SignedIn:
+    provider = _provider(parts)
+    try:
+        identity = await provider.identity(given.provider_code, given.nonce, given.verifier)
+    except NotLetIn as error:
+        await parts.sign_in.refused_by_provider(given.address, str(error)[:300])
+        raise
+    return await parts.sign_in.by_identity(identity, given.address)
+
+
+def _provider(parts: Parts) -> Provider:
+    if parts.provider is None:
+        raise HTTPException(404, "there is no OIDC provider: api.oidc.issuer names none")
+    return parts.provider
 
 
 def signed_in(done: SignedIn) -> SignedInAnswer:

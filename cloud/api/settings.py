@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
+from cloud.people.oidc_settings import OidcSettings
 from cloud.telemetry.settings import TelemetrySettings
 from shared.log_settings import LogSettings
 from shared.names import API_PORT
@@ -29,6 +30,7 @@ class ApiSettings(TelemetrySettings, LogSettings):
     session_idle_hours: float = Field(
         12.0, gt=0, le=720, description="a session that nobody used for so long is over"
     )
+    oidc: OidcSettings = OidcSettings()
     requests_per_minute: int = Field(
         6000,
         ge=1,

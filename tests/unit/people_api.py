@@ -79,9 +79,15 @@ class Plant:
 
 
 @asynccontextmanager
-async def people_plant(folder: Path, server: NatsServer, **settings: Any) -> AsyncIterator[Plant]:  # noqa: ANN401
+async def people_plant(
+    folder: Path,
+    server: NatsServer,
+    *,
+    clock: ManualClock | None = None,
+    **settings: Any,  # noqa: ANN401 - of the data API
+) -> AsyncIterator[Plant]:
     """The data API with a database of people, a real log and a real store."""
-    clock, hasher = ManualClock(), quick_hasher()
+    clock, hasher = clock or ManualClock(), quick_hasher()
     async with AsyncExitStack() as stack:
         stack.callback(hasher.close)
         store = await stack.enter_async_context(open_store(f"sqlite:///{folder}/t.db"))

@@ -221,6 +221,7 @@ async def test_the_schema_is_whole_and_needs_the_token(api: Api) -> None:
         "/v1/stream",
         "/v1/login-links",
         "/v1/sessions",
+        "/v1/oidc",
         "/v1/sessions/current",
         "/v1/sessions/{session}",
         "/v1/me",

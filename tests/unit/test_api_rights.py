@@ -23,7 +23,11 @@ ADMINISTER: Final = {
     "PUT /v1/users/{name}/password",
     "POST /v1/keys",
 }
-SERVICES: Final = {"POST /v1/login-links": ("cli",), "POST /v1/sessions": ("ui", "cli")}
+SERVICES: Final = {
+    "POST /v1/login-links": ("cli",),
+    "POST /v1/sessions": ("ui", "cli"),
+    "POST /v1/oidc": ("ui", "cli"),
+}
 ENGINEER: Final = {
     "POST /v1/models/promotions",
     "POST /v1/rebuilds",
