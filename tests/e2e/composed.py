@@ -51,7 +51,10 @@ class Service:
 
     def run(self, seconds: float) -> None:
         """Start it and wait for its end, which must be a good one."""
-        assert self.start()._running().wait(seconds) == 0, self.said()
+        try:
+            assert self.start()._running().wait(seconds) == 0, self.said()
+        finally:
+            self.stop()
 
     def tell(self, line: str) -> None:
         """Write a line to it."""

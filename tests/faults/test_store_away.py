@@ -16,9 +16,9 @@ from tests.faults.rounds import rounds
 from tests.faults.wiring import TOKEN, Shape
 
 WAYS = ("stop", "kill", "pause")
-NOTICED_S = 4.0
-"""By then a part must say that what it needs is away, however that went: it asks each second and waits two."""
-AWAY_S = 1.5
+NOTICED_S = 10.0
+"""By then a part must say that what it needs is away, however that went: it asks each second and waits two, on an idle machine."""
+AWAY_S = 1.0
 """How long it is away after that."""
 BACK_S = 60.0
 
@@ -44,7 +44,11 @@ class Watched:
         """Take a server away and bring it back: the parts in `unready` must say so, those in `ready` must not mind."""
         begun = time.monotonic()
         getattr(server, way)()
-        self.plant.run_for(NOTICED_S)
+        self.plant.until(
+            lambda: all(self.readiness.now(name) != 200 for name in unready),
+            NOTICED_S,
+            f"{unready} say that {server.name} is away ({way})",
+        )
         noticed = time.monotonic()
         self.plant.run_for(AWAY_S)
         ended = time.monotonic()
