@@ -11,6 +11,7 @@ import pytest
 from deploy.servers.process import Server
 from tests.faults.answers import PATIENCE_S, Answers, Asker
 from tests.faults.backbone import Backbone
+from tests.faults.orders import Orders
 from tests.faults.readiness import NOBODY, Readiness
 from tests.faults.rounds import rounds
 from tests.faults.wiring import TOKEN, Shape
@@ -29,7 +30,7 @@ class Watched:
 
     plant: Backbone
     readiness: Readiness
-    askers: list[Asker]
+    askers: list[Asker | Orders]
 
     def answers(self) -> list[Answers]:
         """Of all askers, who end."""
@@ -91,10 +92,12 @@ def watched(folder: Path, seed: int, shape: Shape) -> Iterator[Watched]:
     with Backbone(folder, seed, shape) as plant:
         url = plant.parts["api"].url
         readiness = Readiness(plant.background, {name: plant.parts[name].url for name in ("ingest", "api")})
-        askers = [
+        askers: list[Asker | Orders] = [
             Asker(plant.background, url, TOKEN, plant.load.devices, f"{seed} {n}", ask_again=share)
             for n, share in enumerate((0.2, 0.9))
         ]
+        if shape.stores:
+            askers.append(Orders(plant.background, url, TOKEN, "m1"))
         seen = Watched(plant, readiness, askers)
         plant.flow(100)
         yield seen
