@@ -145,8 +145,8 @@ def test_models_are_listed_and_shown(command: Command, plant: RunningPlant, trai
     whole = command("models", "show", MACHINE, "1", "--data", root, "--json").json
     assert whole["version"] == 1
     assert whole["manifest"]["machines"] == [MACHINE]
-    assert command("models", "show", MACHINE, "9", "--data", root).code == 1
-    assert "there are 1, 2" in command("models", "show", MACHINE, "9", "--data", root).err
+    assert command("models", "show", MACHINE, "99", "--data", root).code == 1
+    assert "there are 1, 2" in command("models", "show", MACHINE, "99", "--data", root).err
     assert "no models of a machine" in command("models", "show", "fan-1", "--data", root).err
 
 
