@@ -10,6 +10,7 @@ from shared.eventlog import Record
 from shared.frame_codec import decode_body, decode_header
 from shared.frames import Header, Kind, Records
 from shared.names import UplinkTopic
+from shared.origin import origin_headers
 
 _AS_FRAMES: Final = {
     Kind.READINGS: names.SENSOR_READINGS,
@@ -76,7 +77,7 @@ def _routed(header: Header, body: bytes, payload: bytes) -> tuple[str, str, list
     if not isinstance(inner, Records) or len(inner) != header.count:
         raise Rejected(f"the frame says {header.count} rows and holds {len(inner)}")
     records = [
-        Record(value, _origin(header, row), record_id(header, row))
+        Record(value, origin_headers(header, row), record_id(header, row))
         for row, value in enumerate(inner.record, start=header.first)
     ]
     return _AS_RECORDS[header.kind], key, records
@@ -84,19 +85,10 @@ def _routed(header: Header, body: bytes, payload: bytes) -> tuple[str, str, list
 
 def _refused(refused: Record, header: Header) -> Record:
     """The letter, with the rows that it stands for, so that the ledger counts them as rejected and not as lost."""
-    origin = _origin(header, header.first) | {names.HEADER_ROWS: str(header.count)}
+    origin = origin_headers(header, header.first) | {names.HEADER_ROWS: str(header.count)}
     return Record(refused.value, origin, f"{record_id(header, header.first)}/refused")
 
 
 def _key(header: Header) -> str:
     """The log's key: the machine, or the edge where a refused input named none."""
     return header.machine or header.edge
-
-
-def _origin(header: Header, row: int) -> dict[str, str]:
-    return {
-        names.HEADER_SITE: header.site,
-        names.HEADER_EDGE: header.edge,
-        names.HEADER_EPOCH: header.epoch.hex(),
-        names.HEADER_ROW: str(row),
-    }

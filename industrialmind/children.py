@@ -125,6 +125,7 @@ class Processes:
                 "inference": {
                     "port": self.ports.inference,
                     "token": self.data.token("cli"),
+                    "keys_url": f"http://127.0.0.1:{self.ports.api}/v1/keys",
                     "telemetry_url": self.data.telemetry_url,
                     "nats_url": self.nats.nats_url,
                     "credentials": account.userinfo,

@@ -2,13 +2,15 @@
 
 import asyncio
 import hmac
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
 from cloud.inference.app import build_app
 from cloud.inference.batching import Batcher, Queue
+from cloud.inference.following import Following
 from cloud.inference.metrics import Metrics
 from cloud.inference.models import Catalog, Look, Models
 from cloud.inference.settings import InferenceSettings
@@ -20,7 +22,9 @@ from shared.asgi_access import Verify
 from shared.clock import SystemClock
 from shared.eventlog import EventLog, LogWaits, open_event_log
 from shared.health import Health
+from shared.joserfc import open_verifier
 from shared.loaded import Desired, LoadedModel
+from shared.names import INFERENCE_API
 from shared.nats import Timeouts, open_control
 from shared.service import Loop, run_loops, until_stop
 from shared.uvicorn import serve
@@ -57,12 +61,25 @@ async def run_inference(settings: InferenceSettings, stop: asyncio.Event) -> Non
             settings,
             models=models,
             store=store,
-            verify=verifier(settings),
+            verify=await stack.enter_async_context(open_access(settings)),
             health=health,
             registry=registry,
             metrics=metrics,
         )
         health.add_check("registry", models.problem)
+        following = Following(
+            events,
+            control,
+            models,
+            metrics,
+            clock,
+            number=settings.number,
+            group=settings.group,
+            fetch_records=settings.fetch_records,
+            machines=settings.machines,
+            recent_rows=settings.recent_rows,
+            retry_cap_seconds=settings.retry_cap_seconds,
+        )
         health.started = True
         loops: dict[str, Loop] = {
             "http": lambda: serve(
@@ -76,6 +93,11 @@ async def run_inference(settings: InferenceSettings, stop: asyncio.Event) -> Non
             ),
             "models": until_stop(stop, lambda: models.follow(events)),
         }
+        if settings.score_direct:
+            health.add_check("scoring from the log", lambda: following.waiting_for)
+            loops["assignments"] = until_stop(stop, following.watch_assignments)
+            loops["scoring"] = lambda: following.run(stop)
+            loops["lag"] = lambda: following.watch_lag(stop)
         await run_loops(stop, grace=settings.grace_seconds, **loops)
 
 
@@ -100,11 +122,18 @@ def desired(model: Model) -> Desired:
     return Desired(model.name, model.version, model.object_name, model.version_hash)
 
 
-def verifier(settings: InferenceSettings) -> Verify:
-    """Knows the plant's own services by the token of the settings."""
+@asynccontextmanager
+async def open_access(settings: InferenceSettings) -> AsyncIterator[Verify]:
+    """Knows the plant's own services by the token of the settings, and people by tokens that the data API signed."""
     service, token = Principal.of("service", Role.ADMIN), settings.token.get_secret_value().encode()
+    async with AsyncExitStack() as stack:
+        signed = None
+        if settings.keys_url:
+            signed = await stack.enter_async_context(open_verifier(settings.keys_url, INFERENCE_API))
 
-    async def verify(given: str) -> Principal | None:
-        return service if token and hmac.compare_digest(given.encode(), token) else None
+        async def verify(given: str) -> Principal | None:
+            if token and hmac.compare_digest(given.encode(), token):
+                return service
+            return None if signed is None else await signed.verify(given)
 
-    return verify
+        yield verify

@@ -6,11 +6,11 @@ into MLflow. So a trainer that is killed at any step leaves nothing that the nex
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final
 
 from cloud.registry.app import decide_for, deliver, load_registry, register
 from cloud.registry.logic import Registry
@@ -26,9 +26,10 @@ from industrialmind.trainer_job import Job, trainer_lock, write_reconciled
 from shared.clock import Clock, SystemClock
 from shared.errors import Misconfigured, NotFound, Rejected, Unavailable
 from shared.eventlog import EventLog, open_event_log
-from shared.names import MODELS
+from shared.names import INFERENCE, MODELS
 from shared.nats import ControlPlane, open_control
 
+UNTOLD_TYPE: Final = "machine"
 Tell = Callable[[Mapping[str, Any]], None]
 """Takes what the trainer does, an event at a time: `event` names the kind."""
 
@@ -42,7 +43,6 @@ async def run_job(root: Path, job: Job, tell: Tell) -> None:
     data = DataDir(root)
     if data.running() is None:
         raise Unavailable(f"no plant is running on {data.root}: start it with industrialmind up")
-    machines = choose(data.plant().machines, job.machines)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(trainer_lock(data, lambda: tell({"event": "waiting"})))
         run = data.running()
@@ -50,18 +50,17 @@ async def run_job(root: Path, job: Job, tell: Tell) -> None:
             raise Unavailable(f"the plant on {data.root} stopped meanwhile")
         credentials = account_of(data.root, "cloud").userinfo
         store = await stack.enter_async_context(open_store(data.telemetry_url, read_only=True))
+        stored = {series.machine for series in await store.series()} if job.machines else set()
+        machines = choose(data.plant().machines, job.machines, stored)
         log_url, log_credentials = data.plant().log_access(run["nats"], credentials)
         events = await stack.enter_async_context(open_event_log(log_url, credentials=log_credentials))
         control = await stack.enter_async_context(open_control(run["nats"], credentials=credentials))
         trainer = _Trainer(data, place_of(data, run), store, events, control, SystemClock(), tell)
-        await trainer.run([Trainee.of(machine) for machine in machines], job)
+        await trainer.run(trainees(machines, await control.assignments()), job)
 
 
 async def run_job_on(settings: TrainSettings, job: Job, tell: Tell) -> None:
-    """The same on servers of their own. The edge of a machine is the one that it is assigned to.
-
-    Raises NotFound (machine, or one that no edge is assigned to), Unavailable, Misconfigured, Rejected.
-    """
+    """The same on servers of their own. Raises NotFound (machine), Unavailable, Misconfigured, Rejected."""
     data = DataDir(settings.folder)
     machines = choose([_machine(one) for one in settings.machines], job.machines)
     password = settings.mlflow_password.get_secret_value()
@@ -76,13 +75,8 @@ async def run_job_on(settings: TrainSettings, job: Job, tell: Tell) -> None:
         control = await stack.enter_async_context(
             open_control(settings.nats_url, credentials=settings.credentials.get_secret_value())
         )
-        assigned = await control.assignments()
-        alone = [machine.id for machine in machines if machine.id not in assigned]
-        if alone:
-            raise NotFound(f"no edge is assigned to {', '.join(alone)}: name them in servers.edges")
-        trainees = [Trainee.of(machine, assigned[machine.id][1]) for machine in machines]
         trainer = _Trainer(data, place, store, events, control, SystemClock(), tell)
-        await trainer.run(trainees, job)
+        await trainer.run(trainees(machines, await control.assignments()), job)
 
 
 def _machine(text: str) -> Machine:
@@ -93,17 +87,20 @@ def _machine(text: str) -> Machine:
 
 @dataclass(frozen=True, slots=True)
 class Trainee:
-    """A machine that is trained for, and the edge that gets its model."""
+    """A machine that is trained for, and the edge that gets its model: `inference` where it has none."""
 
     id: str
     type: str
     operating_sensor: str
     edge: str
 
-    @classmethod
-    def of(cls, machine: Machine, edge: str = "") -> Self:
-        """Of a plant's machine; its own edge unless one is named."""
-        return cls(machine.id, machine.type, machine.operating_sensor, edge or machine.edge)
+
+def trainees(machines: Sequence[Machine], assigned: Mapping[str, tuple[str, str]]) -> list[Trainee]:
+    """The machines with the edges that they are assigned to."""
+    return [
+        Trainee(each.id, each.type, each.operating_sensor, assigned.get(each.id, ("", INFERENCE))[1])
+        for each in machines
+    ]
 
 
 class _Trainer:
@@ -217,9 +214,13 @@ class _Trainer:
         self._tell({"event": "step", "machine": machine, "step": step, "method": method})
 
 
-def choose(machines: Sequence[Machine], wanted: Sequence[str]) -> list[Machine]:
-    """The machines with these ids, all if none is given. Raises NotFound."""
+def choose(machines: Sequence[Machine], wanted: Sequence[str], stored: Collection[str] = ()) -> list[Machine]:
+    """The machines with these ids, all that have an edge if none is given. Raises NotFound.
+
+    `stored`: machines that the store has readings of. Those with no edge are of a type that nobody told.
+    """
     known = {machine.id: machine for machine in machines}
+    known |= {name: Machine(name, UNTOLD_TYPE) for name in sorted(stored) if name not in known}
     missing = [name for name in wanted if name not in known]
     if missing:
         raise NotFound(f"no machine {', '.join(missing)}: this plant has {', '.join(known)}")

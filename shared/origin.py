@@ -10,6 +10,16 @@ from shared.frames import EPOCH_BYTES, MAX_ROWS, Header, Kind
 _MAX_ROW: Final = 2**62
 
 
+def origin_headers(header: Header, row: int) -> dict[str, str]:
+    """The headers of a record that stands for one row of the header's."""
+    return {
+        names.HEADER_SITE: header.site,
+        names.HEADER_EDGE: header.edge,
+        names.HEADER_EPOCH: header.epoch.hex(),
+        names.HEADER_ROW: str(row),
+    }
+
+
 def origin(record: Stored, kind: Kind) -> Header | None:
     """The record's rows as a header, its machine the record's key; None if the record comes from no edge.
 

@@ -20,7 +20,7 @@ from shared.loaded import LoadedModel
 from shared.onnxruntime import Scores as Scored
 from shared.persistence import Clear, Onset
 from shared.scoring_state import ScoringState, carried
-from shared.windows import Bools, Windows
+from shared.windows import Bools, GridSpec, Windows
 
 log = structlog.get_logger()
 
@@ -56,6 +56,18 @@ class WindowScoring:
         if self._kept.persistence is not None and self._kept.persistence.active is not None:
             return "anomalous"
         return "learning" if self.model is None else "normal"
+
+    def saved(self) -> tuple[bytes, bytes]:
+        """What `resume` needs: the state, and the grid as it stands (empty before the first model)."""
+        return self._kept.encode(), b"" if self._grid is None else self._grid.to_json()
+
+    def resume(self, state: ScoringState, spec: GridSpec, grid: bytes) -> None:
+        """Go on from what `saved` gave; with a grid of another definition than `spec` its windows fill anew."""
+        self._kept = state
+        try:
+            self._grid = Grid.from_json(spec, grid)
+        except Rejected as error:
+            log.info("the windows fill anew", machine=self._machine, reason=error.reason)
 
     def run_model(self, model: LoadedModel, now_us: int, *, again: bool = False) -> list[Event]:
         """Run `model` from the next window on; `again` after a restart, when it is no news.

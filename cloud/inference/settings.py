@@ -20,6 +20,11 @@ class InferenceSettings(TelemetrySettings, LogSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(INFERENCE_PORT, ge=0, le=65535, description="port to listen on")
     token: SecretStr = Field(description="the bearer token of the plant's own services and the command line")
+    keys_url: str = Field(
+        "",
+        description="public keys of the data API, http://HOST:PORT/v1/keys, by which people's signed tokens are good;"
+        " empty: only `token` is",
+    )
     allowed_hosts: tuple[str, ...] = Field(
         ("localhost", "127.0.0.1", "[::1]"), description="values of the Host header that are answered"
     )

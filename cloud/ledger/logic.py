@@ -43,11 +43,11 @@ TOPICS: Final = (
 SETTLE_US: Final = 120_000_000
 """A gap in an epoch that no edge reports is judged only when its newest record is this old: frames may overtake."""
 
-_DIRECT: Final = names.direct_edge(0).removesuffix("0")
+_DIRECT: Final = tuple(edge(0).removesuffix("0") for edge in (names.direct_edge, names.scoring_edge))
 
 
 def is_direct(edge: str) -> bool:
-    """Whether the rows come from a gateway that frames for machines with no edge: numbers it never logged are no loss."""
+    """Whether the rows come from a gateway or scorer of machines with no edge: numbers it never logged are no loss."""
     return edge.startswith(_DIRECT)
 
 

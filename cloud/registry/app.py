@@ -17,7 +17,7 @@ from shared.clock import Clock
 from shared.errors import Conflict, NotFound
 from shared.eventlog import EventLog, Position, Record
 from shared.events import Event, at, parse_event
-from shared.names import MODELS
+from shared.names import INFERENCE, MODELS
 from shared.nats import ControlPlane
 
 log = structlog.get_logger()
@@ -61,14 +61,14 @@ class Promotions:
         self._one_by_one = asyncio.Lock()
 
     async def promote(self, machine: str, version: int, request: str) -> Promotion:
-        """Let `machine`'s edge run its version; asked again under the same `request`, nothing happens twice.
+        """Let `machine`'s edge run its version, or the cloud where it has none.
+
+        Asked again under the same `request`, nothing happens twice.
 
         Raises NotFound (machine, version), Conflict (the request's key was used for another version), Unavailable.
         """
         async with self._one_by_one:
-            assigned = (await self._control.assignments()).get(machine)
-            if assigned is None:
-                raise NotFound(f"no machine {machine[:40]!r} is assigned to an edge")
+            _, edge = (await self._control.assignments()).get(machine, ("", INFERENCE))
 
             def decide(registry: Registry) -> Event | None:
                 model = registry.version(machine, version)
@@ -78,7 +78,7 @@ class Promotions:
                     raise Conflict("this idempotency key was used for another promotion")
                 if request in registry.requests:
                     return None
-                return _promotion(registry, model, assigned[1], self._clock, request)
+                return _promotion(registry, model, edge, self._clock, request)
 
             registry, position, changed = await _append(self._events, decide)
             await deliver(self._events, self._control, machine)
@@ -135,7 +135,8 @@ async def deliver(events: EventLog, control: ControlPlane, machine: str | None =
         registry, position = await view.look()
         for model in registry.models:
             for edge in model.promoted_to if machine in (None, model.machine) else ():
-                await _desire(control, edge, model)
+                if edge != INFERENCE:  # the inference service follows the log itself
+                    await _desire(control, edge, model)
         if await events.end(MODELS) == position:
             return position
 

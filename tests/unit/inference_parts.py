@@ -17,7 +17,8 @@ from cloud.inference.settings import InferenceSettings
 from cloud.registry.app import decide_for, register
 from cloud.registry.logic import Model
 from cloud.telemetry.port import TelemetryStore, open_store
-from industrialmind.inference import looker, verifier
+from industrialmind.inference import looker, open_access
+from shared.asgi_access import Verify
 from shared.clock import SystemClock
 from shared.eventlog import EventLog, open_event_log
 from shared.health import Health
@@ -52,6 +53,7 @@ class Inference:
         control: ControlPlane,
         store: TelemetryStore,
         pool: ThreadPoolExecutor,
+        verify: Verify,
     ) -> None:
         self.settings, self.events, self.control, self.store = chosen, events, control, store
         self.registry, self.health = CollectorRegistry(), Health()
@@ -68,7 +70,7 @@ class Inference:
             chosen,
             models=self.models,
             store=store,
-            verify=verifier(chosen),
+            verify=verify,
             health=self.health,
             registry=self.registry,
             metrics=self.metrics,
@@ -114,8 +116,9 @@ async def open_inference(root: Path, server: NatsServer, **more: Any) -> AsyncIt
             open_event_log(server.url, credentials=server.credentials) as events,
             open_control(server.url, credentials=server.credentials) as control,
             open_store(chosen.telemetry_url) as store,
+            open_access(chosen) as verify,
         ):
             await control.ensure_buckets([], models_bytes=64 << 20)
-            made = Inference(chosen, events, control, store, pool)
+            made = Inference(chosen, events, control, store, pool, verify)
             async with made.http:
                 yield made

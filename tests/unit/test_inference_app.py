@@ -6,17 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from cloud.registry.app import decide_for, register
 from cloud.telemetry.port import Entry
+from shared.access import Principal, Role
 from shared.artifact import unpack
 from shared.eventlog import Stored
 from shared.frames import Header, Kind
-from shared.names import INFERENCE, SENSOR_READINGS
+from shared.joserfc import Issuer, SigningKey
+from shared.names import INFERENCE, INFERENCE_API, SENSOR_READINGS
 from tests.servers import NatsServer
 from tests.unit.edge_models import SECOND, SENSORS, START, UNITS, artifact, loaded, plant, rows
 from tests.unit.inference_parts import CLOCK, Inference, open_inference
+from tests.unit.test_signed_tokens import served
 
 TABLE = plant(60, 3)
 UNIT_OF = dict(zip(SENSORS, UNITS, strict=True))
@@ -145,6 +149,23 @@ async def test_nobody_is_served_without_a_token(inference: Inference) -> None:
         response = await inference.http.get(path, headers={"Authorization": "Bearer guess"})
         assert response.status_code == 401
     assert (await inference.http.get("/livez", headers={"Authorization": ""})).status_code == 200
+
+
+async def test_people_are_known_by_tokens_that_the_data_api_signed(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    key, viewer = SigningKey.new(), Principal.of("vera", Role.VIEWER)
+    issuer = Issuer([key], CLOCK)
+    good, elsewhere = (issuer.issue(viewer, audience).token for audience in (INFERENCE_API, "data-api"))
+    nothing = issuer.issue(viewer, INFERENCE_API, ()).token
+    async with (
+        served(orjson.dumps(issuer.key_set())) as url,
+        open_inference(tmp_path, nats_server, keys_url=url) as inference,
+    ):
+        for token, status in ((good, 404), ("secret", 404), (elsewhere, 401), (nothing, 403), ("x.y.z", 401)):
+            headers = {"Authorization": f"Bearer {token}"}
+            answer = await inference.http.get("/v1/machines/pump/life", headers=headers)
+            assert answer.status_code == status, (token, answer.text)
 
 
 async def test_a_promotion_under_load_fails_no_request(serving: Inference) -> None:

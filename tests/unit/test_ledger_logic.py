@@ -125,8 +125,8 @@ def test_a_gap_of_an_epoch_without_report_counts_once_it_has_settled() -> None:
     assert judge(fold, {}, store, NOW - 1).findings == ()
 
 
-def test_numbers_that_a_gateway_never_logged_are_no_loss() -> None:
-    edge = names.direct_edge(0)
+@pytest.mark.parametrize("edge", [names.direct_edge(0), names.scoring_edge(1)])
+def test_numbers_that_a_gateway_or_the_cloud_s_scoring_never_logged_are_no_loss(edge: str) -> None:
     assert is_direct(edge)
     fold = folded(frame(1, 2, offset=1, edge=edge), frame(5, 6, offset=2, edge=edge))
     assert judge(fold, {}, held((1, 2), (5, 6), source=Source(edge, EPOCH)), NOW).findings == ()

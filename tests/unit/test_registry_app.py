@@ -172,11 +172,24 @@ async def test_a_person_s_promotion_is_done_once_under_its_key(parts: Parts) -> 
         await promotions.promote("pump-1", 2, "key-1")
 
 
+async def test_a_machine_with_no_edge_is_promoted_to_the_inference_service(parts: Parts) -> None:
+    for artifact in (packed(), packed("speed")):
+        await register(parts.log, parts.control, artifact, CLOCK)
+    promotions = Promotions(parts.log, parts.control, CLOCK)
+    done = await promotions.promote("pump-1", 1, "k")
+    assert (done.changed, done.model.promoted_to) == (True, ("inference",))
+    registry, _ = await load_registry(parts.log)
+    champion = registry.champion("pump-1")
+    assert champion is not None
+    assert champion.version == 1
+    assert await parts.desired() == {}
+
+
 async def test_a_promotion_of_what_there_is_not_says_what_there_is(parts: Parts) -> None:
     promotions = await two_versions(parts)
     with pytest.raises(NotFound, match="no version 3: there are 1, 2"):
         await promotions.promote("pump-1", 3, "k")
-    with pytest.raises(NotFound, match="assigned to an edge"):
+    with pytest.raises(NotFound, match="pump-9 has no version 1, and no model at all"):
         await promotions.promote("pump-9", 1, "k")
     await parts.control.assign("s1", "fan-1", "edge-fan-1")
     with pytest.raises(NotFound, match="no model at all"):

@@ -21,7 +21,7 @@ from cloud.training.logic import Config, fit
 from industrialmind import train as train_module
 from industrialmind.children import to_toml
 from industrialmind.plant import DataDir
-from industrialmind.train import choose, place_of, run_job
+from industrialmind.train import choose, place_of, run_job, trainees
 from industrialmind.train_words import figures, outcome, progress
 from industrialmind.trainer_job import Job, trainer_lock
 from shared.artifact import unpack
@@ -168,7 +168,7 @@ def test_a_person_promotes_and_what_was_decided_reaches_mlflow(command: Command,
     assert reconcile(plant).aliases[MACHINE]["champion"] == challenger["version"]
     unknown = command("models", "promote", MACHINE, "99", "--data", root)
     assert (unknown.code, "has no version 99" in unknown.err) == (1, True)
-    assert "no machine 'fan-9'" in command("models", "promote", "fan-9", "1", "--data", root).err
+    assert "fan-9 has no version 1" in command("models", "promote", "fan-9", "1", "--data", root).err
 
 
 def test_machines_that_have_a_model_are_left_alone(command: Command, plant: RunningPlant) -> None:
@@ -208,9 +208,6 @@ def test_a_trainer_by_urls_delivers_to_the_edge_that_is_assigned(
     assert [(e["machine"], e["edge"]) for e in events if e["event"] == "delivered"] == [(MACHINE, EDGE)]
     assert events[-1]["event"] == "reconciled"
     reconcile(plant)
-    other = on_servers(plant, ["press-1:centrifugal-pump"], tmp_path / "other.toml")
-    alone = command("train", "--config", other)
-    assert (alone.code, "no edge is assigned to press-1" in alone.err) == (1, True)
     wrong = command("train", "--config", on_servers(plant, ["press-1"], tmp_path / "wrong.toml"))
     assert (wrong.code, "is not ID:TYPE" in wrong.err) == (2, True)
 
@@ -352,6 +349,18 @@ def test_machines_are_chosen_by_id_all_without_one() -> None:
     assert [m.id for m in choose(PLANT.machines, ["fan-1"])] == ["fan-1"]
     with pytest.raises(NotFound):
         choose(PLANT.machines, ["fan-1", "x"])
+
+
+def test_a_machine_that_no_edge_is_assigned_to_is_trained_for_the_inference_service() -> None:
+    made = trainees(PLANT.machines, {"fan-1": ("s1", "edge-9")})
+    assert [(each.id, each.edge) for each in made] == [("pump-1", "inference"), ("fan-1", "edge-9")]
+
+
+def test_a_machine_with_no_edge_is_chosen_if_the_store_knows_it() -> None:
+    pump, other = choose(PLANT.machines, ["pump-1", "x"], {"x", "pump-1"})
+    assert pump == PLANT.machines[0]
+    assert (other.id, other.type, other.operating_sensor) == ("x", "machine", "")
+    assert choose(PLANT.machines, [], {"x"}) == list(PLANT.machines)
 
 
 def test_mlflow_is_written_where_its_one_writer_is(plant: RunningPlant) -> None:
