@@ -30,6 +30,7 @@ _READ_SECONDS: Final = 10.0
 _WRITE_SECONDS: Final = 30.0
 _LOST_MS: Final = 15_000  # until a peer that acknowledges nothing any more counts as gone
 _CONNECTIONS: Final = 4
+_WRITES: Final = "industrialmind_writes"
 _NO_DATABASE: Final = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
 
@@ -38,6 +39,7 @@ class Database:
 
     def __init__(self, engine: Engine, name: str) -> None:
         self.engine = engine
+        self._writing = engine.execution_options(**{_WRITES: True})
         self.name = name
         """The URL without its password."""
         self._writes = ThreadPoolExecutor(1, thread_name_prefix="sql-write")
@@ -51,21 +53,21 @@ class Database:
         Raises Unavailable (away, locked, full: nothing was written; no answer in `answer_seconds`: what had begun may
         still be written), Conflict (a constraint was violated).
         """
-        return await self._answered(self._writes, work, answer_seconds)
+        return await self._answered(self._writes, self._writing, work, answer_seconds)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work`, which only reads, in a transaction; several at once. Raises Unavailable."""
-        return await self._answered(self._reads, work, _READ_SECONDS)
+        return await self._answered(self._reads, self.engine, work, _READ_SECONDS)
 
     async def ping(self) -> None:
         """Return if it answers. Raises Unavailable."""
         await self.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
 
     async def _answered(
-        self, pool: ThreadPoolExecutor, work: Callable[[Connection], T], seconds: float | None
+        self, pool: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], T], seconds: float | None
     ) -> T:
         """A server that hangs holds its thread: who waits behind it gives up, and its work then never begins."""
-        running = asyncio.get_running_loop().run_in_executor(pool, self._transaction, work)
+        running = asyncio.get_running_loop().run_in_executor(pool, self._transaction, engine, work)
         try:
             done, _ = await asyncio.wait({running}, timeout=seconds)
             if not done:
@@ -74,8 +76,8 @@ class Database:
         finally:
             running.cancel()
 
-    def _transaction(self, work: Callable[[Connection], T]) -> T:
-        with mapped(self.name), self.engine.begin() as connection:
+    def _transaction(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        with mapped(self.name), engine.begin() as connection:
             return work(connection)
 
     async def close(self) -> None:
@@ -153,7 +155,10 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:  # no
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+    # A transaction that reads first and then writes is refused at once if somebody else wrote in between, whatever the
+    # time-out: a writer takes its place in the queue at the start.
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 @contextmanager

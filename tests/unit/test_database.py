@@ -130,3 +130,18 @@ async def test_work_behind_one_that_hangs_is_given_up_and_never_begins(tmp_path:
         await hanging
         await database.write(insert("after"))
         assert await names(database) == ["after"]
+
+
+async def test_two_parts_that_read_before_they_write_wait_for_each_other(tmp_path: Path) -> None:
+    """Each has the file open by itself, as services of one plant do."""
+    url = f"sqlite:///{tmp_path}/a.db"
+    async with open_database(url, setting="x") as one, open_database(url, setting="x") as other:
+        await migrate(one, "things", steps(tmp_path / "steps", MAKE))
+
+        def add_next(connection: Connection) -> None:
+            count = connection.execute(text("SELECT count(*) FROM things")).scalar_one()
+            insert(f"{count:04}")(connection)
+
+        for _ in range(20):
+            await asyncio.gather(*(each.write(add_next) for each in (one, other)))
+        assert await names(one) == [f"{n:04}" for n in range(40)]
