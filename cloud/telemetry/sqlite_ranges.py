@@ -37,7 +37,10 @@ class RowRanges:
         """Hold a range from now on."""
         if self._held[source].add(first, last, refused=outcome == REJECTED):
             self._accepted.setdefault(source, RangeSet()).add(first, last)
-        self._added.setdefault((source, outcome), RangeSet()).add(first, last)
+        added = self._added.get((source, outcome))
+        if added is None:
+            added = self._added[source, outcome] = RangeSet()
+        added.add(first, last)
 
     def save(self) -> None:
         """Merge what was added into the table."""

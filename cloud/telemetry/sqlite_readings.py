@@ -5,9 +5,8 @@ Rows in order and many to a statement go in half as fast again as by `executeman
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,8 +43,7 @@ Cells = Sequence[float]
 """series, time_us, value, quality, unit, arrival_us, source, row; and again, if there are more."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Part:
+class _Part(NamedTuple):
     """New rows of one frame, all from one source."""
 
     columns: Columns

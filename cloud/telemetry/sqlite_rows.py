@@ -27,6 +27,7 @@ class Interned:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self._ids: dict[tuple[str, tuple[object, ...]], int] = {}
+        self._sources: dict[tuple[str, bytes], int] = {}
         self._epochs: dict[int, bytes] = {}
 
     @property
@@ -37,12 +38,15 @@ class Interned:
     def forget(self) -> None:
         """Drop the cache."""
         self._ids.clear()
+        self._sources.clear()
         self._epochs.clear()
 
     def source(self, edge: str, epoch: bytes) -> int:
         """The id of an edge's epoch."""
-        source = self.of("sources", ("edge", "epoch"), (edge, epoch))
-        self._epochs[source] = epoch
+        source = self._sources.get((edge, epoch))
+        if source is None:
+            source = self._sources[edge, epoch] = self.of("sources", ("edge", "epoch"), (edge, epoch))
+            self._epochs[source] = epoch
         return source
 
     def series(self, machine: str, sensor: str) -> int:

@@ -3,8 +3,7 @@
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -21,17 +20,21 @@ from shared.frames import Aggregates, Header, Readings, Scores, chosen_readings
 _CACHED_LAYOUTS: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Fresh:
-    """The rows of a frame that are not stored yet: their numbers, and their places `at` in its columns.
+class Fresh(NamedTuple):
+    """The rows of a frame that are not stored yet: their numbers, and the frame's first.
 
     `whole`: that is all of them, as it nearly always is; then the columns can be taken as they are.
     """
 
     source: int
     rows: Ints
-    at: Ints
+    first: int
     whole: bool
+
+    @property
+    def at(self) -> Ints:
+        """Their places in the frame's columns."""
+        return self.rows - self.first
 
 
 _SCORES: Final = Table(
@@ -128,7 +131,7 @@ class Writer:
             return
         parts = [np.arange(first, last + 1, dtype=np.int64) for first, last in ranges]
         rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        fresh = Fresh(source, rows, rows - header.first, count == header.count)
+        fresh = Fresh(source, rows, header.first, count == header.count)
         match content:
             case Readings():
                 self._readings(header, logged_us, content, fresh, result)
