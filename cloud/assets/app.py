@@ -20,7 +20,7 @@ from cloud.assets.port import Projection
 from cloud.assets.sightings import Sightings, assets_of
 from shared.asset_events import CounterReset, CounterSet
 from shared.clock import Clock
-from shared.errors import Conflict, Rejected, Unavailable
+from shared.errors import Conflict, NotFound, Rejected, Unavailable
 from shared.event import Event, at
 from shared.eventlog import EventLog, Position, Record
 from shared.events import parse_event
@@ -105,8 +105,8 @@ class Owner:
             try:
                 more = await self.see(await see())
                 await self.save()
-            except (Unavailable, Conflict) as error:
-                log.debug("assets can't be looked at now", why=str(error))
+            except (Unavailable, Conflict, NotFound) as error:  # NotFound: the log's topics are not made yet
+                log.info("assets can't be looked at now", why=str(error))
                 more = 0
             if more < MAX_SEEN:
                 await self._clock.sleep(seconds)

@@ -153,7 +153,7 @@ class SqlAssets:
                 connection.execute(delete(table))
             _write(connection, things, requests, positions)
 
-        await self._database.write(work)
+        await self._database.write(work, answer_seconds=None)  # however large the plant is
 
     async def _page(self, query: Select[Any], limit: int, adapter: "TypeAdapter[T]", topic: str) -> Page[T]:
         def work(connection: Connection) -> Page[T]:
