@@ -13,7 +13,7 @@ from cloud.assets.commands import Commands
 from cloud.assets.port import Projection
 from cloud.assets.settings import AssetsSettings
 from cloud.assets.sightings import Sightings
-from cloud.telemetry.port import TelemetryReader
+from cloud.telemetry.port import StoredEvent, TelemetryReader
 from industrialmind.model_answers import ModelAnswers
 from shared.clock import Clock
 from shared.errors import Rejected
@@ -58,6 +58,8 @@ class Eyes:
     ) -> None:
         self._control, self._store, self._live, self._models = control, store, live, models
         self._seq: int | None = None
+        self._newest: int | None = None
+        self._born: dict[tuple[str, str], Event] = {}
 
     async def see(self) -> Sightings:
         """All there is to be seen now. Raises Unavailable."""
@@ -73,14 +75,24 @@ class Eyes:
         )
 
     async def _births(self) -> list[Event]:
-        found = await self._store.events(types=BIRTHS, limit=MAX_BIRTHS, after_seq=self._seq)
-        in_order = found if self._seq is not None else list(reversed(found))
-        self._seq = max((one.seq for one in found), default=self._seq or 0)
-        births: list[Event] = []
-        for one in in_order:
+        """The last birth of each; kept, so that one whose look failed is not forgotten."""
+        newest = await self._store.events(types=BIRTHS, limit=1)
+        if not newest:
+            return []
+        found: list[StoredEvent] = []
+        if self._seq is not None:
+            found = await self._store.events(types=BIRTHS, limit=MAX_BIRTHS, after_seq=self._seq)
+        if self._seq is None or (not found and newest[0].seq != self._newest):
+            # At first; and where the store was made anew, which numbers its events anew.
+            found = list(reversed(await self._store.events(types=BIRTHS, limit=MAX_BIRTHS)))
+        self._newest = newest[0].seq
+        self._seq = max((one.seq for one in found), default=self._seq)
+        for one in found:
             with suppress(Rejected):  # a later release's
-                births.append(parse_event(one.fact.json))
-        return births
+                event = parse_event(one.fact.json)
+                known = self._born.get((event.type, event.subject), event)
+                self._born[event.type, event.subject] = max(event, known, key=lambda each: each.occurred_at)
+        return list(self._born.values())
 
 
 async def follow_assets(part: AssetsPart | None, eyes: Eyes, settings: AssetsSettings) -> None:

@@ -45,7 +45,8 @@ class Ingest:
 
     def __init__(self, plant: RunningPlant) -> None:
         plant.processes.ingest()
-        self._settings = IngestSettings.load(toml=plant.data.config("ingest"))
+        keep = {"retention_raw_days": 0, "retention_minute_days": 0}  # these readings are from long ago
+        self._settings = IngestSettings.load(toml=plant.data.config("ingest"), flags=keep)
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._serve)
