@@ -21,6 +21,7 @@ from cloud.api.history import history_router
 from cloud.api.live import Broadcaster
 from cloud.api.logic import MachineStatus
 from cloud.api.models import Models, Promote, models_router
+from cloud.api.once import Once
 from cloud.api.people import KEYS_PATH, keys_router, tokens_router, users_router
 from cloud.api.readings import readings_router
 from cloud.api.rebuilds import Rebuilds, rebuilds_router
@@ -82,6 +83,7 @@ def build_app(
         docs_url=None,
         redoc_url=None,
         responses=documented(*ANYWHERE),
+        dependencies=[Depends(Once())],
     )
     questions = Questions(clock)
     app.add_middleware(Shortcut, questions=questions, answers=kept)

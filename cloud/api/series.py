@@ -56,10 +56,17 @@ async def curves(
     found: dict[Name, Trend] = {}
     for machine in dict.fromkeys(name.machine for name in names):
         sensors = [name.sensor for name in names if name.machine == machine]
-        # Of a bucket both extremes are shown: half as many buckets, which are wider and so cheaper.
-        trends = await store.trends(machine, sensors, from_us, to_us, most // 2 if way == "minmax" else most)
+        trends = await store.trends(machine, sensors, from_us, to_us, _points(to_us - from_us, most, way))
         found |= {Name(machine, trend.sensor): trend for trend in trends}
     return [await _curve(store, name, _known(found, name), (from_us, to_us), most, way) for name in names]
+
+
+def _points(span_us: int, most: int, way: Downsample) -> int:
+    """How many points to ask the store for: all readings where those are likely to be few."""
+    if way != "mean" and span_us <= EXACT_ROWS * MICROSECONDS:
+        return EXACT_ROWS
+    # Of a bucket both extremes are shown: half as many buckets, which are wider and so cheaper.
+    return most // 2 if way == "minmax" else most
 
 
 def _known(found: dict[Name, Trend], name: Name) -> Trend:
@@ -74,11 +81,11 @@ async def _curve(
     columns: dict[str, Column] = {"time_us": trend.time_us, "value": trend.value, "quality": trend.quality}
     if way == "mean":
         columns |= {"min": trend.minimum, "max": trend.maximum}
-    elif trend.downsampled:
-        if trend.rows <= EXACT_ROWS:
+    elif trend.downsampled or trend.rows > most:
+        if trend.downsampled and trend.rows <= EXACT_ROWS:
             [whole] = await store.trends(name.machine, [name.sensor], *span, EXACT_ROWS)
             columns = {"time_us": whole.time_us, "value": whole.value, "quality": whole.quality}
-        else:
+        elif trend.downsampled:
             columns = _extremes(trend)
         columns = _chosen(columns, most, way)
         return Part(name, trend.unit, trend.rows, len(columns["value"]) < trend.rows, columns)

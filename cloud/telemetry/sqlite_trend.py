@@ -27,6 +27,12 @@ _OF_BUCKETS: Final = (
     "SELECT max(last_us), sum(mean * rows) / sum(rows), max(quality), min(minimum), max(maximum), sum(rows)"
     f" {_BUCKETS}"
 )
+_SHORT_US: Final = 20_000_000
+"""Points of readings that are no longer have few each at the usual rates."""
+_GROUPED_READINGS: Final = (
+    "SELECT max(time_us), avg(value), max(quality), min(value), max(value), count(*),"
+    f" (time_us - ?4) / ?5 {_RANGE.replace('?', '?{}').format(1, 2, 3)} GROUP BY 7"
+)
 _GROUPED: Final = (
     "SELECT max(last_us), sum(mean * rows) / sum(rows), max(quality), min(minimum), max(maximum), sum(rows),"
     f" (max(start_us, ?5) - ?5) / ?6 {_BUCKETS.replace('?', '?{}').format(1, 2, 3, 4)} GROUP BY 7"
@@ -167,6 +173,10 @@ class _Curve:
         width, low, high = segment
         if width and step <= _FEW * width:
             for *point, index in self.db.execute(_GROUPED, (self.series, width, low, high, first, step)):
+                yield index, _point(*point)
+            return
+        if not width and step <= _SHORT_US:
+            for *point, index in self.db.execute(_GROUPED_READINGS, (self.series, low, high, first, step)):
                 yield index, _point(*point)
             return
         query, key = (_OF_BUCKETS, (self.series, width)) if width else (_OF_READINGS, (self.series,))

@@ -95,6 +95,12 @@ async def test_a_curve_is_of_points_that_were_measured(api: Api) -> None:
     [mean] = (await ask(api, max_points=100, downsample="mean"))["series"]
     assert mean["value"] == pytest.approx(FLOWS.reshape(100, 11).mean(axis=1).tolist())
     assert mean["max"] == FLOWS.reshape(100, 11).max(axis=1).tolist()
+    for way in ("lttb", "minmax"):
+        wide = {"from": T0 - 7200 * 1_000_000, "max_points": 1200, "downsample": way}
+        [all_] = (await ask(api, **wide))["series"]
+        assert (all_["downsampled"], all_["value"]) == (False, FLOWS.tolist())
+        [some] = (await ask(api, **wide | {"max_points": 100}))["series"]
+        assert set(some["value"]) <= set(FLOWS.tolist())
     [few] = (await ask(api, max_points=4000))["series"]
     assert (few["downsampled"], few["value"]) == (False, FLOWS.tolist())
 
@@ -146,6 +152,8 @@ async def test_a_time_without_readings_is_empty_and_a_series_without_any_is_none
 
 UNANSWERABLE: list[dict[str, Any]] = [
     {"series": []},
+    {"from": ["-1h", "-2h"]},
+    {"max_points": [5, 5]},
     {"series": ["pump-1"]},
     {"series": ["pump-1/flow/x"]},
     {"series": ["Pump/flow"]},
