@@ -15,6 +15,7 @@ from industrialmind import (
     commands_dlq,
     commands_log,
     commands_models,
+    commands_people,
     commands_plant,
     commands_rebuild,
     commands_run,
@@ -38,6 +39,7 @@ commands_plant.add_to(app)
 commands_run.add_to(app)
 commands_data.add_to(app)
 commands_models.add_to(app)
+commands_people.add_to(app)
 commands_assets.add_to(app)
 commands_log.add_to(app)
 commands_dlq.add_to(app)

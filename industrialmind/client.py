@@ -55,6 +55,11 @@ class Client:
         """The text at `path`. Raises Unavailable, NotFound, Rejected."""
         return self._response("GET", path, params=query).text
 
+    def ask(self, method: str, path: str, body: Any = None) -> Any:  # noqa: ANN401 - JSON
+        """Any method; the JSON answer, None where there is none. Raises Unavailable, NotFound, Rejected."""
+        answer = self._response(method, path, json=body)
+        return answer.json() if answer.content else None
+
     def _ask(self, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401 - JSON
         return self._response(method, path, **more).json()
 

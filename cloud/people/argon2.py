@@ -39,10 +39,10 @@ class Hasher:
         return self._hasher.check_needs_rehash(kept)
 
     def _verify(self, kept: str | None, password: str) -> bool:
-        if kept is None and not self._nobody:
+        if not self._nobody:
             self._nobody = self._hasher.hash("nobody's password")
         try:
-            return self._hasher.verify(kept or self._nobody, password) and kept is not None
+            return self._hasher.verify(kept or self._nobody, password) and bool(kept)
         except (VerificationError, InvalidHashError):
             return False
 

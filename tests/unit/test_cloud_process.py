@@ -1,6 +1,7 @@
 """The cloud process over a real server, and the commands that ask it."""
 
 import asyncio
+import io
 import socket
 from collections.abc import Iterator
 
@@ -84,6 +85,39 @@ def test_each_login_link_is_another_one(command: Command, plant: RunningPlant) -
         assert room.post("/v1/sessions", {"code": code})["role"] == "admin"
         with pytest.raises(Rejected, match="login-link"):
             room.post("/v1/sessions", {"code": code})
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{line}\n"))
+
+
+def test_people_are_seen_to_by_commands(
+    command: Command, plant: RunningPlant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = ("--data", plant.data.root)
+    typed(monkeypatch, "correct horse battery")
+    made = command("users", "add", "eve", "engineer", "--display-name", "Eve E.", "--password", *here)
+    assert made.out == "user eve made, engineer\n"
+    assert command("users", "add", "eve", "viewer", *here).code == 2
+    assert command("users", "role", "eve", "operator", *here).code == 0
+    typed(monkeypatch, "short")
+    assert "12 characters" in command("users", "password", "eve", *here).err
+    typed(monkeypatch, "another long password")
+    assert command("users", "password", "eve", *here).code == 0
+    assert command("users", "role", "nobody", "viewer", *here).code == 1
+    shown = command("users", "list", *here).out
+    assert "eve" in shown
+    assert "Eve E." in shown
+    secret = command("tokens", "add", "eve", "--scope", "read", "--label", "report", *here).out.strip()
+    with Client(plant.api, secret) as program:
+        assert program.get("/v1/me")["name"] == "eve"
+        (token,) = command("tokens", "list", "--owner", "eve", "--json", *here).json
+        assert command("tokens", "revoke", token["id"], *here).code == 0
+        with pytest.raises(Rejected, match="401"):
+            program.get("/v1/me")
+    assert "label" in command("tokens", "list", *here).out
+    assert command("users", "deactivate", "eve", "--json", *here).json["active"] is False
+    assert command("users", "activate", "eve", "--json", *here).json["active"] is True
 
 
 def test_without_a_plant_models_are_unavailable(command: Command, plant: RunningPlant) -> None:

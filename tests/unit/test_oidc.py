@@ -8,9 +8,13 @@ from typing import Any
 import httpx
 import pytest
 from joserfc.jwk import OctKey, RSAKey
+from starlette.types import Receive, Scope, Send
 
 from cloud.people.authlib import KEEP_SECONDS, LEEWAY_SECONDS, RETRY_SECONDS, Provider
 from cloud.people.oidc_settings import OidcSettings
+from cloud.ui.auth import Doorkeeper, Sessions
+from cloud.ui.client import ApiClient
+from cloud.ui.way_in import BrowserWayIn
 from industrialmind.people import open_provider
 from shared.access import Role
 from shared.clock import ManualClock
@@ -255,3 +259,47 @@ def test_a_provider_without_a_client_id_or_over_the_open_network_is_no_setting()
     with pytest.raises(ValueError, match="pattern"):
         OidcSettings(issuer="http://id.example")
     assert open_provider(OidcSettings(), ManualClock()) is None
+
+
+async def browser(both: Both) -> httpx.AsyncClient:
+    """A browser at the control room's door."""
+    client = ApiClient("http://localhost", "room", connect_seconds=5, request_seconds=10)
+    await client._http.aclose()
+    client._http = httpx.AsyncClient(
+        transport=httpx.ASGITransport(both.plant.api.app), base_url="http://localhost"
+    )
+    door = Doorkeeper(client.me, both.plant.clock)
+    way = BrowserWayIn(client, Sessions("a key", hours=1), door, "Example ID")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        answer = await way.answer(scope, receive, None) or way.door(scope)
+        await answer(scope, receive, send)
+
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8050")
+
+
+async def test_a_browser_goes_to_the_provider_and_comes_back_signed_in(both: Both) -> None:
+    async with await browser(both) as here, httpx.AsyncClient(trust_env=False) as elsewhere:
+        assert "Sign in with Example ID" in (await here.get("/login")).text
+        away = await here.get("/login/provider?next=/machine/pump-1")
+        assert "httponly" in away.headers["set-cookie"].lower()
+        back = (await elsewhere.get(away.headers["location"])).headers["location"]
+        done = await here.get(back)
+        assert (done.status_code, done.headers["location"]) == (303, "/machine/pump-1")
+        assert any(name.startswith("im-room-") for name in here.cookies)
+        assert (await here.get(back)).status_code == 401  # the way back is gone one way once
+
+
+async def test_a_foreign_or_forged_way_back_signs_nobody_in(both: Both) -> None:
+    async with (
+        await browser(both) as here,
+        await browser(both) as victim,
+        httpx.AsyncClient(trust_env=False) as elsewhere,
+    ):
+        away = await here.get("/login/provider?next=//evil.example")
+        back = (await elsewhere.get(away.headers["location"])).headers["location"]
+        assert (await victim.get(back)).status_code == 401
+        assert (await here.get("/login/back?code=x&state=forged")).status_code == 401
+        assert (await here.get("/login/back?error=access_denied")).status_code == 401
+        assert (await here.get(back)).headers["location"] == "/"
+        assert not any(name.startswith("im-room-") for name in victim.cookies)
