@@ -17,7 +17,7 @@ from cloud.inference.settings import InferenceSettings
 from cloud.registry.app import RegistryView
 from cloud.registry.logic import Model
 from cloud.telemetry.port import open_store
-from shared.access import Principal, Role
+from shared.access import Principal, Role, Via
 from shared.asgi_access import Verify
 from shared.clock import SystemClock
 from shared.eventlog import EventLog, LogWaits, open_event_log
@@ -125,7 +125,10 @@ def desired(model: Model) -> Desired:
 @asynccontextmanager
 async def open_access(settings: InferenceSettings) -> AsyncIterator[Verify]:
     """Knows the plant's own services by the token of the settings, and people by tokens that the data API signed."""
-    service, token = Principal.of("service", Role.ADMIN), settings.token.get_secret_value().encode()
+    service, token = (
+        Principal.of("service", Role.ADMIN, via=Via.SERVICE),
+        settings.token.get_secret_value().encode(),
+    )
     async with AsyncExitStack() as stack:
         signed = None
         if settings.keys_url:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Response
+from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry
 
 from cloud.inference.examples import ANSWER, ROWS, WINDOWS
@@ -34,6 +35,8 @@ _EXAMPLES: Final[dict[str, Any]] = {
     "rows": {"summary": "raw rows, by the champion", "value": ROWS},
     "windows": {"summary": "windows, by a named version", "value": WINDOWS},
 }
+_BEARER: Final = Depends(HTTPBearer(auto_error=False))  # for the document alone: the gate has looked before
+_RIGHT: Final = {"x-right": Right.READ.value}
 _ANSWERED: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"application/json": {"example": ANSWER}}}
 }
@@ -68,7 +71,7 @@ def build_app(
 
 def score_router(models: Models, store: TelemetryReader, metrics: Metrics) -> APIRouter:
     """Scores of anomaly models."""
-    router = APIRouter()
+    router = APIRouter(dependencies=[_BEARER])
 
     async def answered(machine: str, served: Served, asked: Asked) -> Response:
         scores: Scores | None = None
@@ -81,7 +84,7 @@ def score_router(models: Models, store: TelemetryReader, metrics: Metrics) -> AP
         answer = columns(served.model, machine, asked, scores)
         return Response(orjson.dumps(answer), media_type="application/json")
 
-    @router.post("/v1/score", response_model=ScoreAnswer, responses=_ANSWERED)
+    @router.post("/v1/score", response_model=ScoreAnswer, responses=_ANSWERED, openapi_extra=_RIGHT)
     async def score(
         request: Annotated[ScoreRequest, Body(openapi_examples=_EXAMPLES)], _: Reader
     ) -> Response:
@@ -91,7 +94,9 @@ def score_router(models: Models, store: TelemetryReader, metrics: Metrics) -> AP
         asked = await _prepared(served, request)
         return await answered(machine, served, asked)
 
-    @router.get("/v1/machines/{machine}/score", response_model=ScoreAnswer, responses=_ANSWERED)
+    @router.get(
+        "/v1/machines/{machine}/score", response_model=ScoreAnswer, responses=_ANSWERED, openapi_extra=_RIGHT
+    )
     async def latest(
         machine: Machine,
         _: Reader,
@@ -108,14 +113,14 @@ def score_router(models: Models, store: TelemetryReader, metrics: Metrics) -> AP
 
 def life_router() -> APIRouter:
     """Remaining life. No model of it can be registered in this release, and so none is ever found."""
-    router = APIRouter()
+    router = APIRouter(dependencies=[_BEARER])
 
-    @router.post("/v1/life", responses=documented(404))
+    @router.post("/v1/life", responses=documented(404), openapi_extra=_RIGHT)
     async def life(request: Annotated[ScoreRequest, Body(openapi_examples=_EXAMPLES)], _: Reader) -> Response:
         """Remaining life of posted rows: 404, there is no life model of any machine."""
         raise _no_life_model(request.machine)
 
-    @router.get("/v1/machines/{machine}/life", responses=documented(404))
+    @router.get("/v1/machines/{machine}/life", responses=documented(404), openapi_extra=_RIGHT)
     async def latest_life(machine: Machine, _: Reader) -> Response:
         """Remaining life by the machine's latest rows: 404, there is no life model of any machine."""
         raise _no_life_model(machine)

@@ -131,7 +131,9 @@ class Models:
                 )
                 return
             else:
-                if self._known().champions.get(machine) == desired:
+                # Asked twice for one version (its registration and its promotion came together), it is swapped once.
+                wanted = self._known().champions.get(machine) == desired
+                if wanted and self._active.get(machine) != desired:
                     self._active[machine] = desired
                     self._metrics.reloads.labels("swapped").inc()
                     log.info("model swapped", machine=machine, model=desired.model, version=desired.version)

@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 import pytest
 
+from cloud.inference.schemas import ScoreAnswer, ScoreRequest
 from cloud.registry.app import decide_for, register
 from cloud.telemetry.port import Entry
 from shared.access import Principal, Role
@@ -142,6 +143,22 @@ async def test_bodies_that_are_no_json_or_too_large_are_refused(
                 "/v1/score", content=content, headers={"content-type": "application/json"}
             )
             assert response.status_code == status, (content[:20], response.text)
+
+
+async def test_the_document_has_examples_and_says_who_may_ask(inference: Inference) -> None:
+    document = await inference.get("/openapi.json")
+    operations = [each for path in document["paths"].values() for each in path.values()]
+    assert len(operations) == 4
+    assert all(each["x-right"] == "read" and each["security"] for each in operations)
+    examples = document["paths"]["/v1/score"]["post"]["requestBody"]["content"]["application/json"][
+        "examples"
+    ]
+    for example in examples.values():
+        ScoreRequest.model_validate_json(orjson.dumps(example["value"]))
+    answer = document["paths"]["/v1/score"]["post"]["responses"]["200"]["content"]["application/json"][
+        "example"
+    ]
+    ScoreAnswer.model_validate(answer)
 
 
 async def test_nobody_is_served_without_a_token(inference: Inference) -> None:
