@@ -191,6 +191,18 @@ def test_each_account_may_do_its_own_on_mosquitto_and_nothing_else(broker: Plant
     assert not any(password in text for password in passwords("mosquitto").values())
 
 
+def test_the_broker_does_not_start_with_an_empty_password(tmp_path: Path) -> None:
+    debian("mosquitto", program="mosquitto_passwd")
+    given = {
+        **passwords("mosquitto"),
+        "PASSWORD_GATEWAY": "",
+        "MOSQUITTO_CONF": "/dev/null",
+        "MOSQUITTO_PASSWORDS": str(tmp_path / "passwords"),
+    }
+    with pytest.raises(Unavailable, match="PASSWORD_GATEWAY is empty"):
+        run(["/bin/sh", str(ROOT / "deploy/mosquitto/start.sh")], environment=given)
+
+
 class PlantNats(Nats):
     """With the configuration of the repository, its passwords from the environment."""
 
