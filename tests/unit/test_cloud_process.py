@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 import socket
 from collections.abc import Iterator
 
@@ -11,6 +12,7 @@ import pytest
 from cloud.api.settings import ApiSettings
 from industrialmind.client import Client
 from industrialmind.cloud import CloudSettings, run_cloud
+from shared.access import RIGHTS, Right, Role
 from shared.clock import SystemClock
 from shared.errors import Misconfigured, Rejected, Unavailable
 from shared.supervise import free_ports
@@ -147,6 +149,37 @@ def test_every_endpoint_as_wired_says_what_it_needs(plant: RunningPlant) -> None
         if not operation.keys() & {"x-right", "x-services"}
     }
     assert bare == {"get /v1/keys"}
+
+
+def test_no_role_exceeds_its_rights_at_any_endpoint_as_wired(plant: RunningPlant) -> None:
+    password = "correct horse battery"
+    with Client(plant.api, plant.data.token("cli")) as cli:
+        document, sessions = cli.get("/openapi.json"), {}
+        for role in Role:
+            name = f"walks-{role}"
+            cli.post("/v1/users", {"name": name, "role": role, "password": password})
+            sessions[role] = cli.post("/v1/sessions", {"name": name, "password": password})["session"]
+    found = [
+        (method, path, operation)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if path not in {"/v1/stream", "/v1/keys", "/v1/sessions/current"}
+    ]
+    assert len(found) > 50
+    exceeded, missed = [], []
+    for role, session in sessions.items():
+        headers = {"Authorization": f"Bearer {session}"}
+        with httpx.Client(base_url=plant.api, headers=headers, timeout=30, trust_env=False) as http:
+            for method, path, operation in found:
+                filled = re.sub(r"\{[^}]*\}", "0-1", path)
+                status = http.request(method, filled).status_code
+                assert status not in {401, 500}, (method, path, role)
+                may = "x-services" not in operation and Right(operation["x-right"]) in RIGHTS[role]
+                if status == 403 and may:
+                    missed.append((method, path, role))
+                if status != 403 and not may:
+                    exceeded.append((method, path, role, status))
+    assert (exceeded, missed) == ([], [])
 
 
 def test_a_taken_port_is_said_with_what_to_do(command: Command, plant: RunningPlant) -> None:
