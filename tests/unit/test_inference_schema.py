@@ -94,6 +94,6 @@ def test_the_inference_api_keeps_to_its_document(service: Service, rights: froze
 @pytest.mark.nightly
 @pytest.mark.parametrize("role", list(Role))
 def test_the_inference_api_keeps_to_its_document_whatever_is_sent(service: Service, role: Role) -> None:
-    fuzz = fuzz_of(service, role, RIGHTS[role], 200)
+    fuzz = fuzz_of(service, role, RIGHTS[role], 60)
     fuzz.run()
     assert not fuzz.problems, "\n\n".join(fuzz.problems[:20])
