@@ -17,7 +17,7 @@ from shared.errors import Conflict, NotFound, Rejected, Unavailable
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that is being answered; empty outside of one."""
 MEDIA_TYPE: Final = "application/problem+json"
-ANYWHERE: Final = (400, 401, 403, 404, 405, 413, 414, 421, 422, 429, 500, 503)
+ANYWHERE: Final = (400, 401, 403, 404, 405, 409, 413, 414, 421, 422, 429, 500, 503)
 """Refusals that any endpoint may give."""
 
 
