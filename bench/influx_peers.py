@@ -56,6 +56,7 @@ ENTRIES: tuple[tuple[Shape, Contestant], ...] = (
     (SMALL, contestants.TELEGRAF),
     (SMALL, contestants.TELEGRAF_JSON),
     (SMALL, contestants.INGEST),
+    (SMALL, contestants.INGEST_LARGE),
     (MANY, contestants.RAW_ONE),
     (MANY, contestants.TELEGRAF),
     (MANY, contestants.CLIENT),

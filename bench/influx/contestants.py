@@ -3,7 +3,8 @@
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -131,15 +132,16 @@ def _telegraf_conf(place: Place, data_format: str) -> str:
 """
 
 
-def ingest(place: Place) -> tuple[str, ...]:
-    """This project's ingest, as it comes."""
+def ingest(place: Place, **more: object) -> tuple[str, ...]:
+    """This project's ingest, as it comes but for `more` settings."""
     server = place.influxdb
-    values = {
+    values: dict[str, object] = {
         "nats_url": "nats://127.0.0.1:1",  # of the control plane, which ingest does not use
         "log_url": f"kafka://{place.bootstrap}",
         "telemetry_url": f"influxdb://{HOST}:{server.port}/{server.org}/{server.bucket}",
         "telemetry_token": server.token,
         "telemetry_books_url": place.books_url,
+        **more,
     }
     config = place.folder / "ingest.toml"
     config.write_text(
@@ -155,3 +157,6 @@ TELEGRAF_JSON: Final = Contestant("Telegraf, JSON", telegraf(_JSON_FORMAT), json
 CLIENT: Final = Contestant("client, points", client("points"), json_rows)
 CLIENT_LINES: Final = Contestant("client, lines", client("lines"), lines)
 INGEST: Final = Contestant("ingest", ingest, frame, SENSOR_READINGS, told_token=False, books=True)
+INGEST_LARGE: Final = replace(
+    INGEST, name="ingest, batches of 1,000", command=partial(ingest, batch_records=1000)
+)

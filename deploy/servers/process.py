@@ -132,24 +132,19 @@ class Server(ABC):
         """End it and what it started with SIGKILL: nothing is flushed, nobody is told."""
         if self._process is None:
             return
-        family = _family(self._process.pid)
-        for process in family:
-            process.kill()
-        self._process.wait(_REAP_S)
-        psutil.wait_procs(
-            family[1:], timeout=_REAP_S
-        )  # a child that lives on would hold the port or the data
-        self._process = None
+        self._kill(_family(self._process.pid))
 
     def pause(self) -> None:
         """Freeze it with what it started, as a machine that hangs does."""
         for process in _family(self._started().pid):
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):  # a child may end meanwhile
+                process.suspend()
 
     def resume(self) -> None:
         """Let it go on."""
         for process in _family(self._started().pid):
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def __enter__(self) -> Self:
         return self.start()
