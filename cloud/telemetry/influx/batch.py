@@ -1,6 +1,8 @@
 """A batch of entries as columns: which rows are new, by which numbers they go, and which take the short way. No I/O."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 
 from cloud.telemetry.held import Held
 from cloud.telemetry.influx.points import KIND_AGGREGATE, KIND_READING, KIND_SCORE
-from cloud.telemetry.influx.settle import Row
+from cloud.telemetry.influx.settle import Identity, Row
 from cloud.telemetry.lateness import Delays
 from cloud.telemetry.port import Entry, EventFact, WriteResult
 from cloud.telemetry.sql.commit import Commit
@@ -43,6 +45,10 @@ class Rows:
         """Some of them."""
         columns = (getattr(self, name)[chosen] for name in self.__slots__)
         return Rows(*columns)
+
+    def identities(self) -> list[Identity]:
+        """Series and time of each."""
+        return list(zip(self.series.tolist(), self.time_us.tolist(), strict=True))
 
 
 class _Part(NamedTuple):
@@ -141,6 +147,12 @@ class Batch:
     def series(self) -> Ints:
         """Their series, each once, in order."""
         return np.unique(np.concatenate([np.zeros(0, np.int64), *self._series]))
+
+    def count_new(self, rows: Rows) -> None:
+        """Count rows that are new for their identity."""
+        counts = np.bincount(rows.owner, minlength=len(self.results))
+        for result, count in zip(self.results, counts, strict=True):
+            result.rows += int(count)
 
     def was_held(self, source: int, row: int) -> bool:
         """Whether the books held a row as content before this batch."""
@@ -274,6 +286,15 @@ def split(rows: Rows, series: Ints, newest: Ints) -> tuple[Rows, Rows]:
     if not long.any():
         return rows.at(order), no_rows()
     return rows.at(order[~long]), rows.at(np.sort(order[long]))
+
+
+def unmet(rows: Rows, met: AbstractSet[Identity]) -> tuple[Rows, Rows]:
+    """Rows whose identity is not in `met` and only theirs, by series and time, and the others in their order."""
+    identities = rows.identities()
+    times = Counter(identities)
+    alone = np.array([times[one] == 1 and one not in met for one in identities], np.bool_)
+    free = rows.at(alone)
+    return free.at(_order(free.series, free.time_us)), rows.at(~alone)
 
 
 def _order(index: Ints, time_us: Ints) -> Ints:

@@ -13,7 +13,7 @@ from cloud.telemetry.facts import HOUR_US, MINUTE_US
 from cloud.telemetry.influx import scores as scored
 from cloud.telemetry.influx.buckets import MEASUREMENTS, Buckets, joined
 from cloud.telemetry.influx.client import InfluxClient, Table
-from cloud.telemetry.influx.curve import RAW, Expired, plain, segments, trend
+from cloud.telemetry.influx.curve import RAW, Expired, Segment, plain, segments, trend
 from cloud.telemetry.influx.points import (
     AGGREGATE,
     KIND_AGGREGATE,
@@ -24,7 +24,7 @@ from cloud.telemetry.influx.points import (
     text,
     unpack,
 )
-from cloud.telemetry.influx.rollups import from_readings, kept, readings
+from cloud.telemetry.influx.rollups import counted, kept, readings
 from cloud.telemetry.lateness import ByStage
 from cloud.telemetry.port import (
     BEGIN_US,
@@ -67,11 +67,8 @@ class InfluxReader:
     async def count(self, machine: str) -> int:
         """See the port."""
         gone = await self._expired(machine)
-        [tables] = await self._ask(
-            machine,
-            f"SELECT count(value) FROM {READING} WHERE machine={text(machine)} AND {between(gone.raw_us, LATEST_US)}",  # noqa: S608 - escaped
-        )
-        return int(tables[0].rows[0][1]) if tables else 0
+        sensors = [one.sensor for one in await self._sensors(machine)]
+        return await counted(self._client, self._books, machine, sensors, gone.raw_us)
 
     async def latest(self, machine: str) -> list[Latest]:
         """See the port."""
@@ -182,26 +179,30 @@ class InfluxReader:
         begin = max(from_us, gone.raw_us)
         where = f"FROM {READING} WHERE machine={text(one.machine)} AND sensor={text(one.sensor)}"
         where += f" AND {between(begin, to_us)}"
-        rows, newest = await self._ask(
-            one.machine,
-            f"SELECT value,o {where} LIMIT {most + 1};SELECT value {where} ORDER BY time DESC LIMIT 1",
+        ends = await self._ask(
+            one.machine, f"SELECT value {where} LIMIT 1;SELECT value {where} ORDER BY time DESC LIMIT 1"
         )
         early = await self._early(one, from_us, min(to_us, gone.raw_us), gone)
-        if not len(early) and (not rows or len(rows[0].rows) <= most):
-            shown = from_readings(rows[0].rows if rows else [])
+        edges = [int(table.rows[0][0]) for tables in ends for table in tables]
+        edges += [int(early.start_us[0]), int(early.last_us.max())] if len(early) else []
+        if not edges:
+            return plain(one.sensor, one.unit, early, downsampled=False)
+        first, end = min(edges), min(to_us, max(edges) + 1)
+        parts = list(segments(first, end, from_us, to_us, most, gone))
+        found = joined([await self._segment(one, part, gone) for part in parts])
+        if int(found.rows.sum()) <= most and not len(early):
+            shown = (
+                found if len(found) == found.rows.sum() else await self._segment(one, (RAW, first, end), gone)
+            )
             return plain(one.sensor, one.unit, shown, downsampled=False)
-        first = int(early.start_us[0]) if len(early) else int(rows[0].rows[0][0])
-        last = int(newest[0].rows[0][0]) if newest else int(early.last_us.max())
-        end = min(to_us, last + 1)
-        step = max(1, -(-(end - first) // most))
-        parts = []
-        for width, low, high in segments(first, end, from_us, to_us, most, gone):
-            if width == RAW:
-                found = await readings(self._client, one.machine, [one.sensor], low, high)
-            else:
-                found = await self._kept(one.machine, [one.sensor], (width, low, high), gone)
-            parts.append(found[one.sensor])
-        return trend(one.sensor, one.unit, joined(parts), first, step)
+        return trend(one.sensor, one.unit, found, first, max(1, -(-(end - first) // most)))
+
+    async def _segment(self, one: Series, segment: Segment, gone: Expired) -> Buckets:
+        """What serves a part of a range."""
+        width, low, high = segment
+        if width == RAW:
+            return (await readings(self._client, one.machine, [one.sensor], low, high))[one.sensor]
+        return (await self._kept(one.machine, [one.sensor], segment, gone))[one.sensor]
 
     async def _early(self, one: Series, from_us: int, to_us: int, gone: Expired) -> Buckets:
         """Hours and minutes of a range whose readings have expired."""

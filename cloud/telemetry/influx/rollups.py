@@ -25,7 +25,7 @@ from cloud.telemetry.influx.buckets import (
     to_lines,
 )
 from cloud.telemetry.influx.client import InfluxClient
-from cloud.telemetry.influx.points import READING, between, text, unpack
+from cloud.telemetry.influx.points import LATEST_US, READING, between, text, unpack
 from cloud.telemetry.sql import dirty
 from shared.clock import Clock
 from shared.errors import Unavailable
@@ -90,6 +90,29 @@ async def kept(
             made = by_width(part, width_us)
             found[name].append(made.at((made.start_us >= from_us) & (made.start_us < to_us)))
     return {name: joined(parts) for name, parts in found.items()}
+
+
+async def counted(
+    client: InfluxClient, books: Database, machine: str, sensors: Sequence[str], from_us: int
+) -> int:
+    """How many readings a machine has from a time on that begins an hour: by its hours, the dirty ones by the server's count."""
+    if not sensors:
+        return 0
+    hours = await books.read(lambda connection: dirty.hours(connection, machine, from_us, LATEST_US))
+    [tables] = await client.ask(
+        client.place.rollups(machine, HOUR_US),
+        f"SELECT rows FROM {MEASUREMENTS[HOUR_US]} WHERE machine={text(machine)}"  # noqa: S608 - escaped
+        f" AND {between(from_us, LATEST_US)}",
+    )
+    known = set(hours)
+    total = sum(int(count) for table in tables for start, count in table.rows if start not in known)
+    for first, last in _stretches(hours):
+        [tables] = await client.ask(
+            client.place.readings(machine),
+            f"SELECT count(value) FROM {READING} WHERE machine={text(machine)} AND {between(first, last)}",  # noqa: S608 - escaped
+        )
+        total += sum(int(table.rows[0][1]) for table in tables)
+    return total
 
 
 class Maker:

@@ -1,7 +1,7 @@
-"""What is stored where new rows may meet it: points by identity, read a machine and a stretch of time at once."""
+"""What is stored where new rows may meet it: points by identity, read a machine and an hour at once."""
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -20,12 +20,10 @@ from cloud.telemetry.influx.points import (
     unpack,
 )
 from cloud.telemetry.influx.settle import Identity, Payload, Row
-from cloud.telemetry.port import HOUR_US, MINUTE_US, WriteResult
+from cloud.telemetry.port import HOUR_US, MINUTE_US
 from cloud.telemetry.sql.known import Known, SeriesState
 from shared.sqlalchemy import Database
 
-_APART_US: Final = HOUR_US
-"""Rows further apart are asked for apart."""
 _NAMED: Final = 32
 """Series that a query names; of more it asks for all of the machine's."""
 
@@ -36,45 +34,44 @@ _FIELDS: Final = {
 }
 
 
-async def stored_rows(
-    client: InfluxClient, books: Database, known: Known, rows: Sequence[Row]
+async def stored_points(
+    client: InfluxClient, books: Database, known: Known, identities: Collection[Identity]
 ) -> dict[Identity, Row]:
-    """The points that are there under the identities of `rows`. Those newer than all of their series are not asked for."""
-    wanted = {row.identity for row in rows if row.identity[1] <= known.series_of[row.identity[0]].newest_us}
-    groups: dict[tuple[str, int], dict[int, set[int]]] = {}
+    """The points that are there under some identities. Those newer than all of their series are not asked for."""
+    wanted = {one for one in identities if one[1] <= known.series_of[one[0]].newest_us}
+    groups: dict[tuple[str, int, int], list[Identity]] = {}
     for series, time_us in wanted:
         state = known.series_of[series]
-        groups.setdefault((state.machine, state.kind), {}).setdefault(series, set()).add(time_us)
+        groups.setdefault((state.machine, state.kind, time_us // HOUR_US), []).append((series, time_us))
     found: list[tuple[SeriesState, list[Any]]] = []
-    for (machine, kind), by_series in groups.items():
-        names = {_tag(known.series_of[series]) for series in by_series}
-        times = np.unique(np.concatenate([np.fromiter(t, np.int64, len(t)) for t in by_series.values()]))
-        for stretch in np.split(times, np.flatnonzero(np.diff(times) > _APART_US) + 1):
-            tables = await _ask(client, machine, kind, names, int(stretch[0]), int(stretch[-1]))
-            for table in tables:
-                state = known.machines[machine].series.get((kind, _name(kind, table)))  # type: ignore[assignment]
-                if state is not None:
-                    found += [(state, line) for line in table.rows if (state.id, line[0]) in wanted]
+    for (machine, kind, _), some in sorted(groups.items()):
+        names = {_tag(known.series_of[series]) for series, _ in some}
+        times = [time_us for _, time_us in some]
+        for table in await _ask(client, machine, kind, names, min(times), max(times)):
+            there = known.machines[machine].series.get((kind, _name(kind, table)))
+            if there is not None:
+                found += [(there, line) for line in table.rows if (there.id, line[0]) in wanted]
     origins = {_origin(state, line) for state, line in found}
-    origins |= {before.origin for machine in groups for before in known.machines[machine[0]].before.values()}
+    machines = {machine for machine, *_ in groups}
+    origins |= {one.origin for machine in machines for one in known.machines[machine].before.values()}
     if origins:
         await books.read(lambda connection: known.look_origins(connection, origins))
     made = (_row(known, state, line) for state, line in found)
     return {row.identity: row for row in made}
 
 
-def noted_rows(known: Known, rows: Iterable[tuple[Row, WriteResult]]) -> Mapping[Identity, Row]:
+def noted_points(known: Known, identities: Iterable[Identity]) -> dict[Identity, Row]:
     """Points as they were before a write that was not settled."""
     made: dict[Identity, Row] = {}
-    for row, _ in rows:
-        state = known.series_of[row.identity[0]]
-        before = known.machines[state.machine].before.get(row.identity)
-        if before is not None and row.identity not in made:
+    for identity in identities:
+        state = known.series_of[identity[0]]
+        before = known.machines[state.machine].before.get(identity)
+        if before is not None and identity not in made:
             source = known.origin_of[before.origin][0]
             epoch = known.source_of[source].key[1]
             payload = payload_of(state.kind, before.payload)
-            made[row.identity] = Row(
-                row.identity, payload, (before.arrival_us, epoch, before.row), source, before.origin
+            made[identity] = Row(
+                identity, payload, (before.arrival_us, epoch, before.row), source, before.origin
             )
     return made
 

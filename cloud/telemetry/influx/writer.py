@@ -17,12 +17,12 @@ from typing import Final
 
 import numpy as np
 
-from cloud.telemetry.influx.batch import Batch, Rows, needs, split
+from cloud.telemetry.influx.batch import Batch, Rows, needs, split, unmet
 from cloud.telemetry.influx.client import InfluxClient
 from cloud.telemetry.influx.encode import Encoder, payload_text
 from cloud.telemetry.influx.points import KIND_AGGREGATE, KIND_READING
 from cloud.telemetry.influx.settle import Row, Settled, settle
-from cloud.telemetry.influx.stored import noted_rows, stored_rows
+from cloud.telemetry.influx.stored import noted_points, stored_points
 from cloud.telemetry.lateness import Ints, LateBounds
 from cloud.telemetry.port import HOUR_US, MINUTE_US, Entry, WriteResult
 from cloud.telemetry.sql.commit import Newest, StaleError, commit, ends, note
@@ -87,10 +87,11 @@ class Writer:
         batch = Batch(known)
         short, long = await asyncio.to_thread(self._judge, batch, entries)
         await self._post(short)
-        settled = await self._settle(batch, long)
+        free, settled = await self._settle(batch, long)
+        await self._post(free)
         await self._post_others(settled.write)
         now_us = self._clock.now_us() if self._clock else None
-        await asyncio.to_thread(self._conclude, batch, entries, short, settled, now_us)
+        await asyncio.to_thread(self._conclude, batch, entries, (short, free), settled, now_us)
         await self._books.write(lambda connection: commit(connection, known, batch.commit))
         return batch.commit.total()
 
@@ -99,18 +100,14 @@ class Writer:
         if self._known.lacks(wanted):
             await self._books.write(lambda connection: self._known.intern(connection, wanted))
 
-    def _judge(self, batch: Batch, entries: Sequence[Entry]) -> tuple[Rows, list[tuple[Row, WriteResult]]]:
-        """Rows for the short way, counted, and those for the long one."""
+    def _judge(self, batch: Batch, entries: Sequence[Entry]) -> tuple[Rows, Rows]:
+        """Readings for the short way, counted, and those for the long one."""
         batch.take(entries)
-        rows = batch.rows
         series = batch.series
         newest = np.array([self._known.series_of[one].newest_us for one in series.tolist()], np.int64)
-        short, long = split(rows, series, newest)
-        for result, count in zip(
-            batch.results, np.bincount(short.owner, minlength=len(batch.results)), strict=True
-        ):
-            result.rows += int(count)
-        return short, [*self._rows(long, batch.results), *batch.others]
+        short, long = split(batch.rows, series, newest)
+        batch.count_new(short)
+        return short, long
 
     def _rows(self, rows: Rows, results: Sequence[WriteResult]) -> list[tuple[Row, WriteResult]]:
         known = self._known
@@ -161,19 +158,25 @@ class Writer:
             parts.append((bucket, rows if chosen.all() else rows.at(chosen)))
         return parts
 
-    async def _settle(self, batch: Batch, rows: Sequence[tuple[Row, WriteResult]]) -> Settled:
-        if not rows:
-            return Settled()
+    async def _settle(self, batch: Batch, long: Rows) -> tuple[Rows, Settled]:
+        """Readings that turned out to meet none, and what the others (and scores, aggregates) came to."""
         known = self._known
-        points = await stored_rows(self._client, self._books, known, [row for row, _ in rows])
-        settled = settle(rows, points, noted_rows(known, rows), lambda row: batch.was_held(*row.place))
+        if not len(long) and not batch.others:
+            return long, Settled()
+        identities = [*long.identities(), *(row.identity for row, _ in batch.others)]
+        points = await stored_points(self._client, self._books, known, set(identities))
+        noted = noted_points(known, identities)
+        free, rest = await asyncio.to_thread(unmet, long, points.keys() | noted.keys())
+        batch.count_new(free)
+        rows = [*self._rows(rest, batch.results), *batch.others]
+        settled = await asyncio.to_thread(settle, rows, points, noted, lambda row: batch.was_held(*row.place))
         if settled.before:
             images = [
                 (row.identity, Before(row.origin, row.rank[2], row.rank[0], payload_text(row.payload)))
                 for row in settled.before
             ]
             await self._books.write(lambda connection: note(connection, images))
-        return settled
+        return free, settled
 
     async def _post_others(self, rows: Sequence[Row]) -> None:
         by_bucket: dict[str, list[Row]] = {}
@@ -192,13 +195,21 @@ class Writer:
                 await self._client.write(bucket, body)
 
     def _conclude(
-        self, batch: Batch, entries: Sequence[Entry], short: Rows, settled: Settled, now_us: int | None
+        self,
+        batch: Batch,
+        entries: Sequence[Entry],
+        new: tuple[Rows, Rows],
+        settled: Settled,
+        now_us: int | None,
     ) -> None:
         """What the books are told beside rows and counts."""
         known, told = self._known, batch.commit
-        newest = self._newest(short, settled.changed)
+        short, free = new
+        newest = self._newest(short, settled.changed)  # those of the long way that met none are not newer
         told.newest = [newest[series] for series in sorted(newest)]
-        told.dirty = {(known.series_of[series].machine, hour) for series, hour in _hours(short)}
+        told.dirty = {
+            (known.series_of[series].machine, hour) for series, hour in _hours(short) | _hours(free)
+        }
         for row in settled.changed:
             series = known.series_of[row.identity[0]]
             if series.kind == KIND_READING:
