@@ -122,11 +122,11 @@ async def test_an_unused_session_ends(tmp_path: Path, nats_server: NatsServer) -
 
 
 async def test_one_ends_ones_own_sessions_and_an_administrator_anybodys(plant: Plant) -> None:
-    for name, role in (("eve", Role.ENGINEER), ("ann", Role.VIEWER), ("root", Role.ADMIN)):
+    for name, role in (("eve", Role.ENGINEER), ("ann", Role.VIEWER), ("boss", Role.ADMIN)):
         await plant.add(name, role)
-    eve, ann, root = [await plant.enter(name) for name in ("eve", "ann", "root")]
+    eve, ann, boss = [await plant.enter(name) for name in ("eve", "ann", "boss")]
     await plant.ask("DELETE", f"/v1/sessions/{eve['id']}", ann["session"], 404)
-    await plant.ask("DELETE", f"/v1/sessions/{eve['id']}", root["session"], 204)
+    await plant.ask("DELETE", f"/v1/sessions/{eve['id']}", boss["session"], 204)
     await plant.ask("GET", "/v1/me", eve["session"], 401)
     await plant.ask("DELETE", f"/v1/sessions/{ann['id']}", ann["session"], 204)
     await plant.ask("GET", "/v1/me", ann["session"], 401)
@@ -211,21 +211,21 @@ async def test_a_token_has_no_more_rights_than_its_scopes_and_its_owner(plant: P
 
 async def test_only_who_signed_in_makes_tokens_and_with_ones_own_rights(plant: Plant) -> None:
     await plant.add("eve", Role.ENGINEER)
-    await plant.add("root", Role.ADMIN)
-    eve, root = await plant.session("eve"), await plant.session("root")
+    await plant.add("boss", Role.ADMIN)
+    eve, boss = await plant.session("eve"), await plant.session("boss")
     await plant.ask("POST", "/v1/tokens", eve, 403, scopes=["administer"])
-    await plant.ask("POST", "/v1/tokens", eve, 403, owner="root")
+    await plant.ask("POST", "/v1/tokens", eve, 403, owner="boss")
     await plant.ask("POST", "/v1/tokens", eve, 422, scopes=[])
     await plant.ask("POST", "/v1/tokens", eve, 422, scopes=["everything"])
     await plant.ask("POST", "/v1/tokens", CLI, 422, label="whose?")
     await plant.ask("POST", "/v1/tokens", CLI, 404, owner="nobody")
-    made = await plant.ask("POST", "/v1/tokens", root, 201, scopes=["read", "administer"], owner="root")
-    await plant.ask("POST", "/v1/tokens", made["token"], 403, owner="root")
-    await plant.ask("PUT", "/v1/users/root/password", made["token"], 403, password=PASSWORD)
+    made = await plant.ask("POST", "/v1/tokens", boss, 201, scopes=["read", "administer"], owner="boss")
+    await plant.ask("POST", "/v1/tokens", made["token"], 403, owner="boss")
+    await plant.ask("PUT", "/v1/users/boss/password", made["token"], 403, password=PASSWORD)
     await plant.ask("PUT", "/v1/me/password", made["token"], 403, current=PASSWORD, new=PASSWORD)
-    await plant.ask("GET", "/v1/tokens?owner=root", eve, 403)
+    await plant.ask("GET", "/v1/tokens?owner=boss", eve, 403)
     assert (await plant.ask("GET", "/v1/tokens", eve))["tokens"] == []
-    assert len((await plant.ask("GET", "/v1/tokens?owner=root", root))["tokens"]) == 1
+    assert len((await plant.ask("GET", "/v1/tokens?owner=boss", boss))["tokens"]) == 1
     assert len((await plant.ask("GET", "/v1/tokens"))["tokens"]) == 1
 
 
