@@ -51,8 +51,7 @@ async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
             Metrics(registry),
             clock,
             group=settings.group,
-            batch_records=settings.batch_records,
-            batch_seconds=settings.batch_seconds,
+            limits=settings.limits,
             retry_cap_seconds=settings.retry_cap_seconds,
             between=Adopter(event_log, store, settings.telemetry_url, settings.late, clock).look,
         )

@@ -1,4 +1,7 @@
-"""The loop: fetch a batch, dead-letter what can't be read, write the rest, then acknowledge. Waits where it must."""
+"""The loop: fetch a batch, dead-letter what can't be read, write the rest, then acknowledge. Waits where it must.
+
+The next batch is fetched and decoded while one is written. They are written one after another, in their order.
+"""
 
 import asyncio
 import random
@@ -8,11 +11,12 @@ from typing import Final, TypeVar
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from cloud.ingest.logic import TOPICS, Letter, read_batch
+from cloud.ingest.fetch import Fetched, Fetcher, Limits
+from cloud.ingest.logic import TOPICS, Letter
 from cloud.telemetry.port import TelemetryStore, WriteResult
 from shared.clock import Clock
 from shared.errors import Unavailable
-from shared.eventlog import Batch, EventLog, Subscription
+from shared.eventlog import EventLog
 from shared.names import DEAD_LETTER
 from shared.service import wait_or_stop
 
@@ -21,7 +25,6 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 _FIRST_WAIT: Final = 0.05
-_IDLE_SECONDS: Final = 0.5
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600)
 
 
@@ -62,9 +65,9 @@ class Metrics:
 
 
 class Pump:
-    """One consumer of the log and its store. `waiting_for` is why nothing moves, "" while it does.
+    """One consumer of the log and its store.
 
-    `between` is called before each batch, when nothing is half done.
+    `between` is called again and again when no write is half done.
     """
 
     def __init__(
@@ -75,8 +78,7 @@ class Pump:
         clock: Clock,
         *,
         group: str = "ingest",
-        batch_records: int = 100,
-        batch_seconds: float = 0.03,
+        limits: Limits | None = None,
         retry_cap_seconds: float = 5.0,
         between: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -85,36 +87,41 @@ class Pump:
         self._metrics = metrics
         self._clock = clock
         self._group = group
-        self._limit = batch_records
-        self._wait = batch_seconds
+        self._limits = limits or Limits()
         self._cap = retry_cap_seconds
         self._between = between
-        self.waiting_for = ""
+        self._waits: dict[str, str] = {}
+
+    @property
+    def waiting_for(self) -> str:
+        """Why nothing moves, "" while it does."""
+        return "; ".join(self._waits.values())
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; what was fetched before it is written and acknowledged."""
         async with self._log.consume(TOPICS, self._group) as subscription:
-            while not stop.is_set():
-                if self._between is not None:
-                    await self._between()
-                batches = await self._retried(stop, lambda: self._fetch(subscription))
-                if batches:
-                    await self._take(batches, stop)
+            fetcher = Fetcher(subscription, self._limits, self._clock)
+            writing: asyncio.Task[bool] | None = None
 
-    async def _fetch(self, subscription: Subscription) -> list[Batch]:
-        """What comes within the batch's time after its first record, at most its size. [] after an idle while."""
-        first = await subscription.fetch(self._limit, _IDLE_SECONDS)
-        if not first.records:
-            return []
-        batches, room = [first], self._limit - len(first.records)
-        until = self._clock.monotonic() + self._wait
-        while room > 0 and (left := until - self._clock.monotonic()) > 0:
-            more = await subscription.fetch(room, left)
-            if not more.records:
-                break
-            batches.append(more)
-            room -= len(more.records)
-        return batches
+            def busy() -> bool:
+                return writing is not None and not writing.done()
+
+            try:
+                while not stop.is_set():
+                    fetched = await self._retried(stop, "log", lambda: fetcher.fetch(busy))
+                    if writing is not None and not await writing:
+                        return  # what was fetched since is not acknowledged: it comes again
+                    writing = None
+                    if self._between is not None:
+                        await self._between()
+                    if fetched is not None:
+                        writing = asyncio.create_task(self._take(fetched, stop), name="write of a batch")
+                if writing is not None:
+                    await writing
+            finally:
+                if writing is not None:
+                    writing.cancel()
+                    await asyncio.gather(writing, return_exceptions=True)
 
     async def watch_lag(self, stop: asyncio.Event, *, every: float = 5.0) -> None:
         """Keep the lag gauges current, until `stop`."""
@@ -135,25 +142,25 @@ class Pump:
             self._metrics.lag.labels(topic).set(lags[topic])
         return lags
 
-    async def _take(self, batches: Sequence[Batch], stop: asyncio.Event) -> None:
-        records = [record for batch in batches for record in batch.records]
-        entries, letters = await asyncio.to_thread(read_batch, records)
-        if letters and await self._retried(stop, lambda: self._send(letters)) is None:
-            return  # told to stop while the log was away: the batch comes again
+    async def _take(self, fetched: Fetched, stop: asyncio.Event) -> bool:
+        """Write and acknowledge; False if told to stop while something was away: the batch comes again."""
+        letters, entries = fetched.letters, fetched.entries
+        if letters and await self._retried(stop, "dead letters", lambda: self._send(letters)) is None:
+            return False
         begin = self._clock.monotonic()
-        result = await self._retried(stop, lambda: self._store.write(entries))
+        result = await self._retried(stop, "store", lambda: self._store.write(entries))
         if result is None:
-            return
+            return False
         self._metrics.write.observe(self._clock.monotonic() - begin)
-        oldest = min(record.time_us for record in records)
-        self._metrics.delay.observe(max(0.0, (self._clock.now_us() - oldest) / 1e6))
-        self._metrics.batch.observe(len(records))
+        self._metrics.delay.observe(max(0.0, (self._clock.now_us() - fetched.oldest_us) / 1e6))
+        self._metrics.batch.observe(len(entries))
         self._metrics.count(result)
         try:
-            for batch in batches:
+            for batch in fetched.batches:
                 await batch.ack()
         except Unavailable as error:
             log.debug("not acknowledged: the records come again and change nothing", why=str(error))
+        return True
 
     async def _send(self, letters: Sequence[Letter]) -> bool:
         for letter in letters:
@@ -167,19 +174,19 @@ class Pump:
             self._metrics.letters.inc()
         return True
 
-    async def _retried(self, stop: asyncio.Event, call: Callable[[], Awaitable[T]]) -> T | None:
+    async def _retried(self, stop: asyncio.Event, what: str, call: Callable[[], Awaitable[T]]) -> T | None:
         """The call's result, after as many jittered waits as it takes; None if told to stop while waiting."""
         delay = _FIRST_WAIT
         while True:
             try:
                 result = await call()
             except Unavailable as error:
-                if not self.waiting_for:
+                if not self._waits:
                     log.warning("waiting", why=str(error))
-                self.waiting_for = str(error)
+                self._waits[what] = str(error)
                 if await wait_or_stop(stop, delay * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter
                     return None
                 delay = min(self._cap, delay * 2)
             else:
-                self.waiting_for = ""
+                self._waits.pop(what, None)
                 return result

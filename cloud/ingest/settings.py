@@ -4,6 +4,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from cloud.ingest.fetch import Limits
 from cloud.telemetry.facts import DAY_US, Retention
 from cloud.telemetry.lateness import LateBounds
 from cloud.telemetry.settings import TelemetrySettings
@@ -17,7 +18,13 @@ class IngestSettings(TelemetrySettings, LogSettings):
     section: ClassVar[str] = "ingest"
 
     group: str = Field("ingest", description="the consumer group whose acknowledged place is kept in the log")
-    batch_records: int = Field(100, ge=1, le=1000, description="write at the latest after so many records")
+    batch_records: int = Field(
+        100,
+        ge=1,
+        le=1000,
+        description="write after so many records; while a write goes on, up to 1,000 of few rows gather for the next one",
+    )
+    batch_rows: int = Field(50_000, ge=1, le=1_000_000, description="or after so many rows")
     batch_seconds: float = Field(0.03, gt=0, le=5, description="or so long after the first of them")
     retry_cap_seconds: float = Field(5.0, gt=0, description="longest wait while the store or the log is away")
     late_device_seconds: float = Field(
@@ -44,6 +51,11 @@ class IngestSettings(TelemetrySettings, LogSettings):
     host: str = Field("127.0.0.1", description="address of the health endpoint")
     port: int = Field(0, ge=0, le=65535, description="port of the health endpoint; 0 takes a free one")
     metrics_token: SecretStr = Field(SecretStr(""), description="bearer token of /metrics; none closes it")
+
+    @property
+    def limits(self) -> Limits:
+        """When a batch is written."""
+        return Limits(self.batch_records, self.batch_rows, self.batch_seconds)
 
     @property
     def late(self) -> LateBounds:

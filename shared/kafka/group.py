@@ -23,7 +23,9 @@ from shared.kafka.shares import Given, Shares
 log = structlog.get_logger()
 
 _HOLD: Final = 2000
-"""Records that wait here to be taken; more stay with the client, which has a bound of its own in bytes."""
+"""Records that wait here to be taken, so that topics and partitions can take turns; more stay with the client."""
+_HOLD_BYTES: Final = 2 << 20
+"""Beyond so many bytes no more records wait here than are asked for. The client has a bound of its own."""
 _SLICE_S: Final = 0.1
 _KEEP_S: Final = 0.5
 
@@ -125,12 +127,16 @@ class Member:
         message = self._consumer.poll(0 if self._shares.waiting else wait)
         while message is not None:
             self._take(message)
-            if self._shares.waiting >= max(_HOLD, limit):
+            if self._has_enough(limit):
                 break
             message = self._consumer.poll(0)
         if self._problem is not None and not self._shares.waiting:
             problem, self._problem = self._problem, None
             raise problem
+
+    def _has_enough(self, limit: int) -> bool:
+        shares = self._shares
+        return shares.waiting >= limit and (shares.waiting >= _HOLD or shares.waiting_bytes >= _HOLD_BYTES)
 
     def _poll_only(self) -> None:
         """Serve the group without taking records."""

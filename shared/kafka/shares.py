@@ -84,6 +84,7 @@ class Shares:
         self._turns: dict[str, deque[Share]] = {topic: deque() for topic in topics}
         self._topics = deque(self._turns)
         self.waiting = 0
+        self.waiting_bytes = 0
 
     def __iter__(self) -> Iterator[Share]:
         return iter(self._shares.values())
@@ -99,7 +100,7 @@ class Shares:
         share = self._shares.pop((topic, partition), None)
         if share is not None:
             self._turns[topic].remove(share)
-            self.waiting -= len(share.waiting)
+            self._drop(share)
             share.gone = True
 
     def put(self, message: Message) -> None:
@@ -108,11 +109,17 @@ class Shares:
         if share is not None and share.back_to is None:
             share.waiting.append(message)
             self.waiting += 1
+            self.waiting_bytes += len(message)
 
     def rewind(self, share: Share) -> None:
         """Begin a partition again at its first record that is not acked."""
-        self.waiting -= len(share.waiting)
+        self._drop(share)
         share.rewind()
+
+    def _drop(self, share: Share) -> None:
+        """Its waiting records are about to go."""
+        self.waiting -= len(share.waiting)
+        self.waiting_bytes -= sum(len(message) for message in share.waiting)
 
     def take(self, limit: int, now: float) -> tuple[list[Message], list[Given]]:
         """Up to `limit` records, and what was noted of them."""
@@ -126,6 +133,7 @@ class Shares:
                 continue
             message = share.waiting.popleft()
             self.waiting -= 1
+            self.waiting_bytes -= len(message)
             taken.append(message)
             offset = offset_of(message)
             place = places.setdefault(share, [offset, offset, 0])

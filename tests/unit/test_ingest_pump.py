@@ -10,6 +10,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from cloud.ingest.app import run
+from cloud.ingest.fetch import Fetched, Fetcher, Limits
+from cloud.ingest.logic import TOPICS, read_batch
 from cloud.ingest.pump import Metrics, Pump
 from cloud.ingest.settings import IngestSettings
 from cloud.telemetry.port import Entry, Source, TelemetryStore, WriteResult, open_store
@@ -17,7 +19,7 @@ from shared import names
 from shared.clock import SystemClock
 from shared.dead_letter import DeadLetter
 from shared.errors import Unavailable
-from shared.eventlog import Batch, EventLog, Record, Stored, open_event_log
+from shared.eventlog import EventLog, Record, Stored, open_event_log
 from shared.frames import Kind
 from shared.jetstream import default_budgets, ensure_topics
 from shared.supervise import free_ports
@@ -89,7 +91,7 @@ async def test_a_batch_ends_by_size_or_by_time_after_its_first_record(
 
     async def take(wait: float, records: int) -> None:
         stored = of_batches("sum") or 0.0
-        pump = Pump(event_log, store, metrics, SystemClock(), batch_records=100, batch_seconds=wait)
+        pump = Pump(event_log, store, metrics, SystemClock(), limits=Limits(100, 100, wait))
         stop = asyncio.Event()
         task = asyncio.create_task(pump.run(stop))
 
@@ -108,6 +110,90 @@ async def test_a_batch_ends_by_size_or_by_time_after_its_first_record(
     await take(0.3, 1)
     assert of_batches("count") == 4
     assert registry.get_sample_value("im_ingest_write_seconds_count") == 4
+
+
+class Given:
+    """Records of the log whose acknowledgement is lost."""
+
+    def __init__(self, count: int = 1) -> None:
+        self.records: Sequence[Stored] = [
+            record(names.SENSOR_READINGS, frame(Kind.READINGS, readings()))
+        ] * count
+
+    async def ack(self) -> None:
+        raise Unavailable("moved on")
+
+
+class Backlog:
+    """A member with so many records at hand, of one row each, and the log away behind them."""
+
+    def __init__(self, records: int) -> None:
+        self.left = records
+        self.asked: list[int] = []
+
+    async def fetch(self, limit: int, wait: float) -> Given:
+        assert wait >= 0
+        self.asked.append(limit)
+        if not self.left:
+            raise Unavailable("away")
+        count = min(limit, self.left)
+        self.left -= count
+        return Given(count)
+
+
+async def taken(member: Backlog, limits: Limits, *busy: bool) -> list[int]:
+    """Records of the batches that are made while the store is busy or not."""
+    fetcher = Fetcher(member, limits, SystemClock())
+    found = [await fetcher.fetch(lambda one=one: one) for one in busy]  # type: ignore[misc]
+    return [len(one.entries) for one in found if one is not None]
+
+
+async def test_small_frames_gather_only_while_the_store_is_busy() -> None:
+    limits = Limits(100, 50_000, 10.0)
+    assert await taken(Backlog(5000), limits, False, True, True, False) == [100, 1000, 1000, 100]
+    assert await taken(Backlog(150), limits, True) == [150], "what came before the log went away is kept"
+
+
+async def test_a_batch_ends_by_rows_and_asks_for_no_more_than_fill_it() -> None:
+    member = Backlog(5000)
+    assert await taken(member, Limits(100, 70, 10.0), True, True) == [70, 70]
+    assert member.asked == [1, 69, 70], "a frame may have a thousand rows: how many these have is known later"
+    assert await taken(Backlog(5000), Limits(100, 50_000, 1e-9), False) == [50], "its time was up"
+
+
+class Slow:
+    """A store whose writes wait for a word."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.begun: list[int] = []
+
+    async def write(self, entries: Sequence[Entry], /) -> WriteResult:
+        self.begun.append(len(entries))
+        await self.go_on.wait()
+        return WriteResult()
+
+
+async def test_the_next_batch_is_fetched_while_one_is_written_and_waits_for_it(event_log: EventLog) -> None:
+    many = [Record(frame(Kind.READINGS, readings()))] * 130
+    await event_log.append(names.SENSOR_READINGS, "pump-1", many)
+    slow = Slow()
+    pump = Pump(event_log, slow, Metrics(CollectorRegistry()), SystemClock(), limits=Limits(100, 100, 0.2))  # type: ignore[arg-type]
+    stop = asyncio.Event()
+    task = asyncio.create_task(pump.run(stop))
+
+    async def begun() -> bool:
+        return bool(slow.begun)
+
+    await until(begun)
+    stop.set()
+    await asyncio.sleep(0)
+    assert slow.begun == [100], "one at a time"
+    slow.go_on.set()
+    await task
+    assert slow.begun == [100, 30], "what was fetched before the end is written"
+    async with event_log.consume(TOPICS, "ingest") as member:
+        assert not (await member.fetch(1, 0.5)).records, "and acknowledged"
 
 
 class Failing:
@@ -173,20 +259,12 @@ async def test_told_to_stop_while_the_store_is_away_it_leaves_the_records_unackn
     await task
 
 
-class Given:
-    """A batch whose acknowledgement is lost."""
-
-    def __init__(self) -> None:
-        self.records: Sequence[Stored] = [record(names.SENSOR_READINGS, frame(Kind.READINGS, readings()))]
-
-    async def ack(self) -> None:
-        raise Unavailable("moved on")
-
-
 async def test_a_lost_acknowledgement_is_no_error(event_log: EventLog, store: TelemetryStore) -> None:
     pump = Pump(event_log, store, Metrics(CollectorRegistry()), SystemClock())
-    batch: Batch = Given()
-    await pump._take([batch, batch], asyncio.Event())
+    fetched = Fetched()
+    for batch in (Given(), Given()):
+        fetched.add(batch, *read_batch(batch.records))
+    await pump._take(fetched, asyncio.Event())
     assert await stored_rows(store) == 1
 
 

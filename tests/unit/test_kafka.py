@@ -143,6 +143,9 @@ class Came:
     def topic(self) -> str:
         return self._place[0]
 
+    def __len__(self) -> int:
+        return 3
+
     def partition(self) -> int:
         return self._place[1]
 
@@ -167,8 +170,9 @@ def test_topics_are_taken_in_turn_and_each_partition_in_order() -> None:
     assert {(g.share.topic, g.share.partition, g.first, g.last, g.count) for g in given_out} == {
         ("a", 0, 0, 1, 2), ("a", 1, 0, 0, 1), ("a", 2, 0, 0, 1), ("b", 0, 0, 3, 4),
     }  # fmt: skip
+    assert shares.waiting_bytes == 3 * (40 - 8)
     rest, _ = shares.take(100, 0.0)
-    assert shares.waiting == 0
+    assert (shares.waiting, shares.waiting_bytes) == (0, 0)
     places: dict[tuple[str | None, int | None], list[int]] = {}
     for message in (*taken, *rest):
         places.setdefault((message.topic(), message.partition()), []).append(message.offset() or 0)
@@ -196,7 +200,7 @@ def test_a_partition_begins_again_at_its_first_record_without_an_ack() -> None:
     _, [first] = shares.take(1, 0.0)
     shares.take(4, 0.0)
     shares.rewind(share)
-    assert (share.back_to, first.ours, shares.waiting) == (0, False, 8)
+    assert (share.back_to, first.ours, shares.waiting, shares.waiting_bytes) == (0, False, 8, 24)
     shares.put(Came("a", 0, 5))  # type: ignore[arg-type] # on its way before the seek
     assert shares.waiting == 8
     share.back_to = None
