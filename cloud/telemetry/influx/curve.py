@@ -27,10 +27,16 @@ class Expired:
     hour_us: int = 0
 
 
-def segments(first: int, end: int, from_us: int, to_us: int, most: int, gone: Expired) -> Iterator[Segment]:
-    """The stretch from the first to the last reading in parts by what serves each, in order of time."""
-    width = next((one for one in (HOUR_US, MINUTE_US) if (end - first) // one >= most), RAW)
-    low, high = first, end
+def fitting(first: int, end: int, most: int) -> int:
+    """The width of the coarsest buckets of which at least so many fit between two times; RAW if none are so fine."""
+    return next((one for one in (HOUR_US, MINUTE_US) if (end - first) // one >= most), RAW)
+
+
+def segments(
+    width: int, stretch: tuple[int, int], from_us: int, to_us: int, gone: Expired
+) -> Iterator[Segment]:
+    """A stretch of a range in parts by what serves each, in order of time, none coarser than `width`."""
+    low, high = first, end = stretch
     if width:
         start, stop = first // width * width, -(-end // width) * width
         low = start if start >= from_us else first

@@ -11,9 +11,9 @@ import numpy as np
 
 from cloud.telemetry.facts import HOUR_US, MINUTE_US
 from cloud.telemetry.influx import scores as scored
-from cloud.telemetry.influx.buckets import MEASUREMENTS, Buckets, joined
+from cloud.telemetry.influx.buckets import MEASUREMENTS, Buckets
 from cloud.telemetry.influx.client import InfluxClient, Table
-from cloud.telemetry.influx.curve import RAW, Expired, Segment, plain, segments, trend
+from cloud.telemetry.influx.curve import Expired
 from cloud.telemetry.influx.points import (
     AGGREGATE,
     KIND_AGGREGATE,
@@ -24,7 +24,8 @@ from cloud.telemetry.influx.points import (
     text,
     unpack,
 )
-from cloud.telemetry.influx.rollups import counted, kept, readings
+from cloud.telemetry.influx.rollups import counted, kept
+from cloud.telemetry.influx.trends import Curves, look, span_of
 from cloud.telemetry.lateness import ByStage
 from cloud.telemetry.port import (
     BEGIN_US,
@@ -170,57 +171,11 @@ class InfluxReader:
         self, machine: str, sensors: Sequence[str] | None, from_us: int, to_us: int, most: int
     ) -> list[Trend]:
         """See the port."""
-        gone = await self._expired(machine)
-        wanted = [one for one in await self._sensors(machine) if sensors is None or one.sensor in sensors]
-        return [await self._trend(one, from_us, min(to_us, LATEST_US), most, gone) for one in wanted]
-
-    async def _trend(self, one: Series, from_us: int, to_us: int, most: int, gone: Expired) -> Trend:
-        """A curve of few readings shows them; of more, what serves each part."""
-        begin = max(from_us, gone.raw_us)
-        where = f"FROM {READING} WHERE machine={text(one.machine)} AND sensor={text(one.sensor)}"
-        where += f" AND {between(begin, to_us)}"
-        ends = await self._ask(
-            one.machine, f"SELECT value {where} LIMIT 1;SELECT value {where} ORDER BY time DESC LIMIT 1"
-        )
-        early = await self._early(one, from_us, min(to_us, gone.raw_us), gone)
-        edges = [int(table.rows[0][0]) for tables in ends for table in tables]
-        edges += [int(early.start_us[0]), int(early.last_us.max())] if len(early) else []
-        if not edges:
-            return plain(one.sensor, one.unit, early, downsampled=False)
-        first, end = min(edges), min(to_us, max(edges) + 1)
-        parts = list(segments(first, end, from_us, to_us, most, gone))
-        found = joined([await self._segment(one, part, gone) for part in parts])
-        if int(found.rows.sum()) <= most and not len(early):
-            shown = (
-                found if len(found) == found.rows.sum() else await self._segment(one, (RAW, first, end), gone)
-            )
-            return plain(one.sensor, one.unit, shown, downsampled=False)
-        return trend(one.sensor, one.unit, found, first, max(1, -(-(end - first) // most)))
-
-    async def _segment(self, one: Series, segment: Segment, gone: Expired) -> Buckets:
-        """What serves a part of a range."""
-        width, low, high = segment
-        if width == RAW:
-            return (await readings(self._client, one.machine, [one.sensor], low, high))[one.sensor]
-        return (await self._kept(one.machine, [one.sensor], segment, gone))[one.sensor]
-
-    async def _early(self, one: Series, from_us: int, to_us: int, gone: Expired) -> Buckets:
-        """Hours and minutes of a range whose readings have expired."""
-        if from_us >= to_us:
-            return joined([])
-        spans = [(width, from_us, to_us) for width in (HOUR_US, MINUTE_US)]
-        found = [(await self._kept(one.machine, [one.sensor], span, gone))[one.sensor] for span in spans]
-        return joined(found)
-
-    async def _kept(
-        self, machine: str, sensors: Sequence[str], span: tuple[int, int, int], gone: Expired
-    ) -> dict[str, Buckets]:
-        """Minutes or hours that have not expired."""
-        width_us, from_us, to_us = span
-        from_us = max(from_us, gone.minute_us if width_us == MINUTE_US else gone.hour_us)
-        return await kept(
-            self._client, self._books, machine, sensors, (width_us, from_us, max(from_us, to_us))
-        )
+        span = span_of(from_us, to_us)
+        expires = not machine.startswith(REPLAYED)
+        about = await self._books.read(lambda connection: look(connection, machine, span, expires=expires))
+        wanted = [one for one in about.sensors if sensors is None or one[0].sensor in sensors]
+        return await Curves(self._client, machine, span, most, about).of(wanted)
 
     async def rollups(
         self, machine: str, sensors: Sequence[str] | None, width_us: int, from_us: int, to_us: int
@@ -232,8 +187,13 @@ class InfluxReader:
         if not wanted:
             return []
         gone = await self._expired(machine)
+        from_us = max(from_us, gone.minute_us if width_us == MINUTE_US else gone.hour_us)
+        to_us = max(from_us, min(to_us, LATEST_US))
+        hours = await self._books.read(
+            lambda connection: dirty.hours(connection, machine, from_us - HOUR_US + 1, to_us)
+        )
         names = [one.sensor for one in wanted]
-        found = await self._kept(machine, names, (width_us, from_us, min(to_us, LATEST_US)), gone)
+        found = await kept(self._client, machine, names, (width_us, from_us, to_us), hours)
         return [_rollups(one, width_us, found[one.sensor]) for one in wanted]
 
     async def score_trend(self, machine: str, from_us: int, to_us: int, most: int) -> ScoreTrend:

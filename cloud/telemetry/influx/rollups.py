@@ -67,29 +67,44 @@ async def readings(
 
 
 async def kept(
-    client: InfluxClient, books: Database, machine: str, sensors: Sequence[str], span: tuple[int, int, int]
+    client: InfluxClient,
+    machine: str,
+    sensors: Sequence[str],
+    span: tuple[int, int, int],
+    hours: Sequence[int],
 ) -> dict[str, Buckets]:
-    """The minutes or hours (`span`: width, from, to) that start in a range, by sensor; dirty ones from their readings."""
+    """The minutes or hours (`span`: width, from, to) that start in a range, by sensor; those of dirty `hours` from readings.
+
+    The hours were looked up before: then one whose rollups are made meanwhile is at worst made once more.
+    """
     width_us, from_us, to_us = span
-    hours = await books.read(
-        lambda connection: dirty.hours(connection, machine, from_us - HOUR_US + 1, to_us)
-    )
     which = " OR ".join(f"sensor={text(name)}" for name in sensors)
-    [tables] = await client.ask(
-        client.place.rollups(machine, width_us),
-        f"SELECT {FIELDS} FROM {MEASUREMENTS[width_us]} WHERE machine={text(machine)} AND ({which})"  # noqa: S608 - escaped
-        f" AND {between(from_us, to_us)} GROUP BY sensor",
+    stretches = _stretches([one for one in hours if from_us - HOUR_US < one < to_us])
+    [tables], fresh = await asyncio.gather(
+        client.ask(
+            client.place.rollups(machine, width_us),
+            f"SELECT {FIELDS} FROM {MEASUREMENTS[width_us]} WHERE machine={text(machine)} AND ({which})"  # noqa: S608 - escaped
+            f" AND {between(from_us, to_us)} GROUP BY sensor",
+        ),
+        _all_readings(client, machine, sensors, stretches),
     )
     found: dict[str, list[Buckets]] = {name: [] for name in sensors}
     for table in tables:
         part = from_rows(table.rows)
         clean = ~np.isin(part.start_us // HOUR_US * HOUR_US, np.array(hours, np.int64))
         found[table.tags["sensor"]].append(part.at(clean))
-    for first, last in _stretches(hours):
-        for name, part in (await readings(client, machine, sensors, first, last)).items():
+    for stretch in fresh:
+        for name, part in stretch.items():
             made = by_width(part, width_us)
             found[name].append(made.at((made.start_us >= from_us) & (made.start_us < to_us)))
     return {name: joined(parts) for name, parts in found.items()}
+
+
+async def _all_readings(
+    client: InfluxClient, machine: str, sensors: Sequence[str], stretches: Sequence[tuple[int, int]]
+) -> list[dict[str, Buckets]]:
+    """Of several stretches, one after another."""
+    return [await readings(client, machine, sensors, first, last) for first, last in stretches]
 
 
 async def counted(

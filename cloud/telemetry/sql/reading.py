@@ -50,6 +50,16 @@ def series(connection: Connection, machine: str | None, kinds: Sequence[int]) ->
     return [Series(*key, unit) for key, unit in sorted(found.items())]
 
 
+def newest(connection: Connection, machine: str) -> list[tuple[Series, int]]:
+    """A machine's sensors that have readings, and the time of each one's newest."""
+    query = (
+        sa.select(SERIES.c.name, SERIES.c.unit, SERIES.c.time_us)
+        .where(SERIES.c.machine == machine, SERIES.c.kind == 0)
+        .order_by(SERIES.c.name)
+    )
+    return [(Series(machine, name, unit), time_us or 0) for name, unit, time_us in connection.execute(query)]
+
+
 def latest(connection: Connection, machine: str) -> list[Latest]:
     """Each sensor's newest reading."""
     query = (
