@@ -341,3 +341,53 @@ class Load:
         waits, refusals = self.waits, self.refusals
         while self.waits < waits + 2 or self.refusals < refusals + 2:
             await asyncio.sleep(0.02)
+
+
+def sparse(machine: str) -> list[Entry]:
+    """Readings of two hours, of another hour half a day later, and one two days later; the other sensor ends early."""
+    seconds = np.concatenate([np.arange(0, 7200, 7), np.arange(50_000, 53_000, 11), [200_000]])
+    made, first = [], 1
+    for number, part in enumerate(np.array_split(seconds, 4), 1):
+        body = Readings(
+            SENSORS,
+            ("m", "m"),
+            np.where(part < 3000, part % 2, 0),
+            T0 + part * SECOND,
+            T0 + part * SECOND,
+            np.sin(part),
+            np.zeros(len(part), np.uint8),
+        )
+        header = Header("s1", "edge-1", machine, Kind.READINGS, b"1" * 16, first, len(part))
+        made.append(Entry(Stored(SENSOR_READINGS, machine, b"", {}, "0", number, T0), header, body))
+        first += len(part)
+    return made
+
+
+async def test_curves_of_any_range_count_each_reading_once(opening: Opening, plain: TelemetryStore) -> None:
+    """Also where the first and last reading choose other buckets than the range's ends and the newest one do."""
+    rng = random.Random(5)
+    spots = [-5, 0, 1, 60, 90, 3600, 7000, 7200, 40_000, 50_000, 50_400, 52_999, 53_000, 90_000, 200_001]
+    ranges = [tuple(sorted(T0 + rng.choice(spots) * SECOND for _ in range(2))) for _ in range(25)]
+    async with opening() as store:
+        for writer in (store, plain):
+            await writer.write(sparse("pump-1"))
+        assert isinstance(store, InfluxStore)
+        for _ in range(2):
+            for from_us, to_us in [*ranges, (0, END_US), (T0 + 1, END_US)]:
+                most = rng.choice([1, 3, 40, 120, 1000])
+                for here, there in zip(
+                    await store.trends("pump-1", None, from_us, to_us, most),
+                    await plain.trends("pump-1", None, from_us, to_us, most),
+                    strict=True,
+                ):
+                    assert (here.sensor, here.rows, here.downsampled) == (
+                        there.sensor,
+                        there.rows,
+                        there.downsampled,
+                    ), (from_us - T0, to_us - T0, most)
+                    assert len(here.value) <= max(most, 1)
+                    if there.rows:
+                        assert here.minimum.min() == there.minimum.min()
+                        assert here.maximum.max() == there.maximum.max()
+                        assert here.time_us[-1] == there.time_us[-1]
+            await store.make_rollups()
