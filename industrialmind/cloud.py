@@ -69,7 +69,12 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
         )
         events = await stack.enter_async_context(open_event_log(log_url, credentials=log_credentials))
         store = await stack.enter_async_context(
-            open_store(settings.api.telemetry_url, read_only=True, access=settings.api.telemetry_access)
+            open_store(
+                settings.api.telemetry_url,
+                read_only=True,
+                access=settings.api.telemetry_access,
+                processes=settings.api.reader_processes,
+            )
         )
         ledger = Ledger(
             events,

@@ -47,6 +47,12 @@ class ApiSettings(TelemetrySettings, LogSettings):
         64 * 1024 * 1024, ge=0, description="bytes of answers kept in this process; 0: none"
     )
     cache_seconds: float = Field(60.0, gt=0, description="how long an answer is kept at most")
+    reader_processes: int = Field(
+        2,
+        ge=0,
+        le=16,
+        description="processes beside this one that read a telemetry store in SQLite; 0: threads of this one do",
+    )
     stale_after_seconds: float = Field(
         10.0, gt=0, description="data older than this is marked stale (three times a machine's interval)"
     )

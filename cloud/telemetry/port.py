@@ -243,11 +243,13 @@ async def open_store(
     bounds: LateBounds | None = None,
     clock: Clock | None = None,
     access: Access | None = None,
+    processes: int = 0,
 ) -> AsyncIterator[TelemetryStore]:
     """The store behind `url`, `sqlite:///PATH` or `influxdb://HOST:PORT/ORG/BUCKET`.
 
     A relative path, four slashes for an absolute one; `?tls=1` for https. InfluxDB needs a token and books in `access`.
     A writer counts delays, late ones beyond `bounds`; with a `clock` those on the way into the store too.
+    A reader of SQLite may have `processes` of its own to read with, beside many other tasks of this one.
 
     Raises Misconfigured (unknown scheme, not a telemetry store), Unavailable (another process writes; not there yet).
     """
@@ -256,7 +258,9 @@ async def open_store(
             from cloud.telemetry.sqlite import open_sqlite  # noqa: PLC0415 - a backend loads only when it is chosen
 
             path = url.removeprefix("sqlite:///")
-            async with open_sqlite(path, read_only=read_only, bounds=bounds, clock=clock) as store:
+            async with open_sqlite(
+                path, read_only=read_only, bounds=bounds, clock=clock, processes=processes
+            ) as store:
                 yield store
         case "influxdb":
             from cloud.telemetry.influx.store import open_influx  # noqa: PLC0415 - the same

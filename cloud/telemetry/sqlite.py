@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Concatenate, Final, ParamSpec, TypeVar
@@ -43,7 +43,9 @@ from cloud.telemetry.port import (
     WriteResult,
     untold,
 )
+from cloud.telemetry.sqlite_processes import NoReader, Readers, reader_processes
 from cloud.telemetry.sqlite_schema import connect_reader, connect_writer, mapped
+from cloud.telemetry.sqlite_worker import in_one_state
 from cloud.telemetry.sqlite_write import Writer, transaction
 from shared.clock import Clock
 from shared.errors import Misconfigured, Unavailable
@@ -65,9 +67,14 @@ class SqliteReader:
     """Queries, each on one of the connections, at most as many at a time as there are: one a thread."""
 
     def __init__(
-        self, path: Path, connections: Sequence[sqlite3.Connection], threads: ThreadPoolExecutor
+        self,
+        path: Path,
+        connections: Sequence[sqlite3.Connection],
+        threads: ThreadPoolExecutor,
+        processes: Readers | None = None,
     ) -> None:
         self._path = path
+        self._processes = processes
         self._threads = threads
         self._connections = tuple(connections)
         self._free: SimpleQueue[sqlite3.Connection] = SimpleQueue()
@@ -77,18 +84,12 @@ class SqliteReader:
     async def _run(
         self, call: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """A query sees one state of the store, however many statements it has: its content may be replaced any time."""
-
-        def query(db: sqlite3.Connection) -> T:
-            if db.in_transaction:
-                return call(db, *args, **kwargs)
-            db.execute("BEGIN")
-            try:
-                return call(db, *args, **kwargs)
-            finally:
-                db.execute("COMMIT")
-
-        return await self._work(query)
+        """In a process if there is one, else in a thread."""
+        if self._processes is not None:
+            with mapped(self._path), suppress(NoReader):
+                found: T = await self._processes.ask(call, *args, **kwargs)
+                return found
+        return await self._work(lambda db: in_one_state(db, call, *args, **kwargs))
 
     async def _work(self, call: Callable[[sqlite3.Connection], T]) -> T:
         def work() -> T:
@@ -195,7 +196,7 @@ class SqliteReader:
 
     async def expired_us(self, machine: str) -> int:
         """See the port."""
-        return await self._run(lambda db: expired.expired(db, machine).raw_us)
+        return (await self._run(expired.expired, machine)).raw_us
 
     async def positions(self) -> Mapping[str, Mapping[str, int]]:
         """See the port."""
@@ -212,8 +213,9 @@ class SqliteStore(SqliteReader):
         threads: ThreadPoolExecutor,
         writer: Writer | None,
         clock: Clock | None = None,
+        processes: Readers | None = None,
     ) -> None:
-        super().__init__(path, connections, threads)
+        super().__init__(path, connections, threads, processes)
         self._writer = writer
         self._clock = clock
 
@@ -282,7 +284,12 @@ class SqliteStore(SqliteReader):
 
 @asynccontextmanager
 async def open_sqlite(
-    path: str | Path, *, read_only: bool, bounds: LateBounds | None = None, clock: Clock | None = None
+    path: str | Path,
+    *,
+    read_only: bool,
+    bounds: LateBounds | None = None,
+    clock: Clock | None = None,
+    processes: int = 0,
 ) -> AsyncIterator[SqliteStore]:
     """Open or make the file at `path`. Raises Unavailable, Misconfigured (see `open_store`)."""
     place = Path(path)
@@ -292,7 +299,10 @@ async def open_sqlite(
             try:
                 while len(connections) < READERS:
                     connections.append(await _connect(thread, connect_reader, place))
-                yield SqliteStore(place, connections, thread, None)
+                async with reader_processes(place, processes) as readers:
+                    yield SqliteStore(
+                        place, connections, thread, None, processes=readers if processes else None
+                    )
             finally:
                 await asyncio.to_thread(_close, connections, thread)
         else:

@@ -6,13 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from cloud.telemetry.facts import BEGIN_US, END_US
 from cloud.telemetry.sqlite_rollup import fill
 from shared.errors import Misconfigured, Unavailable
-
-log = structlog.get_logger()
 
 SCHEMA_VERSION: Final = 3
 _OLDEST: Final = 1
@@ -141,6 +137,9 @@ def _bring_up(connection: sqlite3.Connection) -> None:
     if not _OLDEST <= version < SCHEMA_VERSION:
         return
     steps = (_TO_VERSION_2 if version < 2 else "") + _ROLLUPS  # noqa: PLR2004 - a schema's number
+    import structlog  # noqa: PLC0415 - readers, some of them processes of their own, need no log
+
+    log = structlog.get_logger()
     log.info("the store's file is brought up: some two seconds a million readings", schema=SCHEMA_VERSION)
     connection.execute("BEGIN IMMEDIATE")
     try:

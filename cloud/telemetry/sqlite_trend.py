@@ -38,8 +38,8 @@ _GROUPED: Final = (
     f" (max(start_us, ?5) - ?5) / ?6 {_BUCKETS.replace('?', '?{}').format(1, 2, 3, 4)} GROUP BY 7"
 )
 
-Point = tuple[int, float, int, float, float, int]
-"""Time of the last reading, mean, worst quality, minimum, maximum, readings."""
+Point = tuple[int, float | None, int, float, float, int, int]
+"""Time of the last reading, mean, worst quality, minimum, maximum, readings, and the point's number."""
 Segment = tuple[int, int, int]
 """Width of the buckets to take (0: readings), from, to."""
 
@@ -55,19 +55,24 @@ def trends(
     ]
 
 
-def _trend(sensor: str, unit: str, points: Sequence[Point], downsampled: bool) -> Trend:  # noqa: FBT001 - a field
-    columns = zip(*points, strict=True) if points else ((),) * 6
-    time_us, value, quality, low, high, count = columns
+def _trend(sensor: str, unit: str, points: Sequence[Any], downsampled: bool) -> Trend:  # noqa: FBT001 - a field
+    """Of buckets, or of readings, each of which is its own mean, minimum and maximum."""
+    time_us, means, worst, *more = zip(*points, strict=True) if points else ((),) * 6
+    value = np.array(means, np.float64)
+    low, high, rows = value, value, len(points)
+    if downsampled:
+        low, high, rows = np.array(more[0], np.float64), np.array(more[1], np.float64), sum(more[2])
+        value = np.where(np.isfinite(value), value, low / 2 + high / 2)  # see `_mean`
     return Trend(
         sensor,
         unit,
-        sum(count),
+        rows,
         downsampled,
         np.array(time_us, np.int64),
-        np.array(value, np.float64),
-        np.array(quality, np.uint8),
-        np.array(low, np.float64),
-        np.array(high, np.float64),
+        value,
+        np.array(worst, np.uint8),
+        low,
+        high,
     )
 
 
@@ -80,8 +85,8 @@ class _Curve:
     gone: Expired
     kept: bool
 
-    def points(self, from_us: int, to_us: int, most: int) -> tuple[list[Point], bool]:
-        """The points, and whether they are buckets and not readings."""
+    def points(self, from_us: int, to_us: int, most: int) -> tuple[list[Any], bool]:
+        """The points, and whether they are buckets and not readings (time, value and quality)."""
         early = self._early(from_us, to_us)
         begin = max(from_us, self.gone.raw_us)
         rows = self._readings(begin, to_us, 1) if early or self._more(begin, to_us, most) else None
@@ -93,9 +98,9 @@ class _Curve:
         step = max(1, -(-(end - first) // most))
         found: dict[int, Point] = {}
         for segment in self._segments(from_us, first, end, to_us, most):
-            for index, point in self._walk(segment, first, step):
-                old = found.get(index)
-                found[index] = point if old is None else _joined(old, point)
+            for point in self._walk(segment, first, step):
+                old = found.get(point[-1])
+                found[point[-1]] = point if old is None else _joined(old, point)
         return [found[index] for index in sorted(found)], True
 
     def _more(self, from_us: int, to_us: int, most: int) -> bool:
@@ -110,7 +115,7 @@ class _Curve:
 
     def _readings(self, from_us: int, to_us: int, most: int) -> list[Any]:
         return self.db.execute(
-            f"SELECT time_us, value, quality, value, value, 1 {_RANGE} ORDER BY time_us LIMIT ?",
+            f"SELECT time_us, value, quality {_RANGE} ORDER BY time_us LIMIT ?",
             (self.series, from_us, to_us, most),
         ).fetchall()
 
@@ -168,24 +173,24 @@ class _Curve:
         if max(from_us, before) < to_us:
             yield width, max(from_us, before), to_us
 
-    def _walk(self, segment: Segment, first: int, step: int) -> Iterator[tuple[int, Point]]:
-        """The segment's points with their numbers, empty ones left out."""
+    def _walk(self, segment: Segment, first: int, step: int) -> Iterable[Point]:
+        """The segment's points, empty ones left out."""
         width, low, high = segment
         if width and step <= _FEW * width:
-            for *point, index in self.db.execute(_GROUPED, (self.series, width, low, high, first, step)):
-                yield index, _point(*point)
-            return
+            return self.db.execute(_GROUPED, (self.series, width, low, high, first, step))
         if not width and step <= _SHORT_US:
-            for *point, index in self.db.execute(_GROUPED_READINGS, (self.series, low, high, first, step)):
-                yield index, _point(*point)
-            return
+            return self.db.execute(_GROUPED_READINGS, (self.series, low, high, first, step))
+        return self._one_by_one(segment, first, step)
+
+    def _one_by_one(self, segment: Segment, first: int, step: int) -> Iterator[Point]:
+        width, low, high = segment
         query, key = (_OF_BUCKETS, (self.series, width)) if width else (_OF_READINGS, (self.series,))
         for index in range(max(0, (low - first) // step), (high - 1 - first) // step + 1):
             start = low if index == 0 else first + index * step
             edges = (max(low, start), min(high, first + (index + 1) * step))
             point = self.db.execute(query, (*key, *edges)).fetchone()
             if point[-1]:
-                yield index, _point(*point)
+                yield *point, index
 
 
 def _parts(from_us: int, to_us: int, width: int) -> Iterable[Segment]:
@@ -200,22 +205,22 @@ def _parts(from_us: int, to_us: int, width: int) -> Iterable[Segment]:
     return [*_parts(from_us, low, finer), *middle, *_parts(high, to_us, finer)] if width else middle
 
 
-def _point(
-    time_us: int, mean: float | None, quality: int, minimum: float, maximum: float, rows: int
-) -> Point:
+def _mean(point: Point) -> float:
     """The sum behind a mean may overflow where its values do not."""
+    mean = point[1]
     if mean is None or abs(mean) == np.inf:
-        mean = minimum / 2 + maximum / 2
-    return time_us, mean, quality, minimum, maximum, rows
+        return point[3] / 2 + point[4] / 2
+    return mean
 
 
 def _joined(one: Point, other: Point) -> Point:
     rows = one[5] + other[5]
     return (
         max(one[0], other[0]),
-        one[1] * (one[5] / rows) + other[1] * (other[5] / rows),
+        _mean(one) * (one[5] / rows) + _mean(other) * (other[5] / rows),
         max(one[2], other[2]),
         min(one[3], other[3]),
         max(one[4], other[4]),
         rows,
+        one[6],
     )
