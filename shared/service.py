@@ -7,15 +7,21 @@ else ends the process, and the supervisor restarts it.
 """
 
 import asyncio
+import random
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 import structlog
 
 from shared.errors import Misconfigured, Rejected, Unavailable
 
+T = TypeVar("T")
+
 log = structlog.get_logger()
+
+_FIRST_WAIT: Final = 0.05
 
 EXIT_OK = 0
 EXIT_CRASH = 1
@@ -94,6 +100,40 @@ async def wait_or_stop(stop: asyncio.Event, seconds: float) -> bool:
     except TimeoutError:
         return stop.is_set()  # a wait of 0 times out even when it is
     return True
+
+
+class Patience:
+    """Calls again what is away, after jittered waits that double up to `cap` seconds. Several may wait at once."""
+
+    def __init__(self, cap: float) -> None:
+        self._cap = cap
+        self._waits: dict[str, str] = {}
+
+    @property
+    def waiting_for(self) -> str:
+        """Why something does not move, "" while all does: what a health check answers."""
+        return "; ".join(self._waits.values())
+
+    async def retried(self, stop: asyncio.Event, what: str, call: Callable[[], Awaitable[T]]) -> T | None:
+        """The call's result, after as many waits as it takes; None if told to stop while waiting.
+
+        Only Unavailable is waited out, so `call` must be safe to repeat after it. `what` names whom it asks: what
+        one answers ends no other's wait.
+        """
+        delay = min(_FIRST_WAIT, self._cap)
+        while True:
+            try:
+                result = await call()
+            except Unavailable as error:
+                if not self._waits:
+                    log.warning("waiting", why=str(error))
+                self._waits[what] = str(error)
+                if await wait_or_stop(stop, delay * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter
+                    return None
+                delay = min(self._cap, delay * 2)
+            else:
+                self._waits.pop(what, None)
+                return result
 
 
 def run_main(

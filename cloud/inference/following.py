@@ -8,10 +8,9 @@ member that lost its turn and does not know it neither overwrites nor goes on fr
 
 import asyncio
 import os
-import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
 
@@ -25,14 +24,11 @@ from shared.frames import EPOCH_BYTES
 from shared.loaded import LoadedModel
 from shared.names import MACHINE_EVENTS, SCORES, SENSOR_READINGS, scoring_edge
 from shared.nats import ControlPlane
-from shared.service import wait_or_stop
-
-T = TypeVar("T")
+from shared.service import Patience, wait_or_stop
 
 log = structlog.get_logger()
 
 _IDLE_SECONDS: Final = 0.5
-_FIRST_WAIT: Final = 0.05
 _AT_ONCE: Final = 16
 _LAG_SECONDS: Final = 5.0
 
@@ -67,14 +63,18 @@ class Following:
         self._metrics, self._clock = metrics, clock
         self._edge, self._group = scoring_edge(number), group
         self._fetch_records, self._most, self._recent_rows = fetch_records, machines, recent_rows
-        self._cap = retry_cap_seconds
+        self._patience = Patience(retry_cap_seconds)
         self._assigned: set[str] = set()
         self._loaded = asyncio.Event()
         self._followed: dict[str, _Followed] = {}
         self._full = False
         self._seen: dict[str, int] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
-        self.waiting_for = ""
+
+    @property
+    def waiting_for(self) -> str:
+        """Why nothing moves, "" while it does."""
+        return self._patience.waiting_for
 
     async def watch_assignments(self) -> None:
         """Know which machines have an edge, for ever: those are left to it."""
@@ -94,7 +94,7 @@ class Following:
         await _either(self._loaded, stop)
         async with self._events.consume((SENSOR_READINGS,), self._group) as subscription:
             while not stop.is_set():
-                batch = await self._retried(stop, lambda: self._fetch(subscription))
+                batch = await self._patience.retried(stop, "log", lambda: self._fetch(subscription))
                 if batch is not None and batch.records:
                     await self._take(batch, stop)
 
@@ -154,17 +154,17 @@ class Following:
 
     async def _step(self, machine: str, records: Sequence[Stored], stop: asyncio.Event) -> bool:
         """Score what is news of the records; whether that is not all yet. Raises Conflict (the memory is newer)."""
-        followed = await self._retried(stop, lambda: self._current(machine))
-        wanted = await self._retried(stop, lambda: self._wanted(machine))
+        followed = await self._patience.retried(stop, "memory", lambda: self._current(machine))
+        wanted = await self._patience.retried(stop, "champion", lambda: self._wanted(machine))
         if followed is None or wanted is None:
             return True
         made = await asyncio.to_thread(followed.machine.take, records, wanted[0])
         for topic, rows in ((SCORES, made.scores), (MACHINE_EVENTS, made.events)):
             append = _Append(self._events, topic, machine, rows)
-            if rows and await self._retried(stop, append) is None:
+            if rows and await self._patience.retried(stop, topic, append) is None:
                 return True
         self._metrics.scored.inc(made.windows)
-        remembered = await self._retried(stop, lambda: self._remembered(followed))
+        remembered = await self._patience.retried(stop, "memory", lambda: self._remembered(followed))
         return made.more or remembered is None
 
     async def _current(self, machine: str) -> _Followed:
@@ -199,23 +199,6 @@ class Following:
             name = followed.machine.machine
             followed.revision = await self._control.keep_scoring_state(name, state, followed.revision)
         return True
-
-    async def _retried(self, stop: asyncio.Event, call: Callable[[], Awaitable[T]]) -> T | None:
-        """The call's result, after as many jittered waits as it takes; None if told to stop while waiting."""
-        delay = _FIRST_WAIT
-        while True:
-            try:
-                result = await call()
-            except Unavailable as error:
-                if not self.waiting_for:
-                    log.warning("waiting", why=str(error))
-                self.waiting_for = str(error)
-                if await wait_or_stop(stop, delay * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter
-                    return None
-                delay = min(self._cap, delay * 2)
-            else:
-                self.waiting_for = ""
-                return result
 
 
 @dataclass(frozen=True, slots=True)

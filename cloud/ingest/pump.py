@@ -4,9 +4,8 @@ The next batch is fetched and decoded while one is written. They are written one
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -18,13 +17,10 @@ from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.eventlog import EventLog
 from shared.names import DEAD_LETTER
-from shared.service import wait_or_stop
-
-T = TypeVar("T")
+from shared.service import Patience, wait_or_stop
 
 log = structlog.get_logger()
 
-_FIRST_WAIT: Final = 0.05
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600)
 
 
@@ -88,14 +84,13 @@ class Pump:
         self._clock = clock
         self._group = group
         self._limits = limits or Limits()
-        self._cap = retry_cap_seconds
+        self._patience = Patience(retry_cap_seconds)
         self._between = between
-        self._waits: dict[str, str] = {}
 
     @property
     def waiting_for(self) -> str:
         """Why nothing moves, "" while it does."""
-        return "; ".join(self._waits.values())
+        return self._patience.waiting_for
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; what was fetched before it is written and acknowledged."""
@@ -108,7 +103,7 @@ class Pump:
 
             try:
                 while not stop.is_set():
-                    fetched = await self._retried(stop, "log", lambda: fetcher.fetch(busy))
+                    fetched = await self._patience.retried(stop, "log", lambda: fetcher.fetch(busy))
                     if writing is not None and not await writing:
                         return  # what was fetched since is not acknowledged: it comes again
                     writing = None
@@ -145,10 +140,13 @@ class Pump:
     async def _take(self, fetched: Fetched, stop: asyncio.Event) -> bool:
         """Write and acknowledge; False if told to stop while something was away: the batch comes again."""
         letters, entries = fetched.letters, fetched.entries
-        if letters and await self._retried(stop, "dead letters", lambda: self._send(letters)) is None:
+        if (
+            letters
+            and await self._patience.retried(stop, "dead letters", lambda: self._send(letters)) is None
+        ):
             return False
         begin = self._clock.monotonic()
-        result = await self._retried(stop, "store", lambda: self._store.write(entries))
+        result = await self._patience.retried(stop, "store", lambda: self._store.write(entries))
         if result is None:
             return False
         self._metrics.write.observe(self._clock.monotonic() - begin)
@@ -173,20 +171,3 @@ class Pump:
             await self._log.append(DEAD_LETTER, letter.record.key, [letter.to_record()])
             self._metrics.letters.inc()
         return True
-
-    async def _retried(self, stop: asyncio.Event, what: str, call: Callable[[], Awaitable[T]]) -> T | None:
-        """The call's result, after as many jittered waits as it takes; None if told to stop while waiting."""
-        delay = _FIRST_WAIT
-        while True:
-            try:
-                result = await call()
-            except Unavailable as error:
-                if not self._waits:
-                    log.warning("waiting", why=str(error))
-                self._waits[what] = str(error)
-                if await wait_or_stop(stop, delay * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter
-                    return None
-                delay = min(self._cap, delay * 2)
-            else:
-                self._waits.pop(what, None)
-                return result

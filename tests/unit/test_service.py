@@ -16,6 +16,7 @@ from shared.service import (
     EXIT_USAGE,
     Loop,
     LoopEndedError,
+    Patience,
     run_loops,
     run_main,
     until_stop,
@@ -232,3 +233,52 @@ async def test_what_an_endless_loop_raises_comes_through() -> None:
 
 async def _awaited(loop: Loop) -> None:
     await loop()
+
+
+class Away:
+    """Answers at the `good`th call; away before it."""
+
+    def __init__(self, good: int) -> None:
+        self.good, self.calls = good, 0
+        self.seen: list[str] = []
+
+    async def ask(self, patience: Patience) -> str:
+        self.seen.append(patience.waiting_for)
+        self.calls += 1
+        if self.calls < self.good:
+            raise Unavailable(f"away {self.calls}")
+        return "there"
+
+
+async def test_what_is_away_is_waited_for_and_said() -> None:
+    away, patience = Away(good=4), Patience(cap=0.001)
+    assert await patience.retried(asyncio.Event(), "store", lambda: away.ask(patience)) == "there"
+    assert [why.partition("away ")[2] for why in away.seen] == ["", "1", "2", "3"]
+    assert patience.waiting_for == ""
+
+
+async def test_told_to_stop_it_waits_no_longer() -> None:
+    away, patience, stop = Away(good=1000), Patience(cap=3600), asyncio.Event()
+    stop.set()
+    assert await patience.retried(stop, "store", lambda: away.ask(patience)) is None
+    assert away.calls == 1
+    assert "away 1" in patience.waiting_for
+
+
+async def test_only_what_is_away_is_waited_for() -> None:
+    async def wrong() -> None:
+        raise KeyError("row")
+
+    with pytest.raises(KeyError, match="row"):
+        await Patience(cap=0.001).retried(asyncio.Event(), "store", wrong)
+
+
+async def test_what_answers_ends_no_other_wait() -> None:
+    patience, stop, store, log = Patience(cap=0.001), asyncio.Event(), Away(good=10**9), Away(good=1)
+    waiting = asyncio.create_task(patience.retried(stop, "store", lambda: store.ask(patience)))
+    while not patience.waiting_for:
+        await asyncio.sleep(0)
+    assert await patience.retried(stop, "log", lambda: log.ask(patience)) == "there"
+    assert "away" in patience.waiting_for
+    stop.set()
+    assert await waiting is None
