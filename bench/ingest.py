@@ -2,6 +2,7 @@
 
     python -m bench.ingest [--rows 200000] [--folder DIR]
 
+Batches are those of ingest: 100 frames, 50,000 rows, and 1,000 small frames once it is behind (see `cloud/ingest/fetch.py`).
 Both sides write one transaction a batch with WAL and synchronous=FULL to the same folder and in the same table
 layout. The bare side does nothing else: no identity rule, no minutes and hours, no row ranges, no positions, and its columns
 are Python tuples already. A ratio of 1 would mean that all this is free. The ratio by CPU leaves the disk's time out, and that
@@ -30,7 +31,8 @@ from shared.names import SENSOR_READINGS
 
 T0 = 1_750_000_000_000_000
 SENSORS = 8
-BATCH = 100
+CASES = ((20, 100), (20, 1000), (200, 100), (1000, 50))
+"""Rows of a frame, and frames of a batch."""
 
 
 def make_frames(rows: int, frame_rows: int) -> list[tuple[Stored, Readings]]:
@@ -62,7 +64,7 @@ def make_frames(rows: int, frame_rows: int) -> list[tuple[Stored, Readings]]:
     return made
 
 
-def bare(path: Path, frames: Sequence[tuple[Stored, Readings]]) -> tuple[float, float]:
+def bare(path: Path, frames: Sequence[tuple[Stored, Readings]], batch: int) -> tuple[float, float]:
     """Seconds that SQLite alone takes, and how many of them on a processor."""
     tables = []
     for number, (_, body) in enumerate(frames):
@@ -78,23 +80,25 @@ def bare(path: Path, frames: Sequence[tuple[Stored, Readings]]) -> tuple[float, 
     connection = connect_writer(path)
     statement = INSERT_READING.split(" ON CONFLICT")[0]
     begin, cpu = time.perf_counter(), time.process_time()
-    for start in range(0, len(tables), BATCH):
+    for start in range(0, len(tables), batch):
         with transaction(connection):
-            for table in tables[start : start + BATCH]:
+            for table in tables[start : start + batch]:
                 connection.executemany(statement, table)
     took = (time.perf_counter() - begin, time.process_time() - cpu)
     connection.close()
     return took
 
 
-async def ingest(path: Path, frames: Sequence[tuple[Stored, Readings]]) -> tuple[float, float, float, float]:
+async def ingest(
+    path: Path, frames: Sequence[tuple[Stored, Readings]], size: int
+) -> tuple[float, float, float, float]:
     """Seconds for decoding and for writing, for writing it all once more (every row is known), and CPU of the first."""
     records = [record for record, _ in frames]
     async with open_store(f"sqlite:///{path}", clock=SystemClock()) as store:
         begin = time.perf_counter()
         batches = [
-            [read_record(record) for record in records[start : start + BATCH]]
-            for start in range(0, len(records), BATCH)
+            [read_record(record) for record in records[start : start + size]]
+            for start in range(0, len(records), size)
         ]
         decoded, cpu = time.perf_counter(), time.process_time()
         for batch in batches:
@@ -113,16 +117,16 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=None, help="where to write (a real disk, not tmpfs)")
     options = parser.parse_args()
     print(
-        "rows/frame  bare executemany  store.write  with decoding  ratio write  ratio all  ratio resent  ratio by CPU   [rows/s]"
+        "rows/frame  frames/batch  bare executemany  store.write  with decoding  ratio write  ratio all  ratio resent  ratio by CPU   [rows/s]"
     )
-    for frame_rows in (20, 200, 1000):
+    for frame_rows, batch in CASES:
         frames = make_frames(options.rows, frame_rows)
         rows = sum(len(body) for _, body in frames)
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            plain, plain_cpu = bare(Path(folder) / "bare.db", frames)
-            decode, write, again, cpu = asyncio.run(ingest(Path(folder) / "store.db", frames))
+            plain, plain_cpu = bare(Path(folder) / "bare.db", frames, batch)
+            decode, write, again, cpu = asyncio.run(ingest(Path(folder) / "store.db", frames, batch))
         print(
-            f"{frame_rows:10}  {rows / plain:16,.0f}  {rows / write:11,.0f}  {rows / (write + decode):13,.0f}"
+            f"{frame_rows:10}  {batch:12}  {rows / plain:16,.0f}  {rows / write:11,.0f}  {rows / (write + decode):13,.0f}"
             f"  {plain / write:11.2f}  {plain / (write + decode):9.2f}  {plain / again:12.2f}  {plain_cpu / cpu:12.2f}"
         )
 
