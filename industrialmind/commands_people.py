@@ -44,7 +44,9 @@ def users_add(
     body: dict[str, Any] = {"name": name, "role": role, "display_name": display_name}
     if password:
         body["password"] = _password()
-    _told(_asked(data, "POST", "/v1/users", body), f"user {name} made, {role}", json=json)
+    made = _asked(data, "POST", "/v1/users", body)
+    hint = "" if password else f"; industrialmind users password {name} lets them sign in"
+    _told(made, f"user {name} made, {role}{hint}", json=json)
 
 
 @users_app.command("role")

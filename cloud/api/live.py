@@ -55,6 +55,8 @@ class Broadcaster:
         self.clock = clock
         self.sites: dict[str, str] = {}
         """Machine to the site that its newest frame named."""
+        self.events_at: dict[str, int] = {}
+        """The position in `machine-events` to which clients were or are about to be told."""
         self.closed = False
         self._max_clients = max_clients
         self._clients: set[asyncio.Event] = set()
@@ -99,6 +101,8 @@ class Broadcaster:
         """Bring one record of the log into the journal. Raises Rejected (it can't be read)."""
         if record.topic in {MACHINE_EVENTS, MODELS}:
             self._touch(record, record.key, None)
+            if record.topic == MACHINE_EVENTS:
+                self.events_at[record.partition] = record.offset
             self.journal.take_event(record.key, record.value)
             self._wake()
             return
@@ -170,6 +174,8 @@ class Broadcaster:
             try:
                 start = await events.end(topic)
                 self.touched.begin(topic, start)
+                if topic == MACHINE_EVENTS:
+                    self.events_at = dict(start)
                 async for record in events.read(topic, start, follow=True):
                     try:
                         self.take(record)
@@ -198,7 +204,7 @@ class Client:
         source = self._source
         cursor = source.journal.cursor()
         turn, statuses = source.changed(-1, self._machines)
-        yield self._message("snapshot", machines=statuses)
+        yield self._message("snapshot", machines=statuses, position=source.events_at)
         told = monotonic()
         while True:
             await _until(told + INTERVAL_SECONDS)
@@ -211,6 +217,8 @@ class Client:
             if statuses or news:
                 body: dict[str, Any] = {"machines": statuses, "readings": news.readings}
                 body |= {"scores": news.scores, "events": news.events}
+                if news.events:
+                    body["position"] = source.events_at
                 yield self._message("update", **body, **({"skipped": news.skipped} if news.skipped else {}))
                 told = monotonic()
             elif await _set_within(self._news, told + HEARTBEAT_SECONDS):

@@ -11,6 +11,10 @@ from shared.errors import Rejected, Unavailable
 from shared.http_errors import error_of
 
 
+class NotYet(Unavailable):
+    """The answer does not count to the position that was asked for yet."""
+
+
 class ApiClient:
     """An async context manager around one connection pool."""
 
@@ -23,7 +27,10 @@ class ApiClient:
         )
 
     async def get(self, path: str, **query: str | float) -> Any:  # noqa: ANN401 - JSON
-        """The JSON at `path`, asked for whoever looks, else for the room. Raises Unavailable, NotFound, Rejected."""
+        """The JSON at `path`, asked for whoever looks, else for the room.
+
+        Raises Unavailable, NotYet (does not count to `min_position`), NotFound, Rejected.
+        """
         who = PRINCIPAL.get()
         token = who.session if who is not None and who.session else self._token
         return await self._ask("GET", path, token, params=query)
@@ -56,6 +63,8 @@ class ApiClient:
             response = await self._http.request(method, path, headers=headers, **what)
         except httpx.HTTPError as error:
             raise Unavailable(f"the data API does not answer: {error or type(error).__name__}") from error
+        if response.status_code == HTTPStatus.ACCEPTED:
+            raise NotYet("the data API does not know what it told of yet")
         if response.is_success:
             return response.json() if response.content else None
         if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:

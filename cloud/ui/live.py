@@ -5,7 +5,7 @@ Nobody is waited for: a browser is woken, and takes what is newest at its own pa
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from cloud.ui.client import ApiClient
+from cloud.ui.client import ApiClient, NotYet
 from cloud.ui.plant import PlantView
 from shared.clock import Clock
 from shared.errors import NotFound, Rejected, Unavailable
@@ -58,6 +58,7 @@ class Live:
         self._browsers: set[asyncio.Event] = set()
         self._read_at: dict[str, float] = {}
         self._episodes = True
+        self._events_at = ""
         self._stale = asyncio.Event()
 
     @contextmanager
@@ -116,7 +117,9 @@ class Live:
 
     def _take(self, message: str | bytes) -> None:
         try:
-            if self.plant.apply(orjson.loads(message), self._clock.now_us()):
+            told = orjson.loads(message)
+            self._events_at = _position(told) or self._events_at
+            if self.plant.apply(told, self._clock.now_us()):
                 self._episodes = True
         except (orjson.JSONDecodeError, ValidationError, TypeError, ValueError, AttributeError) as error:
             log.warning("a message of the live stream can't be read", why=str(error)[:200])
@@ -145,11 +148,7 @@ class Live:
             self._stale.clear()
             try:
                 if self._episodes:
-                    self._episodes = False
-                    self.plant.take_anomalies(
-                        (await self._client.get("/v1/anomalies", limit=100))["anomalies"]
-                    )
-                    self._wake()
+                    await self._read_episodes()
                 for name in self._unread():
                     await self._read_machine(name)
                     self._wake()
@@ -159,6 +158,17 @@ class Live:
             except (ValidationError, KeyError, TypeError) as error:
                 log.warning("an answer of the data API can't be read", why=str(error)[:200])
             await self._clock.sleep(TICK_SECONDS)
+
+    async def _read_episodes(self) -> None:
+        """The episodes, counting to what the stream told: it is told before the store has it."""
+        self._episodes = False
+        try:
+            told = await self._client.get("/v1/anomalies", limit=100, min_position=self._events_at)
+        except NotYet:
+            self._episodes = True  # what is known now, and once more when the next message comes
+            told = await self._client.get("/v1/anomalies", limit=100)
+        self.plant.take_anomalies(told["anomalies"])
+        self._wake()
 
     async def _read_machine(self, name: str) -> None:
         plant, base = self.plant, f"/v1/machines/{name}"
@@ -181,6 +191,11 @@ class Live:
         except NotFound:
             return {}
         return found
+
+
+def _position(told: Mapping[str, Any]) -> str:
+    """The position that a message says, as `min_position` wants it."""
+    return ",".join(f"{partition}-{offset}" for partition, offset in (told.get("position") or {}).items())
 
 
 def stream_url(api_url: str) -> str:

@@ -28,7 +28,7 @@ from industrialmind.embedded import EmbeddedNats
 from industrialmind.plant import DataDir, Machine, Plant, write_private
 from industrialmind.up import prepare
 from shared.errors import Unavailable
-from shared.eventlog import Stored
+from shared.eventlog import Position, Record, Stored, open_event_log
 from shared.events import AnomalyEnded, AnomalyStarted, Event, Sensor
 from shared.frames import Header, Kind, Readings
 from shared.names import MACHINE_EVENTS, SENSOR_READINGS
@@ -228,6 +228,15 @@ class RunningPlant:
             self.nats.nats_url, credentials=self.nats.credentials("admin").userinfo
         ) as control:
             await control.report(edge, "state", orjson.dumps(state))
+
+    def append(self, topic: str, key: str, value: bytes) -> Position:
+        """Write one record to the log; the position that counts to it."""
+        return asyncio.run(self._append(topic, key, value))
+
+    async def _append(self, topic: str, key: str, value: bytes) -> Position:
+        credentials = self.nats.credentials("admin").userinfo
+        async with open_event_log(self.nats.nats_url, credentials=credentials) as log:
+            return await log.append(topic, key, [Record(value)])
 
     def stop(self) -> None:
         """End both."""

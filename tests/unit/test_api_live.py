@@ -176,8 +176,10 @@ async def test_scores_events_and_states_are_told_too(plant: Plant) -> None:
         assert (await update(socket, "scores"))["scores"] == {"pump-1": [[now, 0.5, 2.0]]}
         started = anomaly_started()
         for machine in ("fan-1", "pump-1"):
-            await plant.log.append(MACHINE_EVENTS, machine, [Record(started.to_json())])
-        assert [e["id"] for e in (await update(socket, "events"))["events"]] == [started.id]
+            position = await plant.log.append(MACHINE_EVENTS, machine, [Record(started.to_json())])
+        told = await update(socket, "events")
+        assert [e["id"] for e in told["events"]] == [started.id]
+        assert told["position"] == position
         report = {"machines": {"pump-1": {"state": "normal", "arrival_us": now, "last": {}}}}
         await plant.api.control.report("edge-pump-1", "state", orjson.dumps(report))
         while (told := await update(socket, "machines"))["machines"][0]["state"] != "normal":

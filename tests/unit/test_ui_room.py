@@ -1,7 +1,9 @@
 """The control room over the real data API: signing in, pages, what a browser is told and when."""
 
+import asyncio
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -14,7 +16,16 @@ from cloud.ui.auth import Principal
 from cloud.ui.settings import UiSettings
 from industrialmind.client import Client
 from shared.clock import SystemClock
-from tests.unit.front_door import RunningPlant, reported, running_plant
+from shared.names import MACHINE_EVENTS
+from tests.unit.front_door import (
+    RunningPlant,
+    anomaly_ended,
+    anomaly_started,
+    event,
+    reported,
+    running_plant,
+    store_entries,
+)
 from tests.unit.ui_room import RunningRoom, running_room
 
 
@@ -285,6 +296,25 @@ def test_a_browser_is_told_what_changes(plant: RunningPlant, room: RunningRoom) 
         told.until("beat", "data", '"via":"socket"')
         tell(plant, score=4.25)
         told.until("tile-pump-1", "children", "4.250")
+
+
+def test_an_anomaly_counts_though_it_is_told_before_it_is_stored(
+    plant: RunningPlant, room: RunningRoom
+) -> None:
+    onset = datetime.now(UTC)
+    with room.http() as http:
+        stream = outputs(http)["tab.data shown.data"]
+    with room.socket() as socket:
+        follow(socket, stream, f"{room.url}/", tab="t3")
+        told = Told(socket)
+        told.until("connection", "children", "live")
+        told.until("anomaly-count", "children", "anomalies: 0")
+        for happened, count in ((anomaly_started(onset=onset), 1), (anomaly_ended(onset=onset), 0)):
+            [offset] = plant.append(MACHINE_EVENTS, "pump-1", happened.to_json()).values()
+            for _ in range(4):  # a message a second at the latest: the room has heard, and asked, by then
+                told.listen()
+            asyncio.run(store_entries(plant.data, [event(offset, happened)]))
+            told.until("anomaly-count", "children", f"anomalies: {count}")
 
 
 def test_a_browser_is_told_only_once_of_what_stays(room: RunningRoom) -> None:
