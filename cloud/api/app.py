@@ -21,7 +21,6 @@ from cloud.api.history import history_router
 from cloud.api.live import Broadcaster
 from cloud.api.logic import MachineStatus
 from cloud.api.models import Models, Promote, models_router
-from cloud.api.once import Once
 from cloud.api.people import KEYS_PATH, keys_router, tokens_router, users_router
 from cloud.api.readings import readings_router
 from cloud.api.rebuilds import Rebuilds, rebuilds_router
@@ -37,6 +36,7 @@ from cloud.telemetry.port import TelemetryReader
 from shared.access import Right
 from shared.asgi_access import Access, Verify, needs
 from shared.asgi_conditional import Conditional
+from shared.asgi_query import KnownQuery
 from shared.asgi_requests import HttpMetrics, Requests
 from shared.clock import Clock
 from shared.health import Health
@@ -83,7 +83,7 @@ def build_app(
         docs_url=None,
         redoc_url=None,
         responses=documented(*ANYWHERE),
-        dependencies=[Depends(Once())],
+        dependencies=[Depends(KnownQuery())],
     )
     questions = Questions(clock)
     app.add_middleware(Shortcut, questions=questions, answers=kept)

@@ -184,13 +184,15 @@ def tokens_router(parts: Parts | None) -> APIRouter:
     @router.get("/v1/tokens", responses=example(TOKENS))
     async def list_tokens(
         who: Reader,
-        owner: Annotated[str | None, Query(max_length=100, pattern=rf"^{NAME_PATTERN}$")] = None,
+        owner: Annotated[
+            str, Query(max_length=100, pattern=rf"^({NAME_PATTERN})?$", description="empty: everybody's")
+        ] = "",
     ) -> TokenList:
         """One's own tokens; for an administrator everybody's, or those of `owner`."""
         administers = who.may(Right.ADMINISTER)
-        if owner not in {None, who.name} and not administers:
+        if owner not in {"", who.name} and not administers:
             raise HTTPException(403, "only administrators see other users' tokens")
-        whose = owner if administers else who.name
+        whose = (owner or None) if administers else who.name
         return TokenList(tokens=tuple(_token(token) for token in await have(parts).people.tokens(whose)))
 
     @router.post("/v1/tokens", status_code=201, responses=example(TOKEN_MADE, 201))

@@ -18,6 +18,7 @@ from cloud.inference.settings import MOST_WINDOWS, InferenceSettings
 from cloud.telemetry.port import TelemetryReader
 from shared.access import Principal, Right
 from shared.asgi_access import Access, Verify, needs
+from shared.asgi_query import KnownQuery
 from shared.asgi_requests import HttpMetrics, Requests
 from shared.errors import NotFound, Rejected
 from shared.health import Health
@@ -59,6 +60,7 @@ def build_app(
         docs_url=None,
         redoc_url=None,
         responses=documented(*ANYWHERE),
+        dependencies=[Depends(KnownQuery())],
     )
     app.add_middleware(Access, verify=verify, allowed_hosts=settings.allowed_hosts)
     app.add_middleware(Requests, metrics=HttpMetrics(registry), max_body=settings.body_bytes)

@@ -272,3 +272,26 @@ async def test_a_rebuild_sent_again_under_its_key_begins_once(api: Api) -> None:
         assert len(began) == 3
         assert [await start("ledger", f"k{n}") for n in range(MAX_KEYS)] == [202] * MAX_KEYS
         assert await start("other", "k") == 202
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("machin=pump-1", "'machin': there is no such parameter"),
+        ("=true", "'': there is no such parameter"),
+        ("limit=5&limit=5", "limit: give it once"),
+        ("limit=5&l%69mit=6", "limit: give it once"),
+    ],
+)
+async def test_a_query_says_what_the_endpoint_knows_and_says_it_once(
+    api: Api, query: str, problem: str
+) -> None:
+    answer = await api.http.get(f"/v1/anomalies?{query}")
+    assert answer.status_code == 422
+    assert problem in answer.text
+
+
+async def test_a_list_is_given_as_often_as_wanted(api: Api) -> None:
+    answer = await api.http.get("/v1/readings?series=pump-1/flow&series=pump-1/level&limit=5&")
+    assert "give it once" not in answer.text
+    assert "no such parameter" not in answer.text
