@@ -3,7 +3,7 @@
 And a parameter that is one is given once: of two that say different things none would be the right one to take.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, get_origin
 from urllib.parse import unquote_plus
 
@@ -34,7 +34,7 @@ class KnownQuery:
                 continue
             name = unquote_plus(part.partition("=")[0])
             if name not in known:
-                raise Rejected(f"{name[:40]!r}: there is no such parameter here")
+                raise Rejected(f"{name[:40]}: no such parameter; {_there_are(known)}")
             if name in seen and not known[name]:
                 raise Rejected(f"{name[:40]}: give it once")
             seen.add(name)
@@ -46,6 +46,10 @@ class KnownQuery:
         if found is None:
             found = self._known[key] = dict(_parameters(route.dependant))
         return found
+
+
+def _there_are(known: Mapping[str, bool]) -> str:
+    return f"there are {', '.join(sorted(known))}" if known else "this takes none"
 
 
 def _parameters(dependant: Dependant) -> Iterator[tuple[str, bool]]:

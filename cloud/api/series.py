@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from tsdownsample import LTTBDownsampler, MinMaxDownsampler
 
 from cloud.api.formats import Texts
 from cloud.telemetry.port import HOUR_US, MINUTE_US, Rollups, TelemetryReader, Trend
@@ -103,8 +104,6 @@ def _extremes(trend: Trend) -> dict[str, Column]:
 
 def _chosen(columns: dict[str, Column], most: int, way: Downsample) -> dict[str, Column]:
     """The points that show most."""
-    from tsdownsample import LTTBDownsampler, MinMaxDownsampler  # noqa: PLC0415 - only who draws curves needs it
-
     time_us, value = columns["time_us"], columns["value"]
     if len(value) <= most:
         return columns

@@ -17,11 +17,15 @@ from typing import Any, Final
 import structlog
 
 from cloud.telemetry.sqlite_worker import HEAD, HELLO, framed
+from shared.errors import Unavailable
 
 log = structlog.get_logger()
 
 AGAIN_SECONDS: Final = 1.0
 """Between a process's end and the next one's start."""
+
+MOST_WAITING: Final = 1000
+"""Queries in line; one more is refused."""
 
 Answer = asyncio.Future[Any]
 
@@ -40,9 +44,11 @@ class Readers:
         self._line: deque[tuple[bytes, Answer]] = deque()
 
     async def ask(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the query's own
-        """What a module's function of a connection returns or raises there. Raises NoReader."""
+        """What a module's function of a connection returns or raises there. Raises NoReader, Unavailable (too many ask)."""
         if not self._up:
             raise NoReader
+        if len(self._line) >= MOST_WAITING:
+            raise Unavailable(f"{MOST_WAITING} queries wait for the store already: ask again later")
         message = framed(pickle.dumps((call, args, kwargs), 5))
         answer: Answer = asyncio.get_running_loop().create_future()
         if self._idle:
