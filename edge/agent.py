@@ -9,11 +9,13 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 import structlog
 from prometheus_client import CollectorRegistry
 
+from edge.commands import Commands
 from edge.delivery import Delivery, keep_event
 from edge.flight import Flight
 from edge.intake import Intake, view_key
@@ -63,7 +65,9 @@ async def run(settings: EdgeSettings, stop: asyncio.Event) -> None:
         devices = await stack.enter_async_context(_mqtt(settings.devices, settings.connect_seconds))
         uplink = await stack.enter_async_context(_mqtt(settings.uplink, settings.connect_seconds))
         control = await stack.enter_async_context(_control(settings))
-        agent = await build(settings, outbox, devices, uplink, control, clock, registry, health)
+        commands = Commands(outbox, clock, registry, edge=settings.edge)
+        commands.handle("restart", lambda _: _restart(stop))
+        agent = await build(settings, outbox, devices, uplink, control, clock, registry, health, commands)
         health.started = True
         log.info(
             "edge agent started", edge=settings.edge, epoch=outbox.epoch.hex(), machines=settings.machines
@@ -84,8 +88,12 @@ async def build(
     clock: Clock,
     registry: CollectorRegistry,
     health: Health,
+    commands: Commands,
 ) -> dict[str, Loop]:
-    """The agent's loops, wired, with what the disk remembers already at work."""
+    """The agent's loops, wired, with what the disk remembers already at work.
+
+    What obeys a command of the cloud registers its handler at `commands` here.
+    """
     edge = settings.edge
     views = {
         machine: MachineView.from_json(await outbox.state(view_key(machine))) for machine in settings.machines
@@ -156,9 +164,13 @@ async def build(
             on_change=reporter.change,
         )
         loops |= {"desired": delivery.watch, "delivery": delivery.run}
+        await commands.resume()
+        loops |= {"commands": partial(commands.watch, control), "answers": partial(commands.tell, control)}
     health.add_check("outbox", lambda: intake.blocked)
     health.add_check("devices", lambda: _trouble(devices, intake))
-    loops["birth"] = lambda: _birth(settings, outbox, clock)
+    birth = Birth(settings, outbox, clock)
+    commands.handle("rebirth", lambda _: birth.again(reporter.change))
+    loops["birth"] = birth.run
     loops["copies"] = lambda: copy_on_request(outbox, settings.outbox_path, clock)
     return loops
 
@@ -186,17 +198,38 @@ async def _resume(
     return running
 
 
-async def _birth(settings: EdgeSettings, outbox: Outbox, clock: Clock) -> None:
-    """Say that this agent came up, then rest."""
-    event = EdgeStarted(
-        source=f"edge/{settings.edge}",
-        subject=settings.edge,
-        occurred_at=at(clock.now_us()),
-        epoch=outbox.epoch.hex(),
-        software=version("industrialmind"),
-    )
-    await keep_event(outbox, settings.machines[0], event, clock)
-    await asyncio.Event().wait()
+class Birth:
+    """The agent's word that it is there."""
+
+    def __init__(self, settings: EdgeSettings, outbox: Outbox, clock: Clock) -> None:
+        self._settings, self._outbox, self._clock = settings, outbox, clock
+
+    async def run(self) -> None:
+        """Say that this agent came up, then rest."""
+        await self._say()
+        await asyncio.Event().wait()
+
+    async def again(self, report: Callable[[], None]) -> str:
+        """Say it because somebody asked, and report everything."""
+        await self._say()
+        report()
+        return f"epoch {self._outbox.epoch.hex()}"
+
+    async def _say(self) -> None:
+        event = EdgeStarted(
+            source=f"edge/{self._settings.edge}",
+            subject=self._settings.edge,
+            occurred_at=at(self._clock.now_us()),
+            epoch=self._outbox.epoch.hex(),
+            software=version("industrialmind"),
+        )
+        await keep_event(self._outbox, self._settings.machines[0], event, self._clock)
+
+
+async def _restart(stop: asyncio.Event) -> str:
+    """End in order; whoever supervises the agent starts it again."""
+    stop.set()
+    return "restarting"
 
 
 def _mqtt(settings: Mqtt, connect_seconds: float) -> contextlib.AbstractAsyncContextManager[MqttClient]:

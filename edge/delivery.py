@@ -14,6 +14,7 @@ from edge.models import ModelFolder
 from edge.outbox import Outbox
 from edge.waiting import event_or_time
 from shared.clock import Clock
+from shared.commands import EDGE_KEYS
 from shared.errors import NotFound, Rejected, Unavailable
 from shared.events import Event, ModelRefused, at
 from shared.frames import Kind, Records
@@ -75,6 +76,8 @@ class Delivery:
             if change is None:
                 continue
             machine, value = change
+            if machine.startswith(EDGE_KEYS):
+                continue
             if machine not in self._views or value is None:
                 log.warning("a desired state that changes nothing", key=machine[:40], deleted=value is None)
                 continue
