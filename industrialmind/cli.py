@@ -13,6 +13,7 @@ from industrialmind import (
     commands_backup,
     commands_data,
     commands_dlq,
+    commands_edge,
     commands_log,
     commands_models,
     commands_people,
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 commands_plant.add_to(app)
 commands_run.add_to(app)
+commands_edge.add_to(commands_run.edge_app)
 commands_data.add_to(app)
 commands_models.add_to(app)
 commands_people.add_to(app)

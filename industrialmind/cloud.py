@@ -19,6 +19,8 @@ from cloud.api.live import Broadcaster
 from cloud.api.settings import ApiSettings
 from cloud.assets.settings import AssetsSettings
 from cloud.cache.port import Cache, CacheMetrics, open_cache
+from cloud.commands.app import Dispatcher
+from cloud.commands.app import Metrics as CommandMetrics
 from cloud.deadletters.app import DeadLetters, Publish, publisher
 from cloud.deadletters.app import Metrics as LetterMetrics
 from cloud.ledger.app import Ledger, Metrics, edge_reports
@@ -112,6 +114,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             metrics=LetterMetrics(registry),
             turn=audit.turn,
         )
+        dispatcher = Dispatcher(events, control, clock, CommandMetrics(registry))
         app = build_app(
             settings.api,
             store=store,
@@ -131,6 +134,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
                 {"ledger": ledger.rebuild, **({} if assets is None else {"assets": assets.owner.rebuild})}
             ),
             assets=None if assets is None else (assets.reader, assets.commands),
+            commands=dispatcher,
         )
         health.add_check("assignments", lambda: "" if reported.assignments else "none read yet")
         probes: dict[str, Probe] = {"store": store.positions}
@@ -152,6 +156,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             ledger=lambda: ledger.run(stop),
             audit=until_stop(stop, people.sender.run if people is not None else for_ever),
             watch=until_stop(stop, watch.run),
+            commands=until_stop(stop, dispatcher.run),
             assets=until_stop(
                 stop, partial(follow_assets, assets, Eyes(control, store, live, models), settings.assets)
             ),

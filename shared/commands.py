@@ -13,6 +13,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.errors import Rejected
+from shared.event import at, to_us
 from shared.names import ID_PATTERN
 
 EDGE_KEYS: Final = "edge."
@@ -149,9 +150,9 @@ class Answer:
                 str(raw["id"]),
                 Outcome(raw["outcome"]),
                 str(raw["detail"])[:MAX_DETAIL],
-                int(raw["at_us"]),
+                to_us(at(int(raw["at_us"]))),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:  # a time beyond the calendar
             raise Rejected(f"an answer that can't be read: {error!r}") from error
 
 

@@ -18,6 +18,7 @@ from shared.asset_events import (
     CounterReset,
     CounterSet,
 )
+from shared.command_events import CommandAnswered, CommandIssued
 from shared.errors import Rejected
 from shared.event import SPEC_VERSION, Event, Moment, at, deterministic_id, to_us
 from shared.people_events import (
@@ -273,6 +274,8 @@ EVENTS: Final[Mapping[str, type[Event]]] = {
         WorkOrderStarted,
         WorkOrderClosed,
         WorkOrderCancelled,
+        CommandIssued,
+        CommandAnswered,
         UserAdded,
         UserChanged,
         UserPasswordSet,

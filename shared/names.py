@@ -23,6 +23,7 @@ AUDIT: Final = "audit"
 DEAD_LETTER: Final = "dead-letter"
 ASSETS: Final = "assets"
 WORK_ORDERS: Final = "work-orders"
+COMMANDS: Final = "commands"
 LOG_TOPICS: Final = (
     SENSOR_READINGS,
     SCORES,
@@ -33,6 +34,7 @@ LOG_TOPICS: Final = (
     DEAD_LETTER,
     ASSETS,
     WORK_ORDERS,
+    COMMANDS,
 )
 
 # Headers of a log record that says where the record came from (all values are text).

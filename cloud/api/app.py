@@ -14,6 +14,7 @@ from cloud.api.cached import Answers as Kept
 from cloud.api.cached import answers_in_memory
 from cloud.api.changes import add_stale
 from cloud.api.dead_letters import Answers, dead_letters_router
+from cloud.api.edge_commands import edge_commands_router
 from cloud.api.examples import LEDGER, MACHINE, MACHINES, example
 from cloud.api.fleet import Reported
 from cloud.api.happenings import happenings_router
@@ -31,6 +32,7 @@ from cloud.api.shortcut import Questions, Shortcut
 from cloud.api.stream import live_router
 from cloud.api.work import counters_router, orders_router
 from cloud.assets.port import AssetCommands, AssetReader
+from cloud.commands.port import EdgeCommands
 from cloud.people.limits import Requests as RequestLimit
 from cloud.telemetry.port import TelemetryReader
 from shared.access import Right
@@ -71,6 +73,7 @@ def build_app(
     rebuilds: Rebuilds | None = None,
     kept: Kept | None = None,
     assets: tuple[AssetReader, AssetCommands] | None = None,
+    commands: EdgeCommands | None = None,
 ) -> FastAPI:
     """The ASGI application. `ledger`, `models`, `promote` and `letters` are answered by their own services.
 
@@ -109,6 +112,8 @@ def build_app(
         app.include_router(rebuilds_router(rebuilds), dependencies=[MAY_READ])
     if assets is not None:
         _add_assets(app, *assets, clock)
+    if commands is not None:
+        app.include_router(edge_commands_router(commands))
     if letters is not None:
         app.include_router(dead_letters_router(letters, clock))
 

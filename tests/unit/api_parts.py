@@ -15,6 +15,7 @@ from cloud.api.models import ModelDetail
 from cloud.api.rebuilds import Rebuilds
 from cloud.api.sessions import Parts
 from cloud.api.settings import ApiSettings
+from cloud.commands.port import EdgeCommands
 from cloud.telemetry.port import Entry, TelemetryStore
 from shared.asgi_access import Verify
 from shared.clock import Clock, ManualClock
@@ -81,6 +82,7 @@ class Api:
         verify: Verify | None = None,
         letters: Answers | None = None,
         rebuilds: Rebuilds | None = None,
+        commands: EdgeCommands | None = None,
         **more: Any,  # noqa: ANN401 - settings
     ) -> None:
         clock = clock or ManualClock(T0 + 2_000_000)
@@ -119,6 +121,7 @@ class Api:
             verify=verify,
             letters=letters,
             rebuilds=rebuilds,
+            commands=commands,
         )
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app),

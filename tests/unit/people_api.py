@@ -11,6 +11,7 @@ from argon2 import PasswordHasher
 from prometheus_client import CollectorRegistry
 
 from cloud.api.settings import ApiSettings
+from cloud.commands.app import Dispatcher
 from cloud.deadletters.app import DeadLetters
 from cloud.people.argon2 import Hasher
 from cloud.people.audit import AuditTopic
@@ -105,6 +106,7 @@ async def people_plant(
             verify=made.gate.verify,
             letters=LetterAnswers(DeadLetters(events, control.assignments, clock)),
             rebuilds=RebuildJobs({}),
+            commands=Dispatcher(events, control, clock),
             **settings,
         )
         await stack.enter_async_context(api.http)
