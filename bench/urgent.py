@@ -29,9 +29,9 @@ from bench.peers.topics import PARTITIONS, Topics
 from deploy.servers.kafka import Kafka
 from deploy.servers.mosquitto import Mosquitto
 from deploy.servers.nats import Nats
-from shared.events import LimitCrossed
 from shared.frame_codec import encode
 from shared.frames import Header, Kind, Records
+from shared.machine_events import LimitCrossed
 from shared.names import LOG_TOPICS, MACHINE_EVENTS
 from shared.nats import open_control
 from shared.paho import open_mqtt
@@ -109,6 +109,7 @@ async def frames(broker: Mosquitto, count: int) -> dict[str, float]:
             event = LimitCrossed(
                 source="edge/e0", subject="m0", occurred_at=datetime.now(UTC), edge="e0",
                 sensor="pressure", side="high", value=float(n), limit=0.0, unit="bar",
+                rule="limit/pressure/high", onset=None,
             )  # fmt: skip
             header = Header("s1", "e0", "m0", Kind.EVENT, scenario.EPOCH, n, 1)
             frame = encode(header, Records((event.to_json(),)))

@@ -99,7 +99,13 @@ async def build(
         machine: MachineView.from_json(await outbox.state(view_key(machine))) for machine in settings.machines
     }
     scoring = {
-        machine: MachineScoring(edge, machine, settings.limits.get(machine, {}), await outbox.state(machine))
+        machine: MachineScoring(
+            edge,
+            machine,
+            settings.limits.get(machine, {}),
+            await outbox.state(machine),
+            settings.operating.get(machine),
+        )
         for machine in settings.machines
     }
     refusals: dict[str, str] = {}

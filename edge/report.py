@@ -95,9 +95,18 @@ class Reporter:
 
     def _machine(self, machine: str) -> dict[str, Any]:
         view, scoring = self._views[machine], self._scoring[machine]
-        model = scoring.model
+        model, totals, mode = scoring.model, scoring.operating.totals, scoring.maintenance
         return {
             "state": scoring.state,
+            "operating": str(scoring.operating.state(self._clock.now_us())),
+            "counts": {
+                "run_hours": totals.run_us / 3.6e9,
+                "starts": totals.starts,
+                "cycles": totals.cycles,
+            },
+            "maintenance": None
+            if mode is None
+            else {"until_us": mode.until_us, "by": mode.by, "why": mode.why},
             "model": None if model is None else model.desired.model,
             "version": None if model is None else model.desired.version,
             "sha256": None if model is None else model.desired.sha256,

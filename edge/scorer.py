@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter
@@ -10,13 +11,24 @@ from prometheus_client import CollectorRegistry, Counter
 from edge.outbox import Outbox
 from edge.scoring import MachineScoring, Outcome
 from shared.clock import Clock
-from shared.errors import Unavailable
+from shared.errors import Rejected, Unavailable
 from shared.frames import Readings, concat_readings
 from shared.loaded import LoadedModel
+from shared.scoring_state import Maintenance
 
 log = structlog.get_logger()
 
-Work = Readings | LoadedModel
+
+@dataclass(frozen=True, slots=True)
+class Maintain:
+    """Maintenance mode is wanted, or with None no longer; `done` once that is durable."""
+
+    mode: Maintenance | None
+    by: str
+    done: "asyncio.Future[None]"
+
+
+Work = Readings | LoadedModel | Maintain
 
 
 class ScoringLoop:
@@ -65,6 +77,18 @@ class ScoringLoop:
         self._queue.append((machine, model))
         self._filled.set()
 
+    async def maintain(self, machine: str, mode: Maintenance | None, *, by: str) -> None:
+        """Begin the machine's maintenance mode after what is queued, or end it with None; returns once it is durable.
+
+        Raises Rejected for a machine that is not this edge's.
+        """
+        if machine not in self._machines:
+            raise Rejected(f"{machine} is not a machine of this edge")
+        done = asyncio.get_running_loop().create_future()
+        self._queue.append((machine, Maintain(mode, by, done)))
+        self._filled.set()
+        await done
+
     async def run(self) -> None:
         """Score for ever."""
         while True:
@@ -76,7 +100,7 @@ class ScoringLoop:
 
     def _batch(self) -> list[tuple[str, Work]]:
         """Everything queued, rows of a machine joined where no model comes between them."""
-        joined: list[tuple[str, list[Readings] | LoadedModel]] = []
+        joined: list[tuple[str, list[Readings] | LoadedModel | Maintain]] = []
         open_: dict[str, list[Readings]] = {}
         while self._queue:
             machine, work = self._queue.popleft()
@@ -94,13 +118,20 @@ class ScoringLoop:
 
     async def _work(self, machine: str, work: Work) -> None:
         scoring = self._machines[machine]
-        if isinstance(work, LoadedModel):
-            outcome = scoring.install(work, self._clock.now_us())
-            log.info("model active", machine=machine, model=work.desired.model, version=work.desired.version)
-        else:
-            outcome = await asyncio.to_thread(scoring.take, work)
+        match work:
+            case LoadedModel():
+                outcome = scoring.install(work, self._clock.now_us())
+                log.info(
+                    "model active", machine=machine, model=work.desired.model, version=work.desired.version
+                )
+            case Maintain():
+                outcome = scoring.maintain(work.mode, work.by, self._clock.now_us())
+            case Readings():
+                outcome = await asyncio.to_thread(scoring.take, work)
         self._windows.inc(sum(len(item.body) for item in outcome.items if not item.urgent))
         await self._keep(machine, outcome)
+        if isinstance(work, Maintain) and not work.done.done():
+            work.done.set_result(None)
         if outcome.changed:
             self._on_change()
 

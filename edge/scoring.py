@@ -1,23 +1,25 @@
-"""One machine's scoring at the edge: plain limits beside the model's windows, and what is committed of both.
+"""One machine's scoring at the edge: plain limits and operating state beside the model's windows, and what is committed.
 
 It runs after the commit and off its path: what it makes goes into the outbox as rows of its own, together with the
 state that a restart needs, in one transaction.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import structlog
 
-from edge.limits import LimitWatch
-from edge.settings import Limits
+from edge.limits import Crossed, LimitWatch
+from edge.operating import OperatingWatch
+from edge.settings import Limits, Operating
 from shared.errors import Rejected
-from shared.events import Event
+from shared.event import Event, at
 from shared.frames import Kind, Readings, Records, Scores
 from shared.loaded import LoadedModel
+from shared.machine_events import MaintenanceEnded, MaintenanceStarted
 from shared.packing import Item
 from shared.scoring import WindowScoring
-from shared.scoring_state import ScoringState
+from shared.scoring_state import Maintenance, ScoringState
 
 log = structlog.get_logger()
 
@@ -34,25 +36,82 @@ class Outcome:
 class MachineScoring(WindowScoring):
     """The scoring state of one machine. Not thread-safe; one caller at a time."""
 
-    def __init__(self, edge: str, machine: str, limits: Mapping[str, Limits], state: bytes | None) -> None:
+    def __init__(
+        self,
+        edge: str,
+        machine: str,
+        limits: Mapping[str, Limits],
+        state: bytes | None,
+        operating: Operating | None = None,
+    ) -> None:
         super().__init__(edge, machine)
-        self._limits = LimitWatch(edge, machine, limits)
+        self.limits = LimitWatch(edge, machine, limits)
+        self.operating = OperatingWatch(edge, machine)
         if state is not None:
             try:
-                self._kept = ScoringState.decode(state)
+                self._resume(ScoringState.decode(state))
             except Rejected as error:
                 log.warning("scoring starts afresh", machine=machine, reason=error.reason)
-            self._limits.crossed = self._kept.crossed
+        self.operating.learn(None if operating is None else operating.spec())
+
+    def _resume(self, kept: ScoringState) -> None:
+        try:
+            crossed = {(str(sensor), str(side)): Crossed(*rest) for sensor, side, *rest in kept.crossed}
+        except (TypeError, ValueError) as error:
+            raise Rejected(f"not a scoring state: {error}") from error
+        self.operating.resume(kept.operating)
+        self.limits.crossed = crossed
+        self._kept = kept
 
     def install(self, model: LoadedModel, now_us: int, *, again: bool = False) -> Outcome:
         """Run `model` from the next window on; `again` after a restart, when it is no news."""
         return self._outcome(self.run_model(model, now_us, again=again), changed=True)
 
     def take(self, readings: Readings) -> Outcome:
-        """Rows in order of arrival; what came of them."""
-        crossings = self._limits.take(readings)
+        """Rows in order of arrival; what came of them. In maintenance mode nothing is raised and nothing returns."""
+        over: list[Event] = []
+        mode = self.maintenance
+        if mode is not None and mode.until_us is not None and len(readings):
+            arrived = int(readings.arrival_us[-1])
+            if arrived >= mode.until_us:
+                over = self._end_maintenance("", mode.until_us)
+        crossings = [] if self.maintenance is not None else self.limits.take(readings)
+        changes = self.operating.take(readings)
         scores, events = self.score_rows(readings)
-        return self._outcome([*crossings, *events], *scores, changed=bool(crossings or events))
+        raised = [*over, *crossings, *events]
+        return self._outcome([*raised, *changes], *scores, changed=bool(raised or changes))
+
+    def maintain(self, mode: Maintenance | None, by: str, now_us: int) -> Outcome:
+        """Begin maintenance mode, or end it with None. What is as it was says nothing."""
+        events: list[Event] = []
+        if mode is None and self.maintenance is not None:
+            events = self._end_maintenance(by, now_us)
+        elif mode is not None and mode != self.maintenance:
+            self._kept.maintenance = mode
+            events = [
+                MaintenanceStarted(
+                    source=f"edge/{self._edge}",
+                    subject=self._machine,
+                    occurred_at=at(now_us),
+                    edge=self._edge,
+                    by=by,
+                    until=None if mode.until_us is None else at(mode.until_us),
+                    why=mode.why,
+                )
+            ]
+        return self._outcome(events, changed=bool(events))
+
+    def _end_maintenance(self, by: str, now_us: int) -> list[Event]:
+        self._kept.maintenance = None
+        return [
+            MaintenanceEnded(
+                source=f"edge/{self._edge}",
+                subject=self._machine,
+                occurred_at=at(now_us),
+                edge=self._edge,
+                by=by,
+            )
+        ]
 
     def _outcome(self, events: list[Event], *scores: Scores, changed: bool) -> Outcome:
         items = [Item(self._machine, Kind.SCORES, part) for part in scores]
@@ -62,5 +121,6 @@ class MachineScoring(WindowScoring):
         return Outcome(tuple(items), self._saved(), changed)
 
     def _saved(self) -> bytes:
-        self._kept.crossed = self._limits.crossed
+        self._kept.crossed = [[*key, *astuple(crossed)] for key, crossed in self.limits.crossed.items()]
+        self._kept.operating = self.operating.to_json()
         return self._kept.encode()

@@ -1,14 +1,17 @@
 """Settings of the edge agent."""
 
+import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from edge.outbox import DEFAULT_MAX_BYTES
-from shared.errors import Rejected
+from shared.errors import Misconfigured, Rejected
 from shared.names import check_id
 from shared.settings import ServiceSettings
+from shared.states import StateSpec, by_signal
 
 
 def _id(text: str) -> str:
@@ -45,19 +48,52 @@ class Buffer(_Part):
 class Limits(_Part):
     """Plain limits of one sensor, in its own unit."""
 
+    low_low: float | None = Field(None, description="below it is a crossing that can't wait")
     low: float | None = Field(None, description="below it is a crossing")
     high: float | None = Field(None, description="above it is a crossing")
+    high_high: float | None = Field(None, description="above it is a crossing that can't wait")
     hysteresis: float = Field(0.0, ge=0, description="how far inside it counts as back")
+    delay_seconds: float = Field(0.0, ge=0, le=86_400, description="how long it must last to be a crossing")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if (
-            self.low is not None
-            and self.high is not None
-            and self.low + self.hysteresis >= self.high - self.hysteresis
-        ):
+        lows = [limit for limit in (self.low_low, self.low) if limit is not None]
+        highs = [limit for limit in (self.high, self.high_high) if limit is not None]
+        told = [*lows, *highs]
+        if any(a >= b for a, b in pairwise(told)):
+            raise ValueError("low must stay below high: limits rise from low_low to high_high")
+        if lows and highs and lows[-1] + self.hysteresis >= highs[0] - self.hysteresis:
             raise ValueError("low must stay below high, hysteresis included")
         return self
+
+
+class Operating(_Part):
+    """How a machine's operating state is told: by a sensor of what it was told to do, never by a response."""
+
+    sensor: Id = Field(description="a set-point, a speed or a signal")
+    off: float = Field(0.0, allow_inf_nan=False, description="at or below it the machine is off")
+    levels: tuple[tuple[float, float], ...] = Field((), description="set-points as [low, high], rising")
+    values: tuple[float, ...] = Field((), description="instead: the values of a signal, each a state")
+    hysteresis: float = Field(0.0, ge=0, description="how far beyond a border a value counts")
+    settle_seconds: float = Field(60.0, ge=0, le=86_400, description="how long until it is steady")
+
+    @model_validator(mode="after")
+    def _can_be_told(self) -> Self:
+        if self.levels and self.values:
+            raise ValueError("give levels or values, not both")
+        try:
+            self.spec()
+        except Misconfigured as error:
+            raise ValueError(f"{error}: {error.hint}") from error
+        return self
+
+    def spec(self) -> StateSpec:
+        """For `shared.states`. With neither levels nor values anything above `off` is one state. Raises Misconfigured."""
+        settle_us = round(self.settle_seconds * 1e6)
+        if self.values:
+            return by_signal(self.sensor, self.values, off=self.off, settle_us=settle_us)
+        levels = self.levels or ((self.off, sys.float_info.max),)
+        return StateSpec(self.sensor, self.off, levels, self.hysteresis, settle_us, "rule")
 
 
 class EdgeSettings(ServiceSettings):
@@ -76,6 +112,9 @@ class EdgeSettings(ServiceSettings):
     buffer: Buffer = Field(Buffer(), description="the outbox")
     limits: dict[Id, dict[Id, Limits]] = Field(
         default_factory=dict, description="machine to sensor to limits"
+    )
+    operating: dict[Id, Operating] = Field(
+        default_factory=dict, description="machine to how its operating state is told"
     )
     receive_batch: int = Field(500, ge=1, le=10_000, description="device messages a commit, at most")
     scoring_queue: int = Field(

@@ -21,6 +21,15 @@ from shared.asset_events import (
 from shared.command_events import CommandAnswered, CommandIssued
 from shared.errors import Rejected
 from shared.event import SPEC_VERSION, Event, Moment, at, deterministic_id, to_us
+from shared.machine_events import (
+    LimitCleared,
+    LimitCrossed,
+    MachineCounted,
+    MaintenanceEnded,
+    MaintenanceStarted,
+    StateChanged,
+    limit_before_rules,
+)
 from shared.people_events import (
     LoginLinkMade,
     SessionEnded,
@@ -93,31 +102,6 @@ class AnomalyEnded(Event):
     onset: Moment
     peak_score: float
     limit: float
-
-
-class _LimitEvent(Event):
-    """A plain limit of one sensor and the reading that passed it."""
-
-    identity: ClassVar[tuple[str, ...]] = ("sensor", "side", "occurred_at")
-
-    edge: str
-    sensor: str
-    side: str
-    value: float
-    limit: float
-    unit: str
-
-
-class LimitCrossed(_LimitEvent):
-    """A reading left its plain limits."""
-
-    type: ClassVar[str] = "limit.crossed"
-
-
-class LimitCleared(_LimitEvent):
-    """A reading came back inside its plain limits."""
-
-    type: ClassVar[str] = "limit.cleared"
 
 
 class ModelRegistered(Event):
@@ -253,6 +237,10 @@ EVENTS: Final[Mapping[str, type[Event]]] = {
         AnomalyEnded,
         LimitCrossed,
         LimitCleared,
+        StateChanged,
+        MachineCounted,
+        MaintenanceStarted,
+        MaintenanceEnded,
         ModelRegistered,
         ModelPromoted,
         ModelActivated,
@@ -291,7 +279,10 @@ EVENTS: Final[Mapping[str, type[Event]]] = {
 
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 
-UPCASTS: Final[Mapping[tuple[str, int], Upcast]] = {}
+UPCASTS: Final[Mapping[tuple[str, int], Upcast]] = {
+    (LimitCrossed.type, 1): limit_before_rules,
+    (LimitCleared.type, 1): limit_before_rules,
+}
 """(type, old version) to a function from that version's data to the next one's."""
 
 

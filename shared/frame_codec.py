@@ -209,7 +209,7 @@ def _scores(message: pb.Scores) -> Scores:
     expected = _floats(message.expected, "<f8")
     if len(state) != rows or len(contribution) != rows * width or len(expected) != rows * width:
         raise Rejected("the columns of the scores differ in length")
-    if rows and state.max() > ScoreState.UNSCORED:
+    if rows and state.max() > max(ScoreState):
         raise Rejected(f"unknown score state {state.max()}")
     return Scores(
         message.model,

@@ -41,6 +41,8 @@ class ScoreState(IntEnum):
     NORMAL = 0
     ALARM = 1
     UNSCORED = 2
+    MAINTENANCE = 3  # scored while somebody worked on the machine: raised nothing
+    SHADOW = 4  # scored by a model on trial: raised nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from shared.grid import Grid
 from shared.loaded import LoadedModel
 from shared.onnxruntime import Scores as Scored
 from shared.persistence import Clear, Onset
-from shared.scoring_state import ScoringState, carried
+from shared.scoring_state import Maintenance, ScoringState, carried
 from shared.windows import Bools, GridSpec, Windows
 
 log = structlog.get_logger()
@@ -49,6 +49,16 @@ class WindowScoring:
         self.leading: tuple[Sensor, ...] = ()
         self.reason = ""
         self.unscored = 0
+
+    @property
+    def maintenance(self) -> Maintenance | None:
+        """Who works on the machine, None = nobody."""
+        return self._kept.maintenance
+
+    @property
+    def anomaly(self) -> Onset | None:
+        """The anomaly that is on."""
+        return None if self._kept.persistence is None else self._kept.persistence.active
 
     @property
     def state(self) -> str:
@@ -139,6 +149,8 @@ class WindowScoring:
             score[chosen], expected[chosen] = scored.score, scored.expected
             contribution[chosen] = scored.contributions
             state[chosen] = np.where(scored.alarm, ScoreState.ALARM, ScoreState.NORMAL)
+            if self._kept.maintenance is not None:
+                state[chosen] = ScoreState.MAINTENANCE
         places = {int(at_row): place for place, at_row in enumerate(chosen)}
         for row in range(count):
             self._judge(model, windows, row, scored, places.get(row), events)
@@ -179,13 +191,16 @@ class WindowScoring:
         alarm = bool(scored.alarm[place])
         value = float(scored.score[place])
         before = persistence.active
-        change = persistence.update(int(windows.times_us[row]), alarm)
+        # While somebody works on the machine its windows are no evidence either way.
+        judged = None if self._kept.maintenance is not None else alarm
+        change = persistence.update(int(windows.times_us[row]), judged)
         self.score, self.reason = value, ""
         if alarm or persistence.active is not None:
             self.leading = leading(model, scored, place)
         else:
             self.leading = ()
-        self._kept.peak = max(self._kept.peak, value)
+        if judged is not None:
+            self._kept.peak = max(self._kept.peak, value)
         match change:
             case Onset(time_us, first_us):
                 events.append(self._started(model, time_us, first_us, value, scored.limit))

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from cloud.api.logic import anomalies, machine_status
-from shared.events import AnomalyEnded, AnomalyStarted, LimitCleared, Sensor
+from shared.events import AnomalyEnded, AnomalyStarted, Sensor
+from shared.machine_events import LimitCleared
 
 ONSET = datetime(2026, 1, 1, tzinfo=UTC)
 NOW_US = 1_000_000_000_000
@@ -106,5 +107,7 @@ def test_an_end_without_its_start_and_other_events_show_nothing() -> None:
         value=1.0,
         limit=2.0,
         unit="l/min",
+        rule="limit/flow/high",
+        onset=ONSET,
     )
     assert anomalies([ended(), cleared]) == []

@@ -24,13 +24,13 @@ from shared.events import (
     AnomalyStarted,
     EdgeStarted,
     Event,
-    LimitCrossed,
     ModelActivated,
     ModelRefused,
     parse_event,
 )
 from shared.frame_codec import decode
 from shared.frames import Kind, Scores
+from shared.machine_events import LimitCrossed
 from shared.nats import ControlPlane, open_control
 from shared.packing import Item, pieces
 from shared.paho import MqttClient, open_mqtt

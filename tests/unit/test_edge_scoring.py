@@ -20,13 +20,12 @@ from shared.events import (
     AnomalyEnded,
     AnomalyStarted,
     Event,
-    LimitCleared,
-    LimitCrossed,
     ModelActivated,
     parse_event,
 )
 from shared.frames import Kind, Records, Scores, ScoreState, slice_readings
 from shared.loaded import Desired, load_model
+from shared.machine_events import LimitCleared, LimitCrossed
 from shared.packing import join
 from shared.scoring_state import ScoringState
 from tests.unit.edge_models import START, UNITS, artifact, desired, loaded, plant, rows
@@ -137,7 +136,7 @@ def test_an_anomaly_survives_a_restart_and_a_swap() -> None:
 
 
 def test_an_unreadable_state_is_a_fresh_start() -> None:
-    for bad in (b"nonsense", b'{"version": 1}', ScoringState().encode().replace(b":1,", b":9,")):
+    for bad in (b"nonsense", b'{"version": 1}', ScoringState().encode().replace(b":2,", b":9,")):
         assert machine(bad).state == "learning"
         with pytest.raises(Rejected):
             ScoringState.decode(bad)

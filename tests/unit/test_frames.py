@@ -199,7 +199,7 @@ def test_readings_that_break_a_rule_are_rejected(spoil: dict[str, Any]) -> None:
         {"time_delta": []},
         {"score": F4[:-1]},
         {"state": b"\x00"},
-        {"state": b"\x00\x03"},
+        {"state": b"\x00\x05"},
         {"contribution": F4[:4]},
         {"expected": F8[:8]},
     ],

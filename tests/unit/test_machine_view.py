@@ -9,8 +9,8 @@ import pytest
 from edge.limits import LimitWatch
 from edge.settings import EdgeSettings, Limits
 from shared.errors import Misconfigured
-from shared.events import LimitCleared, LimitCrossed
 from shared.frames import Readings
+from shared.machine_events import LimitCleared, LimitCrossed
 from shared.machine_view import MAX_SENSORS, MachineView
 
 
@@ -71,7 +71,7 @@ def test_limits_are_crossed_and_cleared_once_with_hysteresis() -> None:
         (LimitCleared, "high", 8.5),
         (LimitCrossed, "low", 0.5),
     ]
-    assert watch.crossed == {("level", "low")}
+    assert list(watch.crossed) == [("level", "low")]
     assert watch.take(readings([7], [5], quality=2)) == []
     assert watch.take(readings([7], [99], name="other")) == []
     assert [type(e) for e in watch.take(readings([8], [5]))] == [LimitCleared]
