@@ -23,7 +23,7 @@ from edge.models import ModelFolder
 from edge.outbox import Outbox, open_outbox
 from edge.outbox_copy import copy_on_request
 from edge.report import Reporter
-from edge.scorer import ScoringLoop
+from edge.scorer import ScoringLoop, obey_maintenance
 from edge.scoring import MachineScoring
 from edge.settings import EdgeSettings, Mqtt
 from edge.uplink import Uplink
@@ -176,6 +176,7 @@ async def build(
     health.add_check("devices", lambda: _trouble(devices, intake))
     birth = Birth(settings, outbox, clock)
     commands.handle("rebirth", lambda _: birth.again(reporter.change))
+    commands.handle("maintenance", partial(obey_maintenance, scorer, clock))
     loops["birth"] = birth.run
     loops["copies"] = lambda: copy_on_request(outbox, settings.outbox_path, clock)
     return loops

@@ -4,14 +4,17 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
 from edge.outbox import Outbox
 from edge.scoring import MachineScoring, Outcome
+from shared import commands
 from shared.clock import Clock
 from shared.errors import Rejected, Unavailable
+from shared.event import at
 from shared.frames import Readings, concat_readings
 from shared.loaded import LoadedModel
 from shared.scoring_state import Maintenance
@@ -29,6 +32,8 @@ class Maintain:
 
 
 Work = Readings | LoadedModel | Maintain
+
+COMMANDED: Final = "command"
 
 
 class ScoringLoop:
@@ -145,3 +150,13 @@ class ScoringLoop:
             else:
                 self._rows_waiting()
                 return
+
+
+async def obey_maintenance(scorer: ScoringLoop, clock: Clock, wanted: commands.Maintenance) -> str:
+    """Carry out the cloud's command; who gave it stands in the command's own record. Raises Rejected."""
+    if not wanted.on:
+        await scorer.maintain(wanted.machine, None, by=COMMANDED)
+        return f"{wanted.machine} is watched again"
+    until_us = None if wanted.minutes is None else clock.now_us() + round(wanted.minutes * 60e6)
+    await scorer.maintain(wanted.machine, Maintenance(until_us, COMMANDED), by=COMMANDED)
+    return f"{wanted.machine} is in maintenance mode" + ("" if until_us is None else f" until {at(until_us)}")

@@ -1,14 +1,21 @@
 """What the edge makes of operating state, four limits with delay, and maintenance mode."""
 
+import asyncio
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from edge.limits import LimitWatch
+from edge.outbox import open_outbox
+from edge.scorer import ScoringLoop, obey_maintenance
 from edge.scoring import MachineScoring, Outcome
 from edge.settings import Limits, Operating
+from shared.clock import ManualClock
+from shared.commands import Maintenance as Wanted
 from shared.errors import Rejected
 from shared.event import Event, to_us
 from shared.events import AnomalyEnded, AnomalyStarted, parse_event
@@ -151,3 +158,31 @@ def test_maintenance_marks_scores_and_raises_nothing_until_it_ends() -> None:
     [ended] = told(again.maintain(None, "bob", START + 600 * S))
     assert isinstance(ended, MaintenanceEnded)
     assert [type(e) for e in told(again.take(rows(plant(120, 5), 541)))] == [LimitCleared, AnomalyEnded]
+
+
+async def test_maintenance_on_command_is_durable_when_it_is_answered(tmp_path: Path) -> None:
+    clock, scoring = ManualClock(), {"pump": machine()}
+    async with open_outbox(tmp_path / "o.db", site="s1", edge="e1", clock=clock) as outbox:
+        loop = ScoringLoop(
+            outbox,
+            scoring,
+            clock,
+            CollectorRegistry(),
+            limit=400,
+            on_change=lambda: None,
+            rows_waiting=lambda: None,
+        )
+        task = asyncio.create_task(loop.run())
+        said = await obey_maintenance(loop, clock, Wanted(machine="pump", on=True, minutes=30))
+        kept = ScoringState.decode(await outbox.state("pump") or b"")
+        assert kept.maintenance == Maintenance(clock.now_us() + 1800 * S, "command")
+        assert said.startswith("pump is in maintenance mode until ")
+        assert (
+            await obey_maintenance(loop, clock, Wanted(machine="pump", on=False)) == "pump is watched again"
+        )
+        assert scoring["pump"].maintenance is None
+        assert (await outbox.usage()).rows == 2
+        with pytest.raises(Rejected, match="not a machine of this edge"):
+            await obey_maintenance(loop, clock, Wanted(machine="fan", on=True))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
