@@ -19,6 +19,7 @@ from edge.commands import Commands
 from edge.delivery import Delivery, keep_event
 from edge.flight import Flight
 from edge.intake import Intake, view_key
+from edge.local import LocalBroker, Will, farewell, presence
 from edge.models import ModelFolder
 from edge.outbox import Outbox, open_outbox
 from edge.outbox_copy import copy_on_request
@@ -62,7 +63,9 @@ async def run(settings: EdgeSettings, stop: asyncio.Event) -> None:
                 token=settings.token.get_secret_value(),
             )
         )
-        devices = await stack.enter_async_context(_mqtt(settings.devices, settings.connect_seconds))
+        devices = await stack.enter_async_context(
+            _mqtt(settings.devices, settings.connect_seconds, will=_will(settings, clock))
+        )
         uplink = await stack.enter_async_context(_mqtt(settings.uplink, settings.connect_seconds))
         control = await stack.enter_async_context(_control(settings))
         commands = Commands(outbox, clock, registry, edge=settings.edge)
@@ -77,6 +80,8 @@ async def run(settings: EdgeSettings, stop: asyncio.Event) -> None:
             grace=settings.grace_seconds,
             **{name: until_stop(stop, loop) for name, loop in agent.items()},
         )
+        if settings.local_topics:
+            await farewell(devices, settings.site, settings.edge, clock)
 
 
 async def build(
@@ -121,6 +126,7 @@ async def build(
         seconds=settings.report_seconds,
         listening=lambda: intake.listening,
     )
+    local = LocalBroker(devices, scoring, clock, registry, site=settings.site, edge=edge)
     flight = Flight(clock, random.Random())  # noqa: S311 - jitter
     uplink = Uplink(uplink_client, outbox, flight, clock, registry, site=settings.site, edge=edge)
     scorer = ScoringLoop(
@@ -131,6 +137,9 @@ async def build(
         limit=settings.scoring_queue,
         on_change=reporter.change,
         rows_waiting=uplink.rows_waiting,
+        tell=local.tell,
+        budget_s=settings.scoring_budget_seconds,
+        cpu_share=settings.scoring_cpu_share,
     )
     intake = Intake(
         devices,
@@ -156,6 +165,8 @@ async def build(
         "scoring": scorer.run,
         "report": lambda: reporter.run(control),
     }
+    if settings.local_topics:
+        loops["local"] = local.run
     if control is not None:
         delivery = Delivery(
             control,
@@ -239,13 +250,23 @@ async def _restart(stop: asyncio.Event) -> str:
     return "restarting"
 
 
-def _mqtt(settings: Mqtt, connect_seconds: float) -> contextlib.AbstractAsyncContextManager[MqttClient]:
+def _will(settings: EdgeSettings, clock: Clock) -> Callable[[], Will] | None:
+    """What the devices' broker says when this agent is gone without a word."""
+    if not settings.local_topics:
+        return None
+    return partial(presence, settings.site, settings.edge, clock, online=False)
+
+
+def _mqtt(
+    settings: Mqtt, connect_seconds: float, *, will: Callable[[], Will] | None = None
+) -> contextlib.AbstractAsyncContextManager[MqttClient]:
     return open_mqtt(
         settings.url,
         client_id=settings.client_id,
         username=settings.username,
         password=settings.password.get_secret_value(),
         connect_seconds=connect_seconds,
+        will=will,
     )
 
 

@@ -1,6 +1,7 @@
 """The loop that scores: after the commit, off its path, behind a bounded queue."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
+from edge.meter import ScoreMeter
 from edge.outbox import Outbox
 from edge.scoring import MachineScoring, Outcome
 from shared import commands
@@ -53,9 +55,14 @@ class ScoringLoop:
         limit: int,
         on_change: Callable[[], None],
         rows_waiting: Callable[[], None],
+        tell: Callable[[str], None] = lambda _: None,
+        budget_s: float = 0.05,
+        cpu_share: float = 1.0,
     ) -> None:
         self._outbox, self._machines, self._clock = outbox, machines, clock
         self._limit, self._on_change, self._rows_waiting = limit, on_change, rows_waiting
+        self._tell = tell
+        self._meter = ScoreMeter(registry, budget_s=budget_s, share=cpu_share)
         self._queue: deque[tuple[str, Work]] = deque()
         self._rows = 0
         self._filled = asyncio.Event()
@@ -122,7 +129,7 @@ class ScoringLoop:
         return [(m, concat_readings(w) if isinstance(w, list) else w) for m, w in joined]
 
     async def _work(self, machine: str, work: Work) -> None:
-        scoring = self._machines[machine]
+        scoring, cpu = self._machines[machine], 0.0
         match work:
             case LoadedModel():
                 outcome = scoring.install(work, self._clock.now_us())
@@ -132,13 +139,20 @@ class ScoringLoop:
             case Maintain():
                 outcome = scoring.maintain(work.mode, work.by, self._clock.now_us())
             case Readings():
-                outcome = await asyncio.to_thread(scoring.take, work)
-        self._windows.inc(sum(len(item.body) for item in outcome.items if not item.urgent))
+                outcome, cpu = await asyncio.to_thread(_take, scoring, work)
+        windows = sum(len(item.body) for item in outcome.items if not item.urgent)
+        if windows or outcome.changed:
+            self._tell(machine)  # before the commit: a disk that is full silences no local alarm
+        if windows and isinstance(work, Readings):
+            self._windows.inc(windows)
+            self._meter.scored((self._clock.now_us() - int(work.arrival_us[-1])) / 1e6)
         await self._keep(machine, outcome)
         if isinstance(work, Maintain) and not work.done.done():
             work.done.set_result(None)
         if outcome.changed:
             self._on_change()
+        if (pause := self._meter.pause(cpu)) > 0:
+            await self._clock.sleep(pause)
 
     async def _keep(self, machine: str, outcome: Outcome) -> None:
         """Commit until the outbox takes it; meanwhile the queue fills, up to its bound."""
@@ -150,6 +164,12 @@ class ScoringLoop:
             else:
                 self._rows_waiting()
                 return
+
+
+def _take(scoring: MachineScoring, rows: Readings) -> tuple[Outcome, float]:
+    """What came of the rows, and the processor time that it took."""
+    began = time.thread_time()
+    return scoring.take(rows), time.thread_time() - began
 
 
 async def obey_maintenance(scorer: ScoringLoop, clock: Clock, wanted: commands.Maintenance) -> str:

@@ -120,6 +120,15 @@ class EdgeSettings(ServiceSettings):
     scoring_queue: int = Field(
         200_000, ge=1, description="readings that may wait to be scored; beyond: unscored"
     )
+    scoring_budget_seconds: float = Field(
+        0.05, gt=0, description="a score later than this after its last reading is counted"
+    )
+    scoring_cpu_share: float = Field(
+        1.0, gt=0, le=1, description="how much of one core scoring may take, on average"
+    )
+    local_topics: bool = Field(
+        default=True, description="say states and alarms on the devices' broker, retained"
+    )
     report_seconds: float = Field(1.0, gt=0, le=60, description="how often state and ledger are reported")
     connect_seconds: float = Field(5.0, gt=0, le=60, description="longest wait for a connection")
     grace_seconds: float = Field(10.0, gt=0, description="time to end when told to stop")

@@ -67,10 +67,11 @@ def all_grants(edges: Sequence[EdgeScope]) -> dict[str, Grants]:
 
 
 def device_grants(sites: Sequence[str]) -> Grants:
-    """Publish plain JSON for the sites' machines, and be a Sparkplug node."""
+    """Publish plain JSON for the sites' machines, be a Sparkplug node, and hear what edges say beside the machines."""
     plain = [subject for site in sites for subject in _device_subjects(site)]
-    heard = (f"{_SPARKPLUG}.STATE.*", f"{_SPARKPLUG}.*.NCMD.*", f"{_SPARKPLUG}.*.DCMD.*.*")
-    return Grants((*plain, *_sparkplug_said()), heard, ("MQTT",))
+    heard = [f"{_SPARKPLUG}.STATE.*", f"{_SPARKPLUG}.*.NCMD.*", f"{_SPARKPLUG}.*.DCMD.*.*"]
+    heard += [f"im.v1.{site}.*.local.>" for site in sites]
+    return Grants((*plain, *_sparkplug_said()), tuple(heard), ("MQTT",))
 
 
 def cloud_grants(edges: Sequence[EdgeScope]) -> Grants:
@@ -126,6 +127,7 @@ def edge_grants(scope: EdgeScope) -> Grants:
     publish = [
         f"{uplink}.frames",
         f"{uplink}.urgent",
+        f"{uplink}.local.>",
         f"$KV.{reported}.>",
         *_bucket_read(f"KV_{desired}"),
         *_bucket_read(f"OBJ_{names.MODEL_OBJECTS}"),

@@ -151,6 +151,18 @@ class UplinkTopic:
         raise Rejected(f"topic {topic[:120]!r} is not im/v1/SITE/EDGE/(frames|urgent|acks)")
 
 
+@dataclass(frozen=True, slots=True)
+class LocalTopic:
+    """`im/v1/{site}/{edge}/local/…`: what an edge says on the devices' broker: `agent`, `{machine}/state`, `{machine}/alarms`."""
+
+    site: str
+    edge: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"im/v1/{self.site}/{self.edge}/local/{self.what}"
+
+
 def desired_bucket(edge: str) -> str:
     """KV bucket with what an edge is to run (written by the cloud)."""
     return f"desired-{edge}"

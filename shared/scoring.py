@@ -17,6 +17,7 @@ from shared.events import AnomalyEnded, AnomalyStarted, Event, ModelActivated, S
 from shared.frames import Readings, Scores, ScoreState, concat_readings
 from shared.grid import Grid
 from shared.loaded import LoadedModel
+from shared.machine_events import alarm_id
 from shared.onnxruntime import Scores as Scored
 from shared.persistence import Clear, Onset
 from shared.scoring_state import Maintenance, ScoringState, carried
@@ -54,6 +55,11 @@ class WindowScoring:
     def maintenance(self) -> Maintenance | None:
         """Who works on the machine, None = nobody."""
         return self._kept.maintenance
+
+    @property
+    def window_us(self) -> int:
+        """Right edge of the last window that was looked at, 0 before the first."""
+        return self._kept.scored_until_us
 
     @property
     def anomaly(self) -> Onset | None:
@@ -216,6 +222,7 @@ class WindowScoring:
             source=self._source,
             subject=self._machine,
             occurred_at=at(time_us),
+            correlation_id=alarm_id(RULE, self._machine, at(first_us)),
             rule=RULE,
             edge=self._edge,
             onset=at(first_us),
@@ -231,6 +238,7 @@ class WindowScoring:
             source=self._source,
             subject=self._machine,
             occurred_at=at(time_us),
+            correlation_id=alarm_id(RULE, self._machine, at(first_us)),
             rule=RULE,
             edge=self._edge,
             onset=at(first_us),

@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined
 
 from shared import names
 from shared.events import EVENTS, Event
-from shared.names import DeviceTopic, UplinkTopic
+from shared.names import DeviceTopic, LocalTopic, UplinkTopic
 from shared.settings import GLOBAL_VARIABLES, PREFIX, ServiceSettings
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +77,8 @@ def test_every_log_topic_has_its_contract() -> None:
 def test_every_mqtt_topic_has_its_contract() -> None:
     shapes = {str(DeviceTopic("{site}", "{machine}", "{sensor}"))}
     shapes |= {str(UplinkTopic("{site}", "{edge}", channel)) for channel in ("frames", "urgent", "acks")}
+    local = ("agent", "{machine}/state", "{machine}/alarms")
+    shapes |= {str(LocalTopic("{site}", "{edge}", what)) for what in local}
     assert shapes <= set(first_cells(page("contracts.md"), r"\S+/\S+"))
 
 
