@@ -17,6 +17,7 @@ from shared.errors import Rejected
 from shared.frames import (
     EPOCH_BYTES,
     MAX_BYTES,
+    MAX_REPLACES,
     MAX_ROWS,
     Aggregates,
     Body,
@@ -29,6 +30,7 @@ from shared.frames import (
     ScoreState,
 )
 from shared.names import check_id
+from shared.ranges import Range
 
 VERSION: Final = 1
 _MAX_FIRST: Final = 2**62
@@ -153,6 +155,7 @@ def encode_body(body: Body) -> bytes:
                 minimum=_bytes(body.minimum, "<f8"),
                 maximum=_bytes(body.maximum, "<f8"),
                 mean=_bytes(body.mean, "<f8"),
+                replaces=_range_deltas(body.replaces),
             ).SerializeToString(deterministic=True)
         case Records():
             return pb.Records(record=body.record).SerializeToString(deterministic=True)
@@ -245,6 +248,7 @@ def _aggregates(message: pb.Aggregates) -> Aggregates:
         minimum,
         maximum,
         mean,
+        replaces=_ranges(message.replaces),
     )
 
 
@@ -267,6 +271,33 @@ def _times(deltas: Sequence[int], rows: int) -> NDArray[np.int64]:
     return np.array(
         deltas[:], np.int64
     ).cumsum()  # a list first: numpy asks protobuf's containers item by item
+
+
+def _range_deltas(ranges: Sequence[Range]) -> list[int]:
+    """Ranges in order as steps: from the last row before to the first, and how many rows. Raises ValueError."""
+    if len(ranges) > MAX_REPLACES:
+        raise ValueError(f"an aggregate names at most {MAX_REPLACES} ranges, not {len(ranges)}")
+    steps: list[int] = []
+    end = 0
+    for first, last in ranges:
+        if not end < first <= last:
+            raise ValueError(f"ranges of rows go up, and {first} to {last} comes after {end}")
+        steps += [first - end, last - first + 1]
+        end = last
+    return steps
+
+
+def _ranges(steps: Sequence[int]) -> tuple[Range, ...]:
+    if len(steps) % 2 or len(steps) > 2 * MAX_REPLACES or (steps and min(steps) < 1):
+        raise Rejected("what an aggregate replaces can't be read")
+    found: list[Range] = []
+    end = 0
+    for step, count in zip(steps[::2], steps[1::2], strict=True):
+        found.append((end + step, end + step + count - 1))
+        end += step + count - 1
+    if end > _MAX_FIRST:
+        raise Rejected(f"an aggregate replaces rows up to {end}: out of bounds")
+    return tuple(found)
 
 
 def _indices(sensor: Sequence[int], names: int, rows: int) -> NDArray[np.int64]:

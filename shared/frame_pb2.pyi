@@ -89,7 +89,7 @@ class Scores(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version_hash: _Optional[str] = ..., limit: _Optional[float] = ..., sensor_names: _Optional[_Iterable[str]] = ..., time_delta: _Optional[_Iterable[int]] = ..., score: _Optional[bytes] = ..., state: _Optional[bytes] = ..., contribution: _Optional[bytes] = ..., expected: _Optional[bytes] = ...) -> None: ...
 
 class Aggregates(_message.Message):
-    __slots__ = ("sensor_names", "units", "width_us", "sensor", "start_delta", "rows", "minimum", "maximum", "mean")
+    __slots__ = ("sensor_names", "units", "width_us", "sensor", "start_delta", "rows", "minimum", "maximum", "mean", "replaces")
     SENSOR_NAMES_FIELD_NUMBER: _ClassVar[int]
     UNITS_FIELD_NUMBER: _ClassVar[int]
     WIDTH_US_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +99,7 @@ class Aggregates(_message.Message):
     MINIMUM_FIELD_NUMBER: _ClassVar[int]
     MAXIMUM_FIELD_NUMBER: _ClassVar[int]
     MEAN_FIELD_NUMBER: _ClassVar[int]
+    REPLACES_FIELD_NUMBER: _ClassVar[int]
     sensor_names: _containers.RepeatedScalarFieldContainer[str]
     units: _containers.RepeatedScalarFieldContainer[str]
     width_us: int
@@ -108,7 +109,8 @@ class Aggregates(_message.Message):
     minimum: bytes
     maximum: bytes
     mean: bytes
-    def __init__(self, sensor_names: _Optional[_Iterable[str]] = ..., units: _Optional[_Iterable[str]] = ..., width_us: _Optional[int] = ..., sensor: _Optional[_Iterable[int]] = ..., start_delta: _Optional[_Iterable[int]] = ..., rows: _Optional[_Iterable[int]] = ..., minimum: _Optional[bytes] = ..., maximum: _Optional[bytes] = ..., mean: _Optional[bytes] = ...) -> None: ...
+    replaces: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, sensor_names: _Optional[_Iterable[str]] = ..., units: _Optional[_Iterable[str]] = ..., width_us: _Optional[int] = ..., sensor: _Optional[_Iterable[int]] = ..., start_delta: _Optional[_Iterable[int]] = ..., rows: _Optional[_Iterable[int]] = ..., minimum: _Optional[bytes] = ..., maximum: _Optional[bytes] = ..., mean: _Optional[bytes] = ..., replaces: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Records(_message.Message):
     __slots__ = ("record",)

@@ -4,16 +4,19 @@ A frame carries one machine, one kind and one contiguous range of an edge's rows
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.ranges import Range
+
 MAX_ROWS: Final = 1000
 MAX_BYTES: Final = 256 * 1024
 EPOCH_BYTES: Final = 16
+MAX_REPLACES: Final = 8192  # ranges that an aggregate may name
 
 
 class Kind(IntEnum):
@@ -99,7 +102,11 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Aggregates:
-    """Columns of n buckets of `width_us`; `rows` uint32[n] counts the raw rows that each replaces."""
+    """Columns of n buckets of `width_us`; `rows` uint32[n] counts the raw rows that each replaces.
+
+    `replaces` names, as ranges in order, the rows of the edge's epoch that went into these buckets (and into others made
+    with them): their numbers were given out, and they will never be sent.
+    """
 
     sensor_names: tuple[str, ...]
     units: tuple[str, ...]
@@ -110,6 +117,7 @@ class Aggregates:
     minimum: NDArray[np.float64]
     maximum: NDArray[np.float64]
     mean: NDArray[np.float64]
+    replaces: tuple[Range, ...] = field(default=(), kw_only=True)
 
     def __len__(self) -> int:
         return len(self.mean)

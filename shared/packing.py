@@ -103,6 +103,7 @@ def _slice(body: Body, start: int, stop: int) -> Body:
                 body.minimum[start:stop],
                 body.maximum[start:stop],
                 body.mean[start:stop],
+                replaces=body.replaces,
             )
         case Records():
             return Records(body.record[start:stop])

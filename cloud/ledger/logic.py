@@ -28,8 +28,8 @@ from shared.clock import MICROSECONDS
 from shared.errors import Rejected
 from shared.eventlog import Position, Stored
 from shared.events import at
-from shared.frame_codec import decode_header
-from shared.frames import Header, Kind
+from shared.frame_codec import decode, decode_header
+from shared.frames import Aggregates, Header, Kind
 from shared.origin import origin
 from shared.ranges import Range, RangeSet
 
@@ -62,12 +62,27 @@ def header_of(record: Stored) -> Header | None:
             return decode_header(record.value)[0]
 
 
+def replaced_by(record: Stored, header: Header) -> tuple[Range, ...]:
+    """The rows that the record's aggregates stand for; none of a frame that can't be read: ingest rejects it."""
+    if header.kind is not Kind.AGGREGATE or record.topic != names.SENSOR_READINGS:
+        return ()
+    try:
+        body = decode(record.value)[1]
+    except Rejected:
+        return ()
+    return body.replaces if isinstance(body, Aggregates) else ()
+
+
 @dataclass(slots=True)
 class SourceFold:
-    """What the log holds of one source. `waves` are the rows that no telemetry store takes."""
+    """What the log holds of one source. `waves` are the rows that no telemetry store takes.
+
+    `replaced` are rows that never came, because aggregates in the log stand for them: degraded, not lost.
+    """
 
     logged: RangeSet = field(default_factory=RangeSet)
     waves: RangeSet = field(default_factory=RangeSet)
+    replaced: RangeSet = field(default_factory=RangeSet)
     resent: int = 0
     newest_us: int = 0
 
@@ -99,6 +114,8 @@ class Fold:
         source.newest_us = max(source.newest_us, record.time_us)
         if header.kind is Kind.WAVE:
             source.waves.add(header.first, header.last)
+        for first, last in replaced_by(record, header):
+            source.replaced.add(first, last)
 
     def reach(self, topic: str, end: Position) -> None:
         """Note that the topic was read up to `end`: what is not there by now has aged out, or never was a record."""
@@ -118,6 +135,8 @@ class Fold:
                 mine.logged.add(first, last)
             for first, last in fold.waves:
                 mine.waves.add(first, last)
+            for first, last in fold.replaced:
+                mine.replaced.add(first, last)
             mine.resent = max(mine.resent, fold.resent)
             mine.newest_us = max(mine.newest_us, fold.newest_us)
         self.unreadable = max(self.unreadable, old.unreadable)
@@ -126,7 +145,7 @@ class Fold:
     def to_json(self) -> bytes:
         """The fold as a snapshot."""
         sources = [
-            [s.edge, s.epoch.hex(), list(f.logged), list(f.waves), f.resent, f.newest_us]
+            [s.edge, s.epoch.hex(), list(f.logged), list(f.waves), f.resent, f.newest_us, list(f.replaced)]
             for s, f in self.sources.items()
         ]
         return orjson.dumps(
@@ -145,9 +164,13 @@ class Fold:
             raw: dict[str, Any] = orjson.loads(data)
             sources = {
                 Source(edge, bytes.fromhex(epoch)): SourceFold(
-                    RangeSet((a, b) for a, b in logged), RangeSet((a, b) for a, b in waves), resent, newest
+                    RangeSet((a, b) for a, b in logged),
+                    RangeSet((a, b) for a, b in waves),
+                    RangeSet((a, b) for rows in replaced for a, b in rows),  # older snapshots know none
+                    resent,
+                    newest,
                 )
-                for edge, epoch, logged, waves, resent, newest in raw["sources"]
+                for edge, epoch, logged, waves, resent, newest, *replaced in raw["sources"]
             }
             return cls(sources, raw["positions"], raw["unreadable"], raw["whole"])
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
@@ -238,12 +261,12 @@ def delays(lateness: Mapping[Source, ByStage]) -> Iterator[Delay]:
 def unaccounted(source: Source, report: EdgeReport | None, logged: SourceFold, now_us: int) -> list[Range]:
     """Row numbers that were given out and that neither the log nor the edge holds. [] where that can't be known."""
     if report is not None:
-        kept = union(logged.logged, RangeSet(report.buffered), RangeSet(report.degraded))
+        kept = union(logged.logged, logged.replaced, RangeSet(report.buffered), RangeSet(report.degraded))
         return kept.gaps(1, report.produced)
     if is_direct(source.edge) or now_us - logged.newest_us < SETTLE_US:
         return []
     top = max((last for _, last in logged.logged), default=0)
-    return logged.logged.gaps(1, top)
+    return union(logged.logged, logged.replaced).gaps(1, top)
 
 
 REBUILD: Final = "the log has them and the store does not: nothing is lost, industrialmind rebuild telemetry writes them again"
@@ -325,7 +348,7 @@ def _summary(
         produced=None if report is None else report.produced,
         waiting=0 if report is None else report.waiting,
         buffered=size(unlogged),
-        degraded=0 if report is None else size(list(report.degraded)),
+        degraded=len(union(logged.replaced, RangeSet(() if report is None else report.degraded))),
         logged=len(logged.logged),
         stored=len(stored.stored),
         rejected=len(stored.rejected),

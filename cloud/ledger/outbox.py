@@ -44,7 +44,9 @@ def read_outbox(edge: str, path: Path, work: Workspace, now_us: int) -> tuple[Ed
 def _read(
     edge: str, db: sqlite3.Connection, work: Workspace, now_us: int
 ) -> tuple[EdgeReport, list[Finding]]:
-    meta = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('epoch', 'next_row', 'freed')"))
+    meta = dict(
+        db.execute("SELECT key, value FROM meta WHERE key IN ('epoch', 'next_row', 'freed', 'degraded')")
+    )
     source = Source(edge, bytes(meta["epoch"]))
     produced = int(meta["next_row"]) - 1
     findings: list[Finding] = []
@@ -73,6 +75,7 @@ def _read(
         buffered=tuple(buffered),
         acked=tuple(orjson.loads(meta.get("freed", "[]"))),
         damaged=tuple(damaged),
+        degraded=tuple(orjson.loads(meta.get("degraded", "[]"))),
         tally=tallies,
         taken_us=now_us,
     )

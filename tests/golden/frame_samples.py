@@ -1,5 +1,6 @@
 """One frame of each kind, as version 1 encoded it. The files beside hold the bytes; they stay for ever."""
 
+import dataclasses
 from pathlib import Path
 from typing import Final
 
@@ -61,6 +62,12 @@ SAMPLES: Final[dict[Kind, tuple[Header, Body]]] = {
     Kind.WAVE: (header(Kind.WAVE, 10, 1), Records((bytes(range(256)),))),
     Kind.REJECT: (header(Kind.REJECT, 11, 2, machine=""), Records((b'{"reason":"not JSON"}', b""))),
 }
+
+
+BUCKETS: Final = SAMPLES[Kind.AGGREGATE][1]
+assert isinstance(BUCKETS, Aggregates)
+REPLACING: Final = dataclasses.replace(BUCKETS, replaces=((1, 17), (20, 20), (41, 1040)))
+"""What a full outbox makes: the same buckets, naming the rows that they stand for."""
 
 
 def path(kind: Kind, version: int) -> Path:

@@ -24,6 +24,7 @@ from shared.frames import (
     concat_readings,
     slice_readings,
 )
+from shared.ranges import RangeSet
 from tests.golden.frame_samples import SAMPLES
 from tests.golden.same import same_body
 
@@ -70,6 +71,10 @@ def scores(draw: st.DrawFn) -> Scores:
     )
 
 
+row_sets = st.sets(st.integers(1, 2**40), max_size=20)
+ranges = row_sets.map(lambda found: tuple(RangeSet((row, row + row % 7) for row in sorted(found))))
+
+
 @st.composite
 def aggregates(draw: st.DrawFn) -> Aggregates:
     n, sensors = draw(st.integers(1, 8)), draw(names)
@@ -83,6 +88,7 @@ def aggregates(draw: st.DrawFn) -> Aggregates:
         draw(column("float64", n, finite)),
         draw(column("float64", n, finite)),
         draw(column("float64", n, finite)),
+        replaces=draw(ranges),
     )
 
 

@@ -1,5 +1,6 @@
 """The codec: golden bytes of every kind, and every rule that a frame can break."""
 
+import dataclasses
 import zlib
 from typing import Any
 
@@ -21,7 +22,8 @@ from shared.frames import (
     concat_readings,
     slice_readings,
 )
-from tests.golden.frame_samples import EPOCH, SAMPLES, header, read
+from shared.ranges import Range
+from tests.golden.frame_samples import EPOCH, FOLDER, REPLACING, SAMPLES, header, read
 from tests.golden.same import same_body
 
 
@@ -61,6 +63,28 @@ def test_golden_bytes_of_every_shipped_version_still_decode(kind: Kind, version:
 @pytest.mark.parametrize("kind", Kind)
 def test_encoding_gives_the_golden_bytes(kind: Kind) -> None:
     assert encode(*SAMPLES[kind]) == read(kind, VERSION)
+
+
+def test_aggregates_name_the_rows_they_replace() -> None:
+    golden = bytes.fromhex((FOLDER / "aggregate-replacing.v1.hex").read_text(encoding="ascii"))
+    head = header(Kind.AGGREGATE, 8, 2)
+    assert encode(head, REPLACING) == golden
+    got_header, got = decode(golden)
+    assert got_header == head
+    assert same_body(got, REPLACING)
+
+
+@pytest.mark.parametrize("steps", [[1], [0, 1], [1, 0], [1, 2**62, 1, 1], [1, 1] * 8193])
+def test_ranges_that_go_back_or_beyond_are_rejected(steps: list[int]) -> None:
+    raw = pb.Aggregates(**{**TWO_BUCKETS, "replaces": steps}).SerializeToString()
+    with pytest.raises(Rejected, match="replaces"):
+        decode_body(Kind.AGGREGATE, raw)
+
+
+@pytest.mark.parametrize("ranges", [((2, 1),), ((1, 2), (2, 3)), tuple((n, n) for n in range(1, 2**15, 2))])
+def test_ranges_that_go_back_or_are_too_many_are_not_encoded(ranges: tuple[Range, ...]) -> None:
+    with pytest.raises(ValueError, match="ranges"):
+        encode(header(Kind.AGGREGATE, 8, 2), dataclasses.replace(REPLACING, replaces=ranges))
 
 
 def test_negative_zero_keeps_its_sign() -> None:

@@ -16,7 +16,7 @@ from shared import names
 from shared.errors import Rejected
 from shared.eventlog import Stored
 from shared.frame_codec import encode
-from shared.frames import Body, Header, Kind, Readings, Records
+from shared.frames import Aggregates, Body, Header, Kind, Readings, Records
 from shared.ranges import Range, RangeSet
 
 EPOCH = b"e" * 16
@@ -101,6 +101,39 @@ def test_degraded_rows_are_told_and_no_loss() -> None:
     made = judge(folded(frame(1, 5, offset=1)), report(10, degraded=[[6, 10]]), held((1, 5)), NOW)
     assert made.findings == ()
     assert made.sources[0].degraded == 5
+
+
+def aggregate(first: int, last: int, replaces: tuple[Range, ...], *, offset: int) -> Stored:
+    at = np.arange(1, last - first + 2)
+    value = at.astype(np.float64)
+    body = Aggregates(("t1",), ("m",), 10, at * 0, at * 10, at, value, value, value, replaces=replaces)
+    head = Header("s1", "edge-1", "pump-1", Kind.AGGREGATE, EPOCH, first, last - first + 1)
+    return Stored(names.SENSOR_READINGS, "pump-1", encode(head, body), {}, "0", offset, NOW - SETTLE_US)
+
+
+def test_rows_that_aggregates_in_the_log_name_are_degraded_whoever_reports() -> None:
+    fold = folded(frame(1, 5, offset=1), aggregate(21, 22, ((6, 20),), offset=2))
+    for reports in ({}, report(22), report(22, degraded=[[6, 9]])):
+        for each in (fold, Fold.from_json(fold.to_json())):
+            made = judge(each, reports, held((1, 5), (21, 22)), NOW)
+            assert made.findings == ()
+            assert (made.sources[0].degraded, made.sources[0].missing) == (15, 0)
+    aged = Fold(whole=False)
+    aged.carry_over(fold)
+    assert judge(aged, report(22), held((1, 5), (21, 22)), NOW).findings == ()
+
+
+def test_a_row_that_no_aggregate_names_is_missing_beside_degraded_ones() -> None:
+    fold = folded(frame(1, 5, offset=1), aggregate(21, 22, ((6, 18), (20, 20)), offset=2))
+    assert found(judge(fold, report(22), held((1, 5), (21, 22)), NOW)) == [
+        ("edge", "missing", 1, ("row 19",))
+    ]
+
+
+def test_a_snapshot_from_before_rows_were_replaced_is_read() -> None:
+    raw = orjson.loads(folded(frame(1, 5, offset=1)).to_json())
+    raw["sources"] = [one[:6] for one in raw["sources"]]
+    assert Fold.from_json(orjson.dumps(raw)).sources[SOURCE].logged == RangeSet(((1, 5),))
 
 
 def test_rows_that_the_store_lacks_are_pending_until_it_has_caught_up() -> None:
