@@ -7,10 +7,12 @@ with no uplink and no control plane; each connection comes back by itself.
 import asyncio
 import contextlib
 import random
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -20,7 +22,7 @@ from edge.delivery import Delivery, keep_event
 from edge.flight import Flight
 from edge.intake import Intake, view_key
 from edge.local import LocalBroker, Will, farewell, presence
-from edge.models import ModelFolder
+from edge.models import SHADOW, ModelFolder
 from edge.outbox import Outbox, open_outbox
 from edge.outbox_copy import copy_on_request
 from edge.report import Reporter
@@ -40,9 +42,13 @@ log = structlog.get_logger()
 
 Loop = Callable[[], Awaitable[None]]
 
+_SWITCH_SECONDS: Final = 0.0005
+"""How long one thread keeps the others waiting: Python's own 5 ms are half the way from a message to its score."""
+
 
 async def run(settings: EdgeSettings, stop: asyncio.Event) -> None:
     """Run the agent until `stop`. Raises Misconfigured at start; what a connection lacks is retried for ever."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
     clock, registry, health = SystemClock(), CollectorRegistry(), Health()
     async with AsyncExitStack() as stack:
         outbox = await stack.enter_async_context(
@@ -178,6 +184,7 @@ async def build(
             running=running,
             refusals=refusals,
             install=scorer.install,
+            try_out=scorer.try_out,
             on_change=reporter.change,
         )
         loops |= {"desired": delivery.watch, "delivery": delivery.run}
@@ -213,6 +220,10 @@ async def _resume(
         if model is not None:
             each.install(model, clock.now_us(), again=True)
             running[machine] = model.desired.sha256
+        trial, _ = await asyncio.to_thread(folder.load, machine + SHADOW)
+        if trial is not None:
+            each.try_out(trial, clock.now_us())
+            running[machine + SHADOW] = trial.desired.sha256
     return running
 
 

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from edge.models import ModelFolder
+from edge.models import SHADOW, ModelFolder
 from edge.outbox import Outbox
 from edge.waiting import event_or_time
 from shared.clock import Clock
@@ -58,11 +58,13 @@ class Delivery:
         running: Mapping[str, str],
         refusals: dict[str, str],
         install: Install,
+        try_out: Callable[[str, LoadedModel | None], None],
         on_change: Callable[[], None],
     ) -> None:
         self._source, self._folder, self._outbox, self._views = source, folder, outbox, views
         self._clock, self._edge = clock, edge
-        self._install, self._on_change, self._refusals = install, on_change, refusals
+        self._install, self._try_out = install, try_out
+        self._on_change, self._refusals = on_change, refusals
         self._installed = dict(running)
         self._wanted: dict[str, Desired] = {}
         self._fetched: dict[str, tuple[LoadedModel, bytes]] = {}
@@ -83,57 +85,76 @@ class Delivery:
                 continue
             try:
                 self._wanted[machine] = Desired.parse(value)
+                await self._want_shadow(machine, Desired.shadow(value))
             except Rejected as error:
                 await self._refuse(machine, Desired("", 0, "", ""), error.reason)
                 continue
             self._refused.pop(machine, None)
             self._changed.set()
 
+    async def _want_shadow(self, machine: str, desired: Desired | None) -> None:
+        """Note which model is to run on trial; none ends a trial at once."""
+        slot = machine + SHADOW
+        self._refused.pop(slot, None)
+        if desired is not None:
+            self._wanted[slot] = desired
+            return
+        self._wanted.pop(slot, None)
+        if self._installed.pop(slot, None) is not None:
+            await asyncio.to_thread(self._folder.forget, slot)
+            self._try_out(machine, None)
+
     async def run(self) -> None:
         """Bring about what is wanted, for ever."""
         delay = _LOOK_SECONDS
         while True:
-            for machine, desired in list(self._wanted.items()):
-                if self._is_settled(machine, desired):
+            for slot, desired in list(self._wanted.items()):
+                if self._is_settled(slot, desired):
                     continue
+                machine = slot.removesuffix(SHADOW)
                 try:
-                    await self._deliver(machine, desired)
+                    await self._deliver(slot, machine, desired)
                     delay = _LOOK_SECONDS
                 except Unavailable as error:
                     log.info("the model can't be fetched yet", machine=machine, reason=str(error))
                     delay = min(2 * delay, _MAX_RETRY_SECONDS)
                 except NotFound as error:
-                    await self._refuse(machine, desired, f"its file is not in the object store: {error}")
+                    await self._refuse(
+                        machine, desired, f"its file is not in the object store: {error}", slot
+                    )
                 except Rejected as error:
-                    await self._refuse(machine, desired, error.reason)
+                    await self._refuse(machine, desired, error.reason, slot)
             await event_or_time(self._changed, self._clock, delay)
 
-    def _is_settled(self, machine: str, desired: Desired) -> bool:
-        if self._installed.get(machine) == desired.sha256:
+    def _is_settled(self, slot: str, desired: Desired) -> bool:
+        if self._installed.get(slot) == desired.sha256:
             return True
-        return self._refused.get(machine) == (desired.sha256, self._shape(machine))
+        return self._refused.get(slot) == (desired.sha256, self._shape(slot.removesuffix(SHADOW)))
 
     def _shape(self, machine: str) -> frozenset[tuple[str, str]]:
         return frozenset(self._views[machine].units().items())
 
-    async def _deliver(self, machine: str, desired: Desired) -> None:
-        fetched = self._fetched.get(machine)
+    async def _deliver(self, slot: str, machine: str, desired: Desired) -> None:
+        fetched = self._fetched.get(slot)
         if fetched is None or fetched[0].desired != desired:
             data = await self._source.get_model(desired.object_name)
             fetched = await asyncio.to_thread(load_model, desired, data), data
-            self._fetched[machine] = fetched
+            self._fetched[slot] = fetched
         model, data = fetched
         if not self._fits(machine, model):
             return
         try:
-            await asyncio.to_thread(self._folder.save, machine, desired, data)
+            await asyncio.to_thread(self._folder.save, slot, desired, data)
         except OSError as error:
             raise Unavailable(f"the model can't be kept on disk: {error}") from error
-        del self._fetched[machine]
-        self._refused.pop(machine, None)
-        self._refusals.pop(machine, None)
-        self._installed[machine] = desired.sha256
-        self._install(machine, model)
+        del self._fetched[slot]
+        self._refused.pop(slot, None)
+        self._refusals.pop(slot, None)
+        self._installed[slot] = desired.sha256
+        if slot == machine:
+            self._install(machine, model)
+        else:
+            self._try_out(machine, model)
 
     def _fits(self, machine: str, model: LoadedModel) -> bool:
         """Whether the machine feeds the model; False while too little was seen of it to say. Raises Rejected."""
@@ -142,11 +163,12 @@ class Delivery:
         first = now if view.arrival_us is None else self._first_seen.setdefault(machine, now)
         return fits(model, machine, view, settled=now - first >= SETTLE_SECONDS)
 
-    async def _refuse(self, machine: str, desired: Desired, reason: str) -> None:
+    async def _refuse(self, machine: str, desired: Desired, reason: str, slot: str = "") -> None:
         """Report once; what ran runs on."""
-        self._fetched.pop(machine, None)
-        self._refused[machine] = (desired.sha256, self._shape(machine))
-        self._refusals[machine] = reason
+        slot = slot or machine
+        self._fetched.pop(slot, None)
+        self._refused[slot] = (desired.sha256, self._shape(machine))
+        self._refusals[slot] = reason
         log.warning(
             "model refused", machine=machine, model=desired.model, version=desired.version, reason=reason
         )

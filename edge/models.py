@@ -6,6 +6,7 @@ appear by rename, so that a crash leaves the old or the new one, and what is hal
 
 import os
 from pathlib import Path
+from typing import Final
 
 import orjson
 import structlog
@@ -14,6 +15,10 @@ from shared.errors import Rejected
 from shared.loaded import Desired, LoadedModel, load_model
 
 log = structlog.get_logger()
+
+
+SHADOW: Final = ".shadow"
+"""After a machine's id: the slot of its model on trial. No id has a dot."""
 
 
 class ModelFolder:
@@ -29,6 +34,11 @@ class ModelFolder:
         previous = [each.to_dict() for each in old if each.sha256 != desired.sha256][:1]
         _write(self._blob(desired.sha256), data)
         _write(self._record(machine), orjson.dumps({"models": [desired.to_dict(), *previous]}))
+        self._prune()
+
+    def forget(self, slot: str) -> None:
+        """Nothing is to run in this slot any more."""
+        self._record(slot).unlink(missing_ok=True)
         self._prune()
 
     def load(self, machine: str) -> tuple[LoadedModel | None, list[str]]:

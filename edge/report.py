@@ -111,6 +111,7 @@ class Reporter:
             "version": None if model is None else model.desired.version,
             "sha256": None if model is None else model.desired.sha256,
             "provisional": None if model is None else model.manifest.provisional,
+            "shadow": None if scoring.shadow is None else scoring.shadow.report(),
             "refused": self._refusals.get(machine, ""),
             "score": scoring.score,
             "limit": None if model is None else model.manifest.limit,

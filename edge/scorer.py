@@ -33,9 +33,20 @@ class Maintain:
     done: "asyncio.Future[None]"
 
 
-Work = Readings | LoadedModel | Maintain
+@dataclass(frozen=True, slots=True)
+class TryOut:
+    """A model is to score beside the champion, or with None no longer."""
+
+    model: LoadedModel | None
+
+
+Work = Readings | LoadedModel | TryOut | Maintain
 
 COMMANDED: Final = "command"
+MAX_PENDING: Final = 256
+"""Outcomes that may wait for their commit."""
+AT_ONCE_ROWS: Final = 64
+"""A batch up to this size is scored in the event loop: two changes of threads take longer than it does."""
 
 
 class ScoringLoop:
@@ -65,6 +76,9 @@ class ScoringLoop:
         self._meter = ScoreMeter(registry, budget_s=budget_s, share=cpu_share)
         self._queue: deque[tuple[str, Work]] = deque()
         self._rows = 0
+        self._pending: list[tuple[str, Outcome]] = []
+        self._promised: list[asyncio.Future[None]] = []
+        self._unkept, self._room = asyncio.Event(), asyncio.Event()
         self._filled = asyncio.Event()
         self.unscored_rows = 0
         self._dropped = Counter(
@@ -89,6 +103,11 @@ class ScoringLoop:
         self._queue.append((machine, model))
         self._filled.set()
 
+    def try_out(self, machine: str, model: LoadedModel | None) -> None:
+        """Let a model score beside the machine's champion, or end that with None."""
+        self._queue.append((machine, TryOut(model)))
+        self._filled.set()
+
     async def maintain(self, machine: str, mode: Maintenance | None, *, by: str) -> None:
         """Begin the machine's maintenance mode after what is queued, or end it with None; returns once it is durable.
 
@@ -102,17 +121,25 @@ class ScoringLoop:
         await done
 
     async def run(self) -> None:
-        """Score for ever."""
+        """Score for ever, and commit what comes of it beside that: each commit takes what came during the last one."""
+        await asyncio.gather(self._score(), self._keep())
+
+    async def _score(self) -> None:
         while True:
             await self._filled.wait()
             self._filled.clear()
             while self._queue:
                 for machine, work in self._batch():
                     await self._work(machine, work)
+                    while (
+                        len(self._pending) >= MAX_PENDING
+                    ):  # the disk is behind: the queue fills, up to its bound
+                        self._room.clear()
+                        await self._room.wait()
 
     def _batch(self) -> list[tuple[str, Work]]:
         """Everything queued, rows of a machine joined where no model comes between them."""
-        joined: list[tuple[str, list[Readings] | LoadedModel | Maintain]] = []
+        joined: list[tuple[str, list[Readings] | LoadedModel | TryOut | Maintain]] = []
         open_: dict[str, list[Readings]] = {}
         while self._queue:
             machine, work = self._queue.popleft()
@@ -129,41 +156,75 @@ class ScoringLoop:
         return [(m, concat_readings(w) if isinstance(w, list) else w) for m, w in joined]
 
     async def _work(self, machine: str, work: Work) -> None:
-        scoring, cpu = self._machines[machine], 0.0
-        match work:
-            case LoadedModel():
-                outcome = scoring.install(work, self._clock.now_us())
-                log.info(
-                    "model active", machine=machine, model=work.desired.model, version=work.desired.version
-                )
-            case Maintain():
-                outcome = scoring.maintain(work.mode, work.by, self._clock.now_us())
-            case Readings():
-                outcome, cpu = await asyncio.to_thread(_take, scoring, work)
-        windows = sum(len(item.body) for item in outcome.items if not item.urgent)
-        if windows or outcome.changed:
-            self._tell(machine)  # before the commit: a disk that is full silences no local alarm
-        if windows and isinstance(work, Readings):
-            self._windows.inc(windows)
-            self._meter.scored((self._clock.now_us() - int(work.arrival_us[-1])) / 1e6)
-        await self._keep(machine, outcome)
-        if isinstance(work, Maintain) and not work.done.done():
-            work.done.set_result(None)
+        scoring = self._machines[machine]
+        if isinstance(work, Readings):
+            outcome, cpu = await self._take(machine, work)
+        else:
+            outcome, cpu = self._change(machine, scoring, work), 0.0
+        self._pending.append((machine, outcome))
+        if isinstance(work, Maintain):
+            self._promised.append(work.done)
+        self._unkept.set()
         if outcome.changed:
             self._on_change()
         if (pause := self._meter.pause(cpu)) > 0:
             await self._clock.sleep(pause)
 
-    async def _keep(self, machine: str, outcome: Outcome) -> None:
-        """Commit until the outbox takes it; meanwhile the queue fills, up to its bound."""
-        while outcome.items:
-            try:
-                await self._outbox.append(outcome.items, {machine: outcome.state})
-            except Unavailable as error:
-                await self._clock.sleep(error.retry_after)
-            else:
-                self._rows_waiting()
-                return
+    async def _take(self, machine: str, rows: Readings) -> tuple[Outcome, float]:
+        """Score rows and tell it; before the commit: a disk that is full silences no local alarm."""
+        scoring = self._machines[machine]
+        if len(rows) <= AT_ONCE_ROWS:
+            await asyncio.sleep(0)  # let messages in between
+            outcome, cpu = _take(scoring, rows)
+        else:
+            outcome, cpu = await asyncio.to_thread(_take, scoring, rows)
+        windows = sum(len(item.body) for item in outcome.items if not item.urgent)
+        if windows or outcome.changed:
+            self._tell(machine)
+        if windows:
+            self._windows.inc(windows)
+            self._meter.scored((self._clock.now_us() - int(rows.arrival_us[-1])) / 1e6)
+        return outcome, cpu
+
+    def _change(
+        self, machine: str, scoring: MachineScoring, work: LoadedModel | TryOut | Maintain
+    ) -> Outcome:
+        now_us = self._clock.now_us()
+        match work:
+            case LoadedModel():
+                outcome = scoring.install(work, now_us)
+                log.info(
+                    "model active", machine=machine, model=work.desired.model, version=work.desired.version
+                )
+            case TryOut():
+                outcome = scoring.try_out(work.model, now_us)
+                log.info("model on trial" if work.model else "no model on trial", machine=machine)
+            case Maintain():
+                outcome = scoring.maintain(work.mode, work.by, now_us)
+        self._tell(machine)
+        return outcome
+
+    async def _keep(self) -> None:
+        """Commit outcomes, in order and as many at once as there are; wait as long as the outbox can't take them."""
+        while True:
+            await self._unkept.wait()
+            self._unkept.clear()
+            outcomes, self._pending = self._pending, []
+            promised, self._promised = self._promised, []
+            self._room.set()
+            items = [item for _, outcome in outcomes for item in outcome.items]
+            changed = {machine: outcome.state for machine, outcome in outcomes if outcome.items}
+            while items:
+                try:
+                    await self._outbox.append(items, changed)
+                except Unavailable as error:
+                    await self._clock.sleep(error.retry_after)
+                else:
+                    self._rows_waiting()
+                    break
+            for done in promised:
+                if not done.done():
+                    done.set_result(None)
 
 
 def _take(scoring: MachineScoring, rows: Readings) -> tuple[Outcome, float]:

@@ -12,6 +12,7 @@ import structlog
 from edge.limits import Crossed, LimitWatch
 from edge.operating import OperatingWatch
 from edge.settings import Limits, Operating
+from edge.shadow import Shadow
 from shared.errors import Rejected
 from shared.event import Event, at
 from shared.frames import Kind, Readings, Records, Scores
@@ -47,6 +48,7 @@ class MachineScoring(WindowScoring):
         super().__init__(edge, machine)
         self.limits = LimitWatch(edge, machine, limits)
         self.operating = OperatingWatch(edge, machine)
+        self.shadow: Shadow | None = None
         if state is not None:
             try:
                 self._resume(ScoringState.decode(state))
@@ -67,6 +69,11 @@ class MachineScoring(WindowScoring):
         """Run `model` from the next window on; `again` after a restart, when it is no news."""
         return self._outcome(self.run_model(model, now_us, again=again), changed=True)
 
+    def try_out(self, model: LoadedModel | None, now_us: int) -> Outcome:
+        """Let `model` score beside the champion from the next window on, marked and raising nothing; None ends that."""
+        self.shadow = None if model is None else Shadow(self._edge, self._machine, model, self.recent, now_us)
+        return self._outcome([], changed=True)
+
     def take(self, readings: Readings) -> Outcome:
         """Rows in order of arrival; what came of them. In maintenance mode nothing is raised and nothing returns."""
         over: list[Event] = []
@@ -78,6 +85,8 @@ class MachineScoring(WindowScoring):
         crossings = [] if self.maintenance is not None else self.limits.take(readings)
         changes = self.operating.take(readings)
         scores, events = self.score_rows(readings)
+        if self.shadow is not None:
+            scores = [*scores, *self.shadow.take(readings, scores)]
         raised = [*over, *crossings, *events]
         return self._outcome([*raised, *changes], *scores, changed=bool(raised or changes))
 

@@ -31,6 +31,15 @@ class Desired:
             raise Rejected(f"the desired state can't be read: {error}") from error
 
     @classmethod
+    def shadow(cls, data: bytes) -> "Desired | None":
+        """The model that is to run beside it on trial, by the same JSON; None = none. Raises Rejected."""
+        try:
+            raw = orjson.loads(data).get("shadow")
+            return None if raw is None else cls.of(raw)
+        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise Rejected(f"the desired state's shadow can't be read: {error}") from error
+
+    @classmethod
     def of(cls, raw: dict[str, Any]) -> "Desired":
         """From its parsed JSON. Raises KeyError, TypeError, ValueError."""
         sha256 = str(raw["sha256"])

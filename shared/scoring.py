@@ -57,6 +57,11 @@ class WindowScoring:
         return self._kept.maintenance
 
     @property
+    def recent(self) -> list[Readings]:
+        """The newest rows, at most some 20,000."""
+        return list(self._recent)
+
+    @property
     def window_us(self) -> int:
         """Right edge of the last window that was looked at, 0 before the first."""
         return self._kept.scored_until_us
@@ -121,7 +126,7 @@ class WindowScoring:
 
     def score_rows(self, readings: Readings) -> tuple[list[Scores], list[Event]]:
         """Rows in order of arrival; the windows that they close, scored, and what begins or ends with them."""
-        self._remember(readings)
+        self.remember(readings)
         parts: list[Scores] = []
         events: list[Event] = []
         if self.model is not None and self._grid is not None:
@@ -260,7 +265,8 @@ class WindowScoring:
             lookup[index] = column
         grid.add(lookup[readings.sensor], readings.time_us, readings.value, readings.quality)
 
-    def _remember(self, readings: Readings) -> None:
+    def remember(self, readings: Readings) -> None:
+        """Keep the rows for the grid of a model that comes later."""
         self._recent.append(readings)
         self._recent_rows += len(readings)
         while self._recent_rows > self._most_recent and len(self._recent) > 1:

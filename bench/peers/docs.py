@@ -6,6 +6,7 @@ from typing import Final
 
 _DOCS: Final = Path(__file__).parents[2] / "docs"
 GATEWAY: Final = _DOCS / "benchmarks-gateway.md"
+EDGE: Final = _DOCS / "benchmarks-edge.md"
 STORAGE: Final = _DOCS / "benchmarks-storage.md"
 
 

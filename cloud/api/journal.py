@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from shared.errors import Rejected
-from shared.frames import Readings, Scores
+from shared.frames import Readings, Scores, ScoreState
 
 SERIES_POINTS: Final = 50
 """Points kept, and told at once, of a sensor or of a machine's score."""
@@ -117,9 +117,10 @@ class Journal:
         return True
 
     def take_scores(self, machine: str, body: Scores) -> bool:
-        """The same of scored windows; unscored ones are no point of a curve."""
+        """The same of scored windows; unscored ones and those of a model on trial are no point of a curve."""
         part = self._machine(machine)
-        news = np.flatnonzero((body.time_us > part.score.mark_us) & np.isfinite(body.score))
+        shown = np.isfinite(body.score) & (body.state != ScoreState.SHADOW)
+        news = np.flatnonzero((body.time_us > part.score.mark_us) & shown)
         if not len(news):
             return False
         news = news[np.argsort(body.time_us[news], kind="stable")]

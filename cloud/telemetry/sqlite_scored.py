@@ -7,15 +7,16 @@ import numpy as np
 import orjson
 
 from cloud.telemetry.port import ScoreTrend
+from shared.frames import ScoreState
 
 _SCORED: Final = (
-    "FROM scores WHERE series IN (SELECT id FROM score_series WHERE machine = ?)"
-    " AND time_us >= ? AND time_us < ? AND score IS NOT NULL"
+    "FROM scores WHERE series IN (SELECT id FROM score_series WHERE machine = ?)"  # noqa: S608 - own names
+    f" AND time_us >= ? AND time_us < ? AND score IS NOT NULL AND state <> {ScoreState.SHADOW.value}"
 )
 
 
 def score_trend(db: sqlite3.Connection, machine: str, from_us: int, to_us: int, most: int) -> ScoreTrend:
-    """The machine's score, whichever version made it; of a bucket its largest, with that window's limit."""
+    """The machine's score, whichever version made it but those on trial; of a bucket its largest, with that window's limit."""
     rows, first, last = db.execute(
         f"SELECT count(*), min(time_us), max(time_us) {_SCORED}",
         (machine, from_us, to_us),

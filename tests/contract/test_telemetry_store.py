@@ -20,7 +20,7 @@ from cloud.telemetry.port import (
 from shared.checksum import HOUR_US
 from shared.errors import Misconfigured, Unavailable
 from shared.eventlog import Stored
-from shared.frames import Aggregates, Header, Kind, Readings, Scores
+from shared.frames import Aggregates, Header, Kind, Readings, Scores, ScoreState
 from shared.names import DEAD_LETTER, MACHINE_EVENTS, SCORES, SENSOR_READINGS
 from tests.contract.store_backends import Opening
 
@@ -224,6 +224,33 @@ async def test_scores_keep_their_columns_by_version(store: TelemetryStore) -> No
     assert np.isnan(found["bb"].expected[0, 1])
     [newest] = await store.scores("pump-1", 0, END_US, 1, newest=True)
     assert newest.time_us.tolist() == [T0 + 1]
+
+
+async def test_a_curve_of_scores_shows_nothing_of_a_model_on_trial(store: TelemetryStore) -> None:
+    def scored(version: str, score: float, state: ScoreState) -> Scores:
+        return Scores(
+            "pca",
+            version,
+            3.5,
+            ("t1",),
+            np.array([T0], np.int64),
+            np.array([score], np.float32),
+            np.array([state], np.uint8),
+            np.ones((1, 1), np.float32),
+            np.zeros((1, 1), np.float64),
+        )
+
+    entries = [
+        Entry(stored(SCORES, 1), header(Kind.SCORES, 1, 1), scored("aa", 4.0, ScoreState.MAINTENANCE)),
+        Entry(stored(SCORES, 2), header(Kind.SCORES, 2, 1), scored("bb", 9.0, ScoreState.SHADOW)),
+    ]
+    await store.write(entries)
+    trend = await store.score_trend("pump-1", 0, END_US, 10)
+    assert trend.score.tolist() == [4.0]
+    found = {s.version_hash: s for s in await store.scores("pump-1", 0, END_US, 10)}
+    assert found["aa"].state.tolist() == [ScoreState.MAINTENANCE]
+    assert found["bb"].state.tolist() == [ScoreState.SHADOW]
+    assert found["bb"].score.tolist() == [9.0]
 
 
 async def test_aggregates_are_kept_by_bucket_and_width(store: TelemetryStore) -> None:

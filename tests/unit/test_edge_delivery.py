@@ -55,6 +55,7 @@ class Bench:
     def __init__(self, outbox: Outbox, folder: Path) -> None:
         self.source, self.clock, self.view, self.outbox = MemorySource(), ManualClock(), MachineView(), outbox
         self.installed: list[LoadedModel] = []
+        self.tried: list[LoadedModel | None] = []
         self.refusals: dict[str, str] = {}
         self.delivery = Delivery(
             self.source,
@@ -66,6 +67,7 @@ class Bench:
             running={},
             refusals=self.refusals,
             install=lambda _, model: self.installed.append(model),
+            try_out=lambda _, model: self.tried.append(model),
             on_change=lambda: None,
         )
 
@@ -183,3 +185,27 @@ async def test_a_server_away_is_asked_again_and_odd_wishes_change_nothing(tmp_pa
         made.want(artifact(), version=1)
         await made.settle(5)
         assert len(made.installed) == 1
+
+
+async def test_a_model_on_trial_is_delivered_beside_the_champion_and_taken_away(tmp_path: Path) -> None:
+    folder = ModelFolder(tmp_path / "models")
+    champion, trial = artifact(), artifact(seed=9)
+    both = desired(champion).to_dict() | {"shadow": desired(trial, 2).to_dict()}
+    async with bench(tmp_path) as made:
+        made.view.take(rows(plant(10, 1)))
+        made.source.objects |= {desired(each).object_name: each for each in (champion, trial)}
+        made.source.desire("pump", orjson.dumps(both))
+        await made.settle()
+        assert [model.desired.version for model in made.installed] == [1]
+        assert [model and model.desired.version for model in made.tried] == [2]
+        loaded, _ = folder.load("pump.shadow")
+        assert loaded is not None
+        made.source.desire("pump", orjson.dumps(both | {"shadow": {"model": "x"}}))
+        await made.settle()
+        assert len(made.tried) == 1
+        made.source.desire("pump", orjson.dumps(desired(champion).to_dict()))
+        await made.settle()
+        assert made.tried[-1] is None
+        assert len(made.installed) == 1
+        assert folder.load("pump.shadow") == (None, [])
+        assert [path.stem for path in (tmp_path / "models").glob("*.model")] == [desired(champion).sha256]

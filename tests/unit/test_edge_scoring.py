@@ -219,3 +219,30 @@ def test_a_half_written_or_foreign_file_is_no_model() -> None:
             Desired.parse(bad)
     assert Desired.parse(orjson.dumps(desired(data).to_dict())) == desired(data)
     assert UNITS
+
+
+def test_a_shadow_scores_beside_the_champion_marked_and_raises_nothing() -> None:
+    plain, tried = machine(), machine()
+    for each in (plain, tried):
+        each.install(loaded(), START)
+        each.take(rows(plant(100, 3)))
+    tried.try_out(loaded(seed=9), START)
+    table = rows(plant(200, 4, fault_from=100), 100)
+    alone, both = plain.take(table), tried.take(table)
+    assert [e.id for e in events(both)] == [e.id for e in events(alone)] != []
+    parts = [item.body for item in both.items if isinstance(item.body, Scores)]
+    champion = [part for part in parts if part.version_hash == desired(artifact()).sha256]
+    shadow = [part for part in parts if part.version_hash == desired(artifact(seed=9)).sha256]
+    np.testing.assert_array_equal(join(list(champion)).score, scores(alone).score)  # type: ignore[union-attr]
+    assert {state for part in shadow for state in part.state.tolist()} == {ScoreState.SHADOW}
+    assert tried.shadow is not None
+    told = tried.shadow.report()
+    assert told["windows"] == sum(len(part) for part in shadow) == len(scores(alone))
+    assert (told["unpaired"], told["episodes"]) == (0, 1)
+    over = sum(int((part.score > part.limit).sum()) for part in shadow)
+    assert told["both"] + told["shadow"] == over > 0
+    assert told["version"] == 1
+    tried.try_out(None, START)
+    assert {
+        i.body.version_hash for i in tried.take(rows(plant(20, 5), 300)).items if isinstance(i.body, Scores)
+    } == {desired(artifact()).sha256}

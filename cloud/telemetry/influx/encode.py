@@ -12,6 +12,7 @@ from cloud.telemetry.influx.lines import cells, lines, prefix
 from cloud.telemetry.influx.points import AGGREGATE, KIND_AGGREGATE, KIND_READING, READING, SCORE, pack
 from cloud.telemetry.influx.settle import Payload, Row
 from cloud.telemetry.sql.known import Known
+from shared.frames import ScoreState
 
 _PREFIXES: Final = 200_000
 
@@ -96,11 +97,11 @@ def _aggregate(row: Row) -> dict[str, str]:
 
 
 def _score(row: Row) -> dict[str, str]:
-    """`l`: the layout, negative where there is no score; then a `score` that an older row left does not count."""
+    """`l`: the layout, negative where there is no score for a curve; then a `score` that an older row left does not count."""
     layout, state, data = row.payload
     score = float(np.frombuffer(data[:4], "<f4")[0])  # type: ignore[index]
     fields = {"d": f'"{base64.b64encode(data).decode()}"', "o": f"{_packed(int(state), row)}i"}  # type: ignore[arg-type, call-overload]
-    if np.isnan(score):
+    if np.isnan(score) or state == ScoreState.SHADOW:
         return {**fields, "l": f"{-layout}i"}  # type: ignore[operator]
     return {**fields, "l": f"{layout}i", "score": repr(score)}
 

@@ -28,6 +28,7 @@ ROW_BITS: Final = 40
 ORIGIN_BITS: Final = 21
 _ROWS: Final = (1 << ROW_BITS) - 1
 _ORIGINS: Final = (1 << ORIGIN_BITS) - 1
+_QUALITIES: Final = 7
 
 LATEST_US: Final = 9_223_372_036_854_774
 """The last time that InfluxDB can hold, in µs."""
@@ -48,7 +49,7 @@ def pack(quality: Ints | NDArray[np.uint8], origin: Ints, row: Ints) -> Ints:
 
 def unpack(o: Ints) -> tuple[NDArray[np.uint8], Ints, Ints]:
     """Quality, origin and row."""
-    quality = (o >> (ROW_BITS + ORIGIN_BITS)).astype(np.uint8)
+    quality = ((o >> (ROW_BITS + ORIGIN_BITS)) & _QUALITIES).astype(np.uint8)  # the highest bit is the sign's
     return quality, (o >> ROW_BITS) & _ORIGINS, o & _ROWS
 
 
