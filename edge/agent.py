@@ -17,26 +17,30 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry
 
+from edge.birth import Birth
 from edge.commands import Commands
-from edge.delivery import Delivery, keep_event
+from edge.delivery import Delivery
 from edge.flight import Flight
+from edge.heartbeat import Heartbeat
 from edge.intake import Intake, view_key
 from edge.local import LocalBroker, Will, farewell, presence
 from edge.models import SHADOW, ModelFolder
 from edge.outbox import Outbox, open_outbox
 from edge.outbox_copy import copy_on_request
+from edge.reload import Again, Reload
+from edge.renewal import Renewal
 from edge.report import Reporter
 from edge.scorer import ScoringLoop, obey_maintenance
 from edge.scoring import MachineScoring
 from edge.settings import EdgeSettings, Mqtt
 from edge.uplink import Uplink
 from shared.clock import Clock, SystemClock
-from shared.events import EdgeStarted, at
 from shared.health import Health, serve_health
 from shared.machine_view import MachineView
 from shared.nats import ControlPlane, Timeouts, open_control
 from shared.paho import MqttClient, open_mqtt
 from shared.service import run_loops, until_stop
+from shared.systemd import keep_watchdog
 
 log = structlog.get_logger()
 
@@ -46,7 +50,7 @@ _SWITCH_SECONDS: Final = 0.0005
 """How long one thread keeps the others waiting: Python's own 5 ms are half the way from a message to its score."""
 
 
-async def run(settings: EdgeSettings, stop: asyncio.Event) -> None:
+async def run(settings: EdgeSettings, stop: asyncio.Event, again: Again | None = None) -> None:
     """Run the agent until `stop`. Raises Misconfigured at start; what a connection lacks is retried for ever."""
     sys.setswitchinterval(_SWITCH_SECONDS)
     clock, registry, health = SystemClock(), CollectorRegistry(), Health()
@@ -70,13 +74,18 @@ async def run(settings: EdgeSettings, stop: asyncio.Event) -> None:
             )
         )
         devices = await stack.enter_async_context(
-            _mqtt(settings.devices, settings.connect_seconds, will=_will(settings, clock))
+            _mqtt(settings, settings.devices, will=_will(settings, clock))
         )
-        uplink = await stack.enter_async_context(_mqtt(settings.uplink, settings.connect_seconds))
+        uplink = await stack.enter_async_context(_mqtt(settings, settings.uplink))
         control = await stack.enter_async_context(_control(settings))
         commands = Commands(outbox, clock, registry, edge=settings.edge)
         commands.handle("restart", lambda _: _restart(stop))
-        agent = await build(settings, outbox, devices, uplink, control, clock, registry, health, commands)
+        reload = Reload(settings, None if again is None else again.read, outbox, clock)
+        agent = await build(
+            settings, outbox, devices, uplink, control, clock, registry, health, commands, reload
+        )
+        if again is not None:
+            agent["settings"] = partial(reload.reread, again.hangup)
         health.started = True
         log.info(
             "edge agent started", edge=settings.edge, epoch=outbox.epoch.hex(), machines=settings.machines
@@ -84,6 +93,7 @@ async def run(settings: EdgeSettings, stop: asyncio.Event) -> None:
         await run_loops(
             stop,
             grace=settings.grace_seconds,
+            watchdog=lambda: keep_watchdog(stop, lambda: "; ".join(health.problems()) or "working"),
             **{name: until_stop(stop, loop) for name, loop in agent.items()},
         )
         if settings.local_topics:
@@ -100,10 +110,11 @@ async def build(
     registry: CollectorRegistry,
     health: Health,
     commands: Commands,
+    reload: Reload,
 ) -> dict[str, Loop]:
     """The agent's loops, wired, with what the disk remembers already at work.
 
-    What obeys a command of the cloud registers its handler at `commands` here.
+    What obeys a command of the cloud registers its handler at `commands` here, what takes a setting over at `reload`.
     """
     edge = settings.edge
     views = {
@@ -159,6 +170,7 @@ async def build(
         committed=scorer.offer,
         rows_waiting=uplink.rows_waiting,
     )
+    renewal = Renewal(settings.tls, clock, registry, edge=edge)
     folder = ModelFolder(settings.folder / "models")
     running = await _resume(folder, scoring, refusals, clock)
     await uplink.start()
@@ -173,6 +185,8 @@ async def build(
     }
     if settings.local_topics:
         loops["local"] = local.run
+    _reloading(reload, commands, reporter, intake, scorer)
+    await reload.resume()
     if control is not None:
         delivery = Delivery(
             control,
@@ -190,12 +204,15 @@ async def build(
         loops |= {"desired": delivery.watch, "delivery": delivery.run}
         await commands.resume()
         loops |= {"commands": partial(commands.watch, control), "answers": partial(commands.tell, control)}
+        loops["certificate"] = partial(renewal.watch, control)
     health.add_check("outbox", lambda: intake.blocked)
     health.add_check("devices", lambda: _trouble(devices, intake))
     birth = Birth(settings, outbox, clock)
     commands.handle("rebirth", lambda _: birth.again(reporter.change))
     commands.handle("maintenance", partial(obey_maintenance, scorer, clock))
     loops["birth"] = birth.run
+    heartbeat = Heartbeat(settings.folder, health, reporter, renewal, reload, clock)
+    loops["heartbeat"] = heartbeat.run
     loops["copies"] = lambda: copy_on_request(outbox, settings.outbox_path, clock)
     return loops
 
@@ -227,32 +244,15 @@ async def _resume(
     return running
 
 
-class Birth:
-    """The agent's word that it is there."""
-
-    def __init__(self, settings: EdgeSettings, outbox: Outbox, clock: Clock) -> None:
-        self._settings, self._outbox, self._clock = settings, outbox, clock
-
-    async def run(self) -> None:
-        """Say that this agent came up, then rest."""
-        await self._say()
-        await asyncio.Event().wait()
-
-    async def again(self, report: Callable[[], None]) -> str:
-        """Say it because somebody asked, and report everything."""
-        await self._say()
-        report()
-        return f"epoch {self._outbox.epoch.hex()}"
-
-    async def _say(self) -> None:
-        event = EdgeStarted(
-            source=f"edge/{self._settings.edge}",
-            subject=self._settings.edge,
-            occurred_at=at(self._clock.now_us()),
-            epoch=self._outbox.epoch.hex(),
-            software=version("industrialmind"),
-        )
-        await keep_event(self._outbox, self._settings.machines[0], event, self._clock)
+def _reloading(
+    reload: Reload, commands: Commands, reporter: Reporter, intake: Intake, scorer: ScoringLoop
+) -> None:
+    """What may change while the agent runs, and the commands that change it."""
+    reload.on("report_seconds", lambda new: reporter.every(new.report_seconds))
+    reload.on("receive_batch", lambda new: intake.take_at_most(new.receive_batch))
+    reload.on("scoring_queue", lambda new: scorer.queue_at_most(new.scoring_queue))
+    commands.handle("settings", lambda wanted: reload.command(wanted.values))
+    commands.handle("interval", lambda wanted: reload.command({"report_seconds": wanted.seconds}))
 
 
 async def _restart(stop: asyncio.Event) -> str:
@@ -269,15 +269,16 @@ def _will(settings: EdgeSettings, clock: Clock) -> Callable[[], Will] | None:
 
 
 def _mqtt(
-    settings: Mqtt, connect_seconds: float, *, will: Callable[[], Will] | None = None
+    settings: EdgeSettings, broker: Mqtt, *, will: Callable[[], Will] | None = None
 ) -> contextlib.AbstractAsyncContextManager[MqttClient]:
     return open_mqtt(
-        settings.url,
-        client_id=settings.client_id,
-        username=settings.username,
-        password=settings.password.get_secret_value(),
-        connect_seconds=connect_seconds,
+        broker.url,
+        client_id=broker.client_id,
+        username=broker.username,
+        password=broker.password.get_secret_value(),
+        connect_seconds=settings.connect_seconds,
         will=will,
+        tls=(broker.tls or settings.tls).open(),
     )
 
 
@@ -286,9 +287,10 @@ async def _control(settings: EdgeSettings) -> AsyncIterator[ControlPlane | None]
     if not settings.nats_url:
         yield None
         return
-    credentials = settings.credentials.get_secret_value()
+    credentials = settings.credentials.get_secret_value() or settings.edge
     timeouts = Timeouts(connect=settings.connect_seconds)
+    tls = settings.tls.open()
     async with open_control(
-        settings.nats_url, credentials=credentials, timeouts=timeouts, wait=False
+        settings.nats_url, credentials=credentials, timeouts=timeouts, wait=False, tls=tls
     ) as control:
         yield control

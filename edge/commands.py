@@ -17,7 +17,6 @@ from prometheus_client import CollectorRegistry, Counter
 from edge.outbox import Outbox
 from shared.clock import Clock
 from shared.commands import (
-    COMMANDS_KEY,
     MAX_ANSWERS,
     MAX_DETAIL,
     Answer,
@@ -28,6 +27,7 @@ from shared.commands import (
     parse_arguments,
 )
 from shared.errors import Rejected, Unavailable
+from shared.names import COMMANDS_KEY
 
 log = structlog.get_logger()
 

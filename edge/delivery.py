@@ -14,12 +14,12 @@ from edge.models import SHADOW, ModelFolder
 from edge.outbox import Outbox
 from edge.waiting import event_or_time
 from shared.clock import Clock
-from shared.commands import EDGE_KEYS
 from shared.errors import NotFound, Rejected, Unavailable
 from shared.events import Event, ModelRefused, at
 from shared.frames import Kind, Records
 from shared.loaded import Desired, LoadedModel, fits, load_model
 from shared.machine_view import MachineView
+from shared.names import EDGE_KEYS
 from shared.packing import Item
 
 log = structlog.get_logger()

@@ -79,6 +79,10 @@ class Intake:
             buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
         )
 
+    def take_at_most(self, messages: int) -> None:
+        """Commit so many messages at once from now on."""
+        self._batch = messages
+
     def filters(self) -> list[str]:
         """What to subscribe to: this agent's machines only."""
         return [f"plant/{self._site}/{machine}/+" for machine in self._views]

@@ -53,6 +53,11 @@ class Reporter:
             "im_edge_outbox_damaged_rows", "Rows set aside because the disk changed them", registry=registry
         )
 
+    def every(self, seconds: float) -> None:
+        """Report so often from now on."""
+        self._seconds = seconds
+        self._changed.set()
+
     def change(self) -> None:
         """Report soon."""
         self._changed.set()

@@ -88,6 +88,10 @@ class ScoringLoop:
             "im_edge_scored_windows", "Windows that the models were given", registry=registry
         )
 
+    def queue_at_most(self, rows: int) -> None:
+        """Let so many rows wait from now on."""
+        self._limit = rows
+
     def offer(self, machine: str, readings: Readings) -> None:
         """Rows that are committed."""
         if self._rows + len(readings) > self._limit:

@@ -12,6 +12,7 @@ from shared.errors import Misconfigured, Rejected
 from shared.names import check_id
 from shared.settings import ServiceSettings
 from shared.states import StateSpec, by_signal
+from shared.tls import TlsFiles
 
 
 def _id(text: str) -> str:
@@ -31,10 +32,11 @@ class _Part(BaseModel):
 class Mqtt(_Part):
     """A connection to an MQTT broker with a persistent session."""
 
-    url: str = Field(description="mqtt://HOST:PORT")
+    url: str = Field(description="mqtt://HOST:PORT, or mqtts://HOST:PORT for TLS")
     client_id: str = Field(min_length=1, description="fixed: the broker keeps the session under it")
     username: str = Field("", description="user at the broker")
     password: SecretStr = Field(SecretStr(""), description="its password")
+    tls: TlsFiles | None = Field(None, description="for mqtts://, where not edge.tls")
 
 
 class Buffer(_Part):
@@ -109,6 +111,7 @@ class EdgeSettings(ServiceSettings):
     uplink: Mqtt = Field(description="where the gateway listens")
     nats_url: str = Field("", description="control plane for models and reports; empty: none")
     credentials: SecretStr = Field(SecretStr(""), description="user:password at the control plane")
+    tls: TlsFiles = Field(TlsFiles(), description="for mqtts:// and tls://")
     buffer: Buffer = Field(Buffer(), description="the outbox")
     limits: dict[Id, dict[Id, Limits]] = Field(
         default_factory=dict, description="machine to sensor to limits"

@@ -36,6 +36,7 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
     registry, health, known = CollectorRegistry(), Health(), Known()
     metrics, clock = Metrics(registry), SystemClock()
     log_url, log_credentials = settings.log
+    tls = settings.tls.open()
     async with AsyncExitStack() as resources:
         await resources.enter_async_context(
             serve_health(
@@ -51,6 +52,7 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 log_url,
                 credentials=log_credentials,
                 waits=LogWaits(settings.connect_seconds, settings.produce_seconds),
+                tls=tls,
             )
         )
         control = await resources.enter_async_context(
@@ -58,6 +60,7 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
                 settings.nats_url,
                 credentials=settings.credentials.get_secret_value(),
                 timeouts=Timeouts(connect=settings.connect_seconds),
+                tls=tls,
             )
         )
         loops: dict[str, Loop] = {"assignments": partial(watch, control, known, stop)}
@@ -75,6 +78,7 @@ async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
                     driver=settings.mqtt_driver,
                     version=settings.mqtt_version,
                     session_seconds=settings.session_seconds,
+                    tls=tls,
                 )
             )
             lane = Lane(

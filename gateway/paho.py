@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import astuple
 
-from gateway.port import SHARED_PREFIX, Arrivals, BrokerClient, Version, Will, address, shares_need_mqtt5
+from gateway.port import SHARED_PREFIX, Arrivals, BrokerClient, Version, Will, shares_need_mqtt5
+from shared.broker_url import broker_address
 from shared.paho import MqttClient, open_mqtt
+from shared.tls import Certificates
 
 
 class PahoBroker:
@@ -81,6 +83,7 @@ async def open_paho(
     will: Callable[[], Will] | None,
     version: Version,
     session_seconds: int,
+    tls: Certificates | None = None,
 ) -> AsyncIterator[BrokerClient]:
     """See `open_broker`."""
     mqtt5 = version == "5"
@@ -96,6 +99,7 @@ async def open_paho(
         will=None if will is None else (lambda: astuple(will())),
         mqtt5=mqtt5,
         session_seconds=session_seconds,
+        tls=tls,
     ) as client:
-        host, port = address(url)
+        host, port, _ = broker_address(url)
         yield PahoBroker(client, f"{host}:{port}", mqtt5=mqtt5)

@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
-from urllib.parse import urlsplit
 
 from shared.errors import Misconfigured
-from shared.names import MQTT_PORT
+from shared.tls import Certificates
 
 Driver = Literal["lean", "paho"]
 Version = Literal["auto", "3.1.1", "5"]
@@ -90,14 +89,6 @@ class BrokerClient(Protocol):
         ...
 
 
-def address(url: str) -> tuple[str, int]:
-    """Host and port of `mqtt://host:port`. Raises Misconfigured."""
-    parts = urlsplit(url)
-    if parts.scheme != "mqtt" or not parts.hostname:
-        raise Misconfigured(f"{url!r} is not an MQTT broker's URL", hint="use mqtt://HOST:PORT")
-    return parts.hostname, parts.port or MQTT_PORT
-
-
 def shares_need_mqtt5(where: str) -> Misconfigured:
     """What a shared subscription over MQTT 3.1.1 comes to."""
     return Misconfigured(
@@ -121,12 +112,14 @@ async def open_broker(
     driver: Driver = "lean",
     version: Version = "auto",
     session_seconds: int = SESSION_SECONDS,
+    tls: Certificates | None = None,
 ) -> AsyncIterator[BrokerClient]:
-    """A client of the broker at `mqtt://host:port`, which connects in the background, for ever, with backoff.
+    """A client of the broker at `mqtt://host:port` or `mqtts://host:port`, which connects in the background, for ever, with backoff.
 
     Unless `clean`, its session persists: on MQTT 5 for `session_seconds`. `will` is asked anew at each connect.
     `version` "auto" tries MQTT 5 and falls back to 3.1.1 (with paho: 3.1.1 at once). A wrong password is kept in
-    `last_error` and tried again, since credentials rotate. Raises Misconfigured for another URL.
+    `last_error` and tried again, since credentials rotate. `tls`: whom to trust behind `mqtts` and what to show; when its
+    files change the connection is made anew. Raises Misconfigured for another URL.
     """
     match driver:
         case "lean":
@@ -145,5 +138,6 @@ async def open_broker(
         will=will,
         version=version,
         session_seconds=session_seconds,
+        tls=tls,
     ) as client:
         yield client

@@ -17,6 +17,7 @@ from industrialmind import (
     commands_log,
     commands_models,
     commands_people,
+    commands_pki,
     commands_plant,
     commands_rebuild,
     commands_run,
@@ -47,6 +48,7 @@ commands_log.add_to(app)
 commands_dlq.add_to(app)
 commands_rebuild.add_to(app)
 commands_servers.add_to(app)
+commands_pki.add_to(app)
 commands_backup.add_to(app)
 
 

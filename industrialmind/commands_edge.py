@@ -1,15 +1,16 @@
-"""Commands about edges: `edge command`."""
+"""Commands about edges: `edge command|status|diag`."""
 
 import sys
 import time
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import orjson
 import typer
 
-from industrialmind.options import DATA, DataOption, JsonOption
+from industrialmind.options import DATA, ConfigOption, DataOption, JsonOption
 from shared.errors import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -21,6 +22,55 @@ _LOOK_SECONDS: Final = 0.2
 def add_to(app: typer.Typer) -> None:
     """Register the commands in the group `edge`."""
     app.command("command")(edge_command)
+    app.command("status")(edge_status)
+    app.command("diag")(edge_diag)
+
+
+def edge_status(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """What the agent of these settings last said of itself, on its own machine. Exit 1 if it is in trouble or not alive."""
+    from edge.diag import read_status
+    from edge.settings import EdgeSettings
+    from shared.clock import SystemClock
+
+    status = read_status(EdgeSettings.load(toml=config).folder, SystemClock().now_us())
+    fine = status["alive"] and status["ready"] and not status["settings_refused"]
+    if json:
+        sys.stdout.write(orjson.dumps(status).decode() + "\n")
+    else:
+        sys.stdout.write("\n".join(status_lines(status)) + "\n")
+    raise typer.Exit(0 if fine else 1)
+
+
+def status_lines(status: Mapping[str, Any]) -> list[str]:
+    """The status for people."""
+    state, certificate = status["state"], status["certificate"]
+    how = "ready" if status["ready"] else "not ready"
+    shown = how if status["alive"] else "not running"
+    rows, age = state["outbox"]["rows"], status["age_seconds"]
+    lines = [f"{state['edge']} {state['version']}: {shown}, {age} s ago, {rows} rows wait"]
+    lines += [f"  {name}: {text}" for name, text in status["problems"].items()]
+    if status["settings_refused"]:
+        lines.append(f"  settings: {status['settings_refused']}")
+    if certificate is not None:
+        lines.append(f"  certificate of {certificate['name']} until {certificate['not_after']}")
+    lines += [f"  {name}: {machine['state']}" for name, machine in state["machines"].items()]
+    return lines
+
+
+def edge_diag(
+    out: Annotated[Path, typer.Argument(help="The bundle to write, a .tar.gz.")],
+    log: Annotated[Path | None, typer.Option(help="A log file whose end goes into it.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write a bundle for a support ticket: status, settings, versions, files' sizes; no secret is in it."""
+    from edge.diag import bundle
+    from edge.settings import EdgeSettings
+    from industrialmind.plant import write_private_bytes
+    from shared.clock import SystemClock
+    from shared.settings import load
+
+    write_private_bytes(out, bundle(load(EdgeSettings, toml=config), log, SystemClock().now_us()))
+    sys.stdout.write(f"{out}\n")
 
 
 def edge_command(

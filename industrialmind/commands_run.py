@@ -1,5 +1,7 @@
 """Commands that run one service in this process: `edge run`, `gateway run`, `cloud run`, `sim …`."""
 
+import asyncio
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -27,8 +29,9 @@ def add_to(app: typer.Typer) -> None:
 
 @edge_app.command("run")
 def edge_run(config: ConfigOption = None) -> None:
-    """Run an edge agent until SIGTERM."""
+    """Run an edge agent until SIGTERM. SIGHUP: read the settings again."""
     from edge.agent import run
+    from edge.reload import Again
     from edge.settings import EdgeSettings
     from shared.log import configure
     from shared.service import run_main
@@ -36,7 +39,13 @@ def edge_run(config: ConfigOption = None) -> None:
     given_sections(config)
     settings = EdgeSettings.load(toml=config)
     configure(settings.edge)
-    raise typer.Exit(run_main(lambda stop: run(settings, stop)))
+
+    async def main(stop: asyncio.Event) -> None:
+        again = Again(lambda values: EdgeSettings.load(flags=values, toml=config), asyncio.Event())
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, again.hangup.set)
+        await run(settings, stop, again)
+
+    raise typer.Exit(run_main(main))
 
 
 @gateway_app.command("run")

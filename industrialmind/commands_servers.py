@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -33,17 +34,25 @@ def servers_config(
     from industrialmind.servers import DEMO_EDGES, scopes, write_servers_config
     from shared.names import check_id
 
+    named = parse_edges(edge or ())
+    edges = scopes(check_id(site, "site"), named) if named else DEMO_EDGES
+    files = [str(path) for path in write_servers_config(folder, edges)]
+    sys.stdout.write((orjson.dumps({"files": files}).decode() if json else "\n".join(files)) + "\n")
+
+
+def parse_edges(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """`EDGE=MACHINE,MACHINE…` words as edges with their machines. Raises Misconfigured, Rejected."""
+    from shared.names import check_id
+
     named: dict[str, tuple[str, ...]] = {}
-    for one in edge or ():
+    for one in words:
         name, _, machines = one.partition("=")
         if not machines or name in named:
             raise Misconfigured(
                 f"--edge {one!r} names no machines", hint="give EDGE=MACHINE,MACHINE once an edge"
             )
         named[check_id(name, "edge")] = tuple(check_id(part, "machine") for part in machines.split(","))
-    edges = scopes(check_id(site, "site"), named) if named else DEMO_EDGES
-    files = [str(path) for path in write_servers_config(folder, edges)]
-    sys.stdout.write((orjson.dumps({"files": files}).decode() if json else "\n".join(files)) + "\n")
+    return named
 
 
 @servers_app.command("ensure")

@@ -24,6 +24,14 @@ def user(name: str, password: str, grants: Grants) -> str:
     )
 
 
+def user_by_certificate(name: str, grants: Grants) -> str:
+    """A user's line, for a server that takes a certificate's names for users: there is no password."""
+    return (
+        f"    {{ user: {text(name)}, permissions: {{ "
+        f"publish: {_allowed(grants.publish)}, subscribe: {_allowed(grants.subscribe)} }} }}"
+    )
+
+
 def authorization(users: Iterable[str]) -> str:
     """The block of all users."""
     lines = "\n".join(users)

@@ -174,11 +174,13 @@ async def ensure_servers(settings: ServersSettings) -> None:
     else:
         from shared.jetstream import ensure_topics as ensure_streams  # noqa: PLC0415 - the same
 
-        await ensure_streams(log_url, credentials=log_credentials, max_file_store=_STORE_BYTES)
-    async with open_event_log(log_url, credentials=log_credentials):
+        await ensure_streams(
+            log_url, credentials=log_credentials, max_file_store=_STORE_BYTES, tls=settings.tls.open()
+        )
+    async with open_event_log(log_url, credentials=log_credentials, tls=settings.tls.open()):
         pass  # it answers
     credentials = settings.credentials.get_secret_value()
-    async with open_control(settings.nats_url, credentials=credentials) as control:
+    async with open_control(settings.nats_url, credentials=credentials, tls=settings.tls.open()) as control:
         await control.ensure_buckets([edge.edge for edge in edges])
         for edge in edges:
             for machine in edge.machines:

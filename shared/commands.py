@@ -16,10 +16,6 @@ from shared.errors import Rejected
 from shared.event import at, to_us
 from shared.names import ID_PATTERN
 
-EDGE_KEYS: Final = "edge."
-"""How keys of an edge's buckets begin that are about the edge itself: no id has a dot, so no machine is named so."""
-COMMANDS_KEY: Final = "edge.commands"
-"""In `desired-{edge}`: the commands that the edge has not answered. In `reported-{edge}`: its newest answers."""
 MAX_OPEN: Final = 20
 MAX_ANSWERS: Final = 100
 MAX_DETAIL: Final = 500

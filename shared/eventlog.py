@@ -8,6 +8,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from shared.errors import Misconfigured
+from shared.tls import Certificates
 
 Position = Mapping[str, int]
 """Partition to the offset of the last record read or written there. Opaque to callers; offsets may leave gaps."""
@@ -92,20 +93,20 @@ class LogWaits:
 
 @asynccontextmanager
 async def open_event_log(
-    url: str, *, credentials: str = "", waits: LogWaits | None = None
+    url: str, *, credentials: str = "", waits: LogWaits | None = None, tls: Certificates | None = None
 ) -> AsyncIterator[EventLog]:
-    """The log behind `url`: `nats://host:port`, or `kafka://host:port[,host:port][?security=ssl&ca=FILE]`.
+    """The log behind `url`: `nats://host:port` (with TLS `tls://host:port`, and `tls` what to show), or `kafka://host:port[,host:port][?security=ssl&ca=FILE]`.
 
     `credentials` is `user:password`, or empty where the log asks for none. Raises Misconfigured, Unavailable.
     """
     waits = waits or LogWaits()
     match urlsplit(url).scheme:
-        case "nats":
+        case "nats" | "tls":
             from shared.jetstream import LogOptions, open_jetstream  # noqa: PLC0415 - only the chosen driver loads
             from shared.nats import Timeouts  # noqa: PLC0415 - the same
 
             options = LogOptions(timeouts=Timeouts(connect=waits.connect, produce=waits.produce))
-            async with open_jetstream(url, credentials=credentials, options=options) as log:
+            async with open_jetstream(url, credentials=credentials, options=options, tls=tls) as log:
                 yield log
         case "kafka":
             from shared.kafka import KafkaOptions, open_kafka  # noqa: PLC0415 - the same

@@ -55,6 +55,13 @@ ASSIGNMENTS_BUCKET: Final = "assignments"
 SCORING_BUCKET: Final = "scoring"
 MODEL_OBJECTS: Final = "models"
 
+EDGE_KEYS: Final = "edge."
+"""How keys of an edge's buckets begin that are about the edge itself: no id has a dot, so no machine is named so."""
+COMMANDS_KEY: Final = "edge.commands"
+"""In `desired-{edge}`: the commands that the edge has not answered. In `reported-{edge}`: its newest answers."""
+CERTIFICATE_KEY: Final = "edge.certificate"
+"""In `desired-{edge}`: the newest certificate for the edge's key."""
+
 # For whom a signed token is.
 DATA_API: Final = "data-api"
 INFERENCE_API: Final = "inference-api"
@@ -65,6 +72,7 @@ INFERENCE_PORT: Final = 8001
 UI_PORT: Final = 8050
 MLFLOW_PORT: Final = 5011
 MQTT_PORT: Final = 1883
+MQTTS_PORT: Final = 8883
 NATS_PORT: Final = 4222
 
 # MQTT subscriptions of the gateway.

@@ -167,6 +167,19 @@ def set_library_environment(values: Mapping[str, str]) -> None:
     os.environ.update(values)
 
 
+def notify_socket() -> str:
+    """Where systemd wants to be told how this service is; empty where nobody does."""
+    return os.environ.get("NOTIFY_SOCKET", "")
+
+
+def watchdog_seconds() -> float | None:
+    """Within what time systemd wants to hear from this process again and again; None: it does not."""
+    pid, span = os.environ.get("WATCHDOG_PID", ""), os.environ.get("WATCHDOG_USEC", "")
+    if not span.isdigit() or int(span) == 0 or pid not in ("", str(os.getpid())):
+        return None
+    return int(span) / 1e6
+
+
 def no_color() -> bool:
     """Whether the user asked for plain text (no-color.org)."""
     return bool(os.environ.get("NO_COLOR"))

@@ -14,12 +14,12 @@ from prometheus_client import CollectorRegistry, Counter
 from cloud.commands.logic import State, command_id, decide_answers, decide_issue, for_edge
 from cloud.commands.port import Asked, Issued, Tracked
 from shared.clock import Clock
-from shared.commands import COMMANDS_KEY, decode_answers, encode
+from shared.commands import decode_answers, encode
 from shared.errors import Conflict, NotFound, Rejected, Unavailable
 from shared.event import Event, at
 from shared.eventlog import EventLog, Position, Record
 from shared.events import parse_event
-from shared.names import COMMANDS
+from shared.names import COMMANDS, COMMANDS_KEY
 
 log = structlog.get_logger()
 

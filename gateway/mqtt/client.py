@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from gateway.mqtt.inbox import Inbox
 from gateway.mqtt.outbox import Outbox
 from gateway.mqtt.packets import MQTT5, Connack, Level, Malformed
 from gateway.mqtt.subscriptions import Subscriptions
-from gateway.port import Arrivals, BrokerClient, Version, Will, address
+from gateway.port import Arrivals, BrokerClient, Version, Will
+from shared.broker_url import broker_address
+from shared.tls import Certificates, TlsFiles
 
 log = structlog.get_logger()
 
@@ -42,6 +45,7 @@ class Options:
     will: Callable[[], Will] | None
     version: Version
     session_seconds: int
+    tls: Certificates | None = None
 
     @property
     def where(self) -> str:
@@ -67,6 +71,7 @@ class LeanBroker:
         self._keepalive = options.keepalive
         self._spoke = 0.0
         self._closing = False
+        self._shown: ssl.SSLContext | None = None
 
     async def subscribe(self, *filters: str, qos: int = 1) -> None:
         """See the port."""
@@ -143,9 +148,13 @@ class LeanBroker:
     async def _connect_and_serve(self) -> None:
         """One connection, from its socket to its end. Raises OSError, TimeoutError if there is none."""
         options = self._options
+        self._shown = None if options.tls is None else options.tls.context()
         async with asyncio.timeout(options.connect_seconds):
             _, connection = await self._loop.create_connection(
-                lambda: Connection(self._inbox, self._on_packet, self.level), options.host, options.port
+                lambda: Connection(self._inbox, self._on_packet, self.level),
+                options.host,
+                options.port,
+                ssl=self._shown,
             )
         self._connection = connection
         deadline = self._loop.time() + options.connect_seconds
@@ -183,6 +192,10 @@ class LeanBroker:
             if now > deadline:
                 connection.end("accepts connections but does not answer")
             return
+        if self._options.tls is not None and self._options.tls.context() is not self._shown:
+            self._send(packets.disconnect(self.level))
+            connection.end()  # and connect again, showing the new certificate
+            return
         if not self._keepalive:
             return
         # A connection that is not read hears no ping's answer: only the broker may judge it dead.
@@ -203,7 +216,10 @@ class LeanBroker:
         elif was_connected:
             self._note(f"lost the MQTT broker at {self._options.where}: it closed the connection")
         elif connection.level == self.level and not self.last_error:
-            self._note(f"the MQTT broker at {self._options.where} closed the connection before it answered")
+            self._note(
+                f"the MQTT broker at {self._options.where} closed the connection before it answered"
+                + (": does it accept our certificate?" if self._options.tls is not None else "")
+            )
 
     def _on_packet(self, head: int, body: bytes) -> None:
         """A packet that is no message. Raises Malformed."""
@@ -286,13 +302,18 @@ async def open_lean(
     will: Callable[[], Will] | None,
     version: Version,
     session_seconds: int,
+    tls: Certificates | None = None,
 ) -> AsyncIterator[BrokerClient]:
     """See `open_broker`."""
-    host, port = address(url)
+    host, port, secure = broker_address(url)
+    if not secure:
+        tls = None
+    elif tls is None:
+        tls = TlsFiles().open()
     client = LeanBroker(
         Options(
             host, port, client_id, username, password, clean, receive_maximum, keepalive, connect_seconds,
-            will, version, session_seconds,
+            will, version, session_seconds, tls,
         )
     )  # fmt: skip
     owner = asyncio.current_task()

@@ -50,6 +50,7 @@ async def open_sparkplug(
         will=announcer.will,
         driver=settings.mqtt_driver,
         version=settings.mqtt_version,
+        tls=settings.tls.open(),
     ) as client:
         yield SparkplugLane(
             host_id,

@@ -20,6 +20,7 @@ from shared.jetstream.topics import RECORD_BYTES, stream_name
 from shared.jetstream.writer import Message, Writer, write_fenced
 from shared.nats.link import Link, open_link
 from shared.nats.session import Session, Timeouts, first_of, sequence
+from shared.tls import Certificates
 
 _KEY = re.compile(r"[^\s.*>\x00-\x1f]+(\.[^\s.*>\x00-\x1f]+)*")
 _PAGE: Final = 256
@@ -160,11 +161,15 @@ def _message(topic: str, key: str, record: Record, session: Session, *, dedup: b
 
 @asynccontextmanager
 async def open_jetstream(
-    url: str, *, credentials: str = "", options: LogOptions | None = None
+    url: str,
+    *,
+    credentials: str = "",
+    options: LogOptions | None = None,
+    tls: Certificates | None = None,
 ) -> AsyncIterator[EventLog]:
-    """The log behind `nats://host:port`. Raises Misconfigured (refused), Unavailable."""
+    """The log behind `nats://host:port` or `tls://host:port`. Raises Misconfigured (refused), Unavailable."""
     options = options or LogOptions()
-    async with open_link(url, credentials=credentials, timeouts=options.timeouts) as link:
+    async with open_link(url, credentials=credentials, timeouts=options.timeouts, tls=tls) as link:
         log = JetStreamLog(link, options)
         try:
             yield log

@@ -8,6 +8,7 @@ from shared import names
 from shared.errors import Misconfigured, NotFound
 from shared.nats.link import open_link
 from shared.nats.session import Session, Timeouts, ensure_stream
+from shared.tls import Certificates
 
 DAY_S: Final = 86_400
 DEFAULT_FILE_STORE: Final = 8 << 30
@@ -72,6 +73,7 @@ async def ensure_topics(
     budgets: Mapping[str, TopicBudget] | None = None,
     max_file_store: int = DEFAULT_FILE_STORE,
     timeouts: Timeouts | None = None,
+    tls: Certificates | None = None,
 ) -> None:
     """Create or update each topic's stream and the groups' leases, and bound the broker's own streams.
 
@@ -88,7 +90,7 @@ async def ensure_topics(
             f"the topics' budgets add up to {total} bytes, too much beside MQTT's in a store of {max_file_store}",
             hint="lower the budgets or raise the store's size",
         )
-    async with open_link(url, credentials=credentials, timeouts=timeouts) as link:
+    async with open_link(url, credentials=credentials, timeouts=timeouts, tls=tls) as link:
         session = link.session()
         for topic, budget in budgets.items():
             await ensure_stream(session, topic_config(topic, budget))

@@ -17,6 +17,7 @@ from shared.errors import Rejected, Unavailable
 from shared.nats.link import Link, open_link
 from shared.nats.objects import get_object, put_object
 from shared.nats.session import Message, Session, Timeouts, ensure_stream, first_of, sequence
+from shared.tls import Certificates
 
 EDGE_BUCKET_BYTES: Final = 2 << 20
 """Room of one edge's desired or reported bucket, overhead included."""
@@ -211,12 +212,17 @@ def _objects_config(bucket: str, max_bytes: int) -> dict[str, Any]:
 
 @asynccontextmanager
 async def open_control(
-    url: str, *, credentials: str = "", timeouts: Timeouts | None = None, wait: bool = True
+    url: str,
+    *,
+    credentials: str = "",
+    timeouts: Timeouts | None = None,
+    wait: bool = True,
+    tls: Certificates | None = None,
 ) -> AsyncIterator[ControlPlane]:
-    """The control plane behind `nats://host:port`; `credentials` is `user:password`.
+    """The control plane behind `nats://host:port` or `tls://host:port`; `credentials` and `tls` as for `open_link`.
 
     With `wait`, raises Misconfigured (refused) or Unavailable unless connected within the connect time-out;
     without, calls raise Unavailable and watches wait until it is.
     """
-    async with open_link(url, credentials=credentials, timeouts=timeouts, wait=wait) as link:
+    async with open_link(url, credentials=credentials, timeouts=timeouts, wait=wait, tls=tls) as link:
         yield ControlPlane(link)

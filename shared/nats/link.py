@@ -3,8 +3,11 @@
 import asyncio
 import random
 import re
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import urlsplit
 
 import nats.errors
 import structlog
@@ -12,21 +15,28 @@ from nats.aio.client import Client
 
 from shared.errors import IndustrialMindError, Misconfigured, Unavailable
 from shared.nats.session import Session, Timeouts, first_of
+from shared.tls import Certificates, TlsFiles
 
 log = structlog.get_logger()
 
+TLS_SCHEME: Final = "tls"
 _AGAIN_S = 0.2
+_RENEWAL_S: Final = 1.0
 _DENIED = re.compile(r'permissions violation for (\w+) to "([^"]+)"', re.IGNORECASE)
 
 
 class Link:
     """One user's way to the server. A lost session is made again for ever, with jittered, capped backoff."""
 
-    def __init__(self, url: str, credentials: str, timeouts: Timeouts) -> None:
+    def __init__(
+        self, url: str, credentials: str, timeouts: Timeouts, tls: Certificates | None = None
+    ) -> None:
         self._url = url
         self._user, _, self._password = credentials.partition(":")
+        self._tls = tls
         self._timeouts = timeouts
         self._session: Session | None = None
+        self._shown: ssl.SSLContext | None = None
         self._up = asyncio.Event()
         self._refused = asyncio.Event()
         self._last: IndustrialMindError = Unavailable(f"not connected to {url} yet")
@@ -69,11 +79,27 @@ class Link:
             self._session = session
             self._up.set()
             try:
-                await session.lost.wait()
-                log.warning("connection to nats-server lost", url=self._url)
+                if await self._ends(session):
+                    log.warning("connection to nats-server lost", url=self._url)
             finally:
                 self._session = None
                 await session.close()
+
+    async def _ends(self, session: Session) -> bool:
+        """Return once the session is lost (True), or was made with a certificate that has been replaced since."""
+        if self._tls is None:
+            await session.lost.wait()
+            return True
+        while not session.lost.is_set():
+            if self._tls.context() is not self._shown:
+                return False
+            await first_of(_RENEWAL_S, session.lost)
+        return True
+
+    def _check_tls(self, client: Client) -> None:
+        """The driver goes on in the clear with a server that greets without TLS. Raises OSError."""
+        if self._tls is not None and not client._server_info.get("tls_required"):  # noqa: SLF001 - nowhere else
+            raise OSError("the server offers no TLS")
 
     def _note(self, error: Exception) -> None:
         if "authorization" in str(error).lower():
@@ -102,12 +128,20 @@ class Link:
             for session in made:
                 session.lost.set()
 
+        self._shown = None if self._tls is None else self._tls.context()
+
+        def password() -> str:
+            """Asked for after the server's greeting: one that leaves TLS out is told nothing."""
+            self._check_tls(client)
+            return self._password
+
         prefix = f"_INBOX_{self._user}" if self._user else "_INBOX"
         try:
             await client.connect(
                 self._url,
-                user=self._user or None,
-                password=self._password or None,
+                tls=self._shown,
+                user=self._user if self._password else None,
+                password=password if self._password else None,
                 inbox_prefix=prefix,
                 allow_reconnect=False,  # a new session instead: one path for every kind of loss
                 max_reconnect_attempts=1,
@@ -118,6 +152,7 @@ class Link:
                 error_cb=on_error,
                 closed_cb=on_closed,
             )
+            self._check_tls(client)
             session = Session(client, self._user, client.new_inbox(), self._timeouts)
             made.append(session)
             await session.start()
@@ -131,13 +166,23 @@ class Link:
 
 @asynccontextmanager
 async def open_link(
-    url: str, *, credentials: str = "", timeouts: Timeouts | None = None, wait: bool = True
+    url: str,
+    *,
+    credentials: str = "",
+    timeouts: Timeouts | None = None,
+    wait: bool = True,
+    tls: Certificates | None = None,
 ) -> AsyncIterator[Link]:
     """A link for the time of the context.
 
+    `credentials` is `user:password`, or the user alone where a certificate (`tls`, for a URL `tls://`) says who it is.
     `wait`: be connected before the body runs (raises Misconfigured, Unavailable); else it comes up behind it.
     """
-    link = Link(url, credentials, timeouts or Timeouts())
+    if urlsplit(url).scheme == TLS_SCHEME:
+        tls = tls or TlsFiles().open()
+    elif tls is not None:
+        tls = None  # the URL decides
+    link = Link(url, credentials, timeouts or Timeouts(), tls)
     task = asyncio.create_task(link.run(), name=f"nats link {url}")
     try:
         if wait:

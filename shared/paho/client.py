@@ -15,6 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from shared.errors import Misconfigured, Rejected, Unavailable
 from shared.paho.inbox import Inbox, MqttMessage
 from shared.paho.pump import Pump
+from shared.tls import NewestContext
 
 log = structlog.get_logger()
 
@@ -40,6 +41,7 @@ class MqttClient:
         receive_maximum: int,
         connect_seconds: float,
         will: Callable[[], tuple[str, bytes, int, bool]] | None = None,
+        tls: NewestContext | None = None,
     ) -> None:
         self.connected = asyncio.Event()
         self.connections = 0
@@ -50,6 +52,7 @@ class MqttClient:
         self._keeps_session = keeps_session
         self._connect_seconds = connect_seconds
         self._will = will
+        self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._lost = asyncio.Event()
         self._inbox = Inbox(receive_maximum)
@@ -145,6 +148,8 @@ class MqttClient:
             try:
                 await self._connect()
             except OSError as error:
+                if self._tls is not None:
+                    self._tls.abandon()
                 self._note(f"can't reach the MQTT broker at {self._where}: {error}")
             else:
                 await self._serve()
@@ -189,6 +194,9 @@ class MqttClient:
                     async with asyncio.timeout(_TICK_SECONDS):
                         await self._lost.wait()
                 if self.connected.is_set():
+                    if self._tls is not None and self._tls.outdated:
+                        self._paho.disconnect()  # and connect again, showing the new certificate
+                        continue
                     # A paused connection reads no ping's answer: only the broker may judge it dead.
                     if not self._pump.paused:
                         self._paho.loop_misc()
@@ -237,6 +245,11 @@ class MqttClient:
     def _on_disconnect(self, _c: mqtt.Client, _u: object, _f: object, code: ReasonCode, _p: object) -> None:
         if self.connected.is_set() and code.is_failure:
             self._note(f"lost the MQTT broker at {self._where}: {code}")
+        elif not self.connected.is_set() and self._tls is not None and not self.last_error:
+            self._note(
+                f"the MQTT broker at {self._where} hangs up before it answers; does it accept our certificate:"
+                " who signed it, its time, its revocation?"
+            )
         self._end_connection()
 
     def _on_message(self, _c: mqtt.Client, _u: object, message: mqtt.MQTTMessage) -> None:

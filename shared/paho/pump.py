@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from typing import Final
 
 import paho.mqtt.client as mqtt
@@ -33,6 +34,7 @@ class Pump:
         self._socket = opened
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small packets wait for nobody
         self._loop.add_reader(opened, self._read)
+        self._loop.call_soon(self._read_pending)
         self._write_soon()
 
     def release(self) -> None:
@@ -58,6 +60,13 @@ class Pump:
             self.paused = False
             if self._socket is not None:
                 self._loop.add_reader(self._socket, self._read)
+                self._loop.call_soon(self._read_pending)
+
+    def _read_pending(self) -> None:
+        """Read what TLS has decrypted already: the socket itself tells nobody of that."""
+        opened = self._socket
+        if isinstance(opened, ssl.SSLSocket) and not self.paused and opened.pending():
+            self._read()
 
     def _read(self) -> None:
         for _ in range(_READS_A_TURN):
@@ -68,7 +77,9 @@ class Pump:
                 self._loop.remove_reader(self._socket)
                 return
             if self._inbox.received == before or self._socket is None:
-                return
+                break
+        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            self._loop.call_soon(self._read_pending)
 
     def _write_soon(self) -> None:
         # Called by paho in the connecting thread too: there is no socket of ours yet, and `attach` flushes.

@@ -16,13 +16,13 @@ from edge.agent import run
 from shared.access import Role
 from shared.clock import SystemClock
 from shared.command_events import CommandAnswered, CommandIssued
-from shared.commands import COMMANDS_KEY, MAX_OPEN, Answer, Outcome, decode_commands, encode
+from shared.commands import MAX_OPEN, Answer, Outcome, decode_commands, encode
 from shared.errors import Conflict, NotFound, Rejected
 from shared.event import at
 from shared.eventlog import EventLog
 from shared.events import parse_event
 from shared.jetstream import default_budgets, ensure_topics, open_jetstream
-from shared.names import COMMANDS
+from shared.names import COMMANDS, COMMANDS_KEY
 from shared.nats import ControlPlane, open_control
 from tests.servers import NatsServer
 from tests.unit.people_api import Plant, people_plant

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from industrialmind.commands_edge import parsed
-from shared.commands import COMMANDS_KEY, Answer, Outcome, decode_answers, decode_commands, encode
+from shared.commands import Answer, Outcome, decode_answers, decode_commands, encode
 from shared.errors import Misconfigured
+from shared.names import COMMANDS_KEY
 from shared.nats import open_control
 from tests.unit.front_door import Command, RunningPlant, commanding
 
@@ -73,9 +74,9 @@ def test_mistakes_and_silence_are_told(plant: RunningPlant, command: Command) ->
     root = plant.data.root
     assert command("edge", "command", EDGE, "explode", "--data", root).code == 2
     assert command("edge", "command", "edge-none", "restart", "--data", root).code == 1
-    sent = command("edge", "command", EDGE, "restart", "--wait", 0, "--data", root, "--json")
+    sent = command("edge", "command", EDGE, "restart", "--wait", "0", "--data", root, "--json")
     assert (sent.code, sent.json["outcome"], sent.json["by"]) == (0, "open", "cli")
-    silent = command("edge", "command", EDGE, "rebirth", "--wait", 0.2, "--data", root)
+    silent = command("edge", "command", EDGE, "rebirth", "--wait", "0.2", "--data", root)
     assert (silent.code, "did not answer" in silent.err) == (3, True)
 
 

@@ -14,7 +14,6 @@ from edge.commands import Commands
 from edge.outbox import open_outbox
 from shared.clock import SystemClock
 from shared.commands import (
-    COMMANDS_KEY,
     KINDS,
     Answer,
     Command,
@@ -26,6 +25,7 @@ from shared.commands import (
     parse_arguments,
 )
 from shared.errors import Rejected
+from shared.names import COMMANDS_KEY
 from shared.nats import ControlPlane
 from tests.servers import NatsServer
 from tests.unit.test_edge_agent import control, settings
