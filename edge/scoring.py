@@ -54,6 +54,7 @@ class MachineScoring(WindowScoring):
                 self._resume(ScoringState.decode(state))
             except Rejected as error:
                 log.warning("scoring starts afresh", machine=machine, reason=error.reason)
+        self._told_operating = operating is not None  # a person's word stands above what a model learnt
         self.operating.learn(None if operating is None else operating.spec())
 
     def _resume(self, kept: ScoringState) -> None:
@@ -67,6 +68,8 @@ class MachineScoring(WindowScoring):
 
     def install(self, model: LoadedModel, now_us: int, *, again: bool = False) -> Outcome:
         """Run `model` from the next window on; `again` after a restart, when it is no news."""
+        if not self._told_operating:
+            self.operating.learn(model.manifest.grid_spec().states)
         return self._outcome(self.run_model(model, now_us, again=again), changed=True)
 
     def try_out(self, model: LoadedModel | None, now_us: int) -> Outcome:

@@ -60,6 +60,10 @@ def _judging(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(
             ("judged while", f"{operating['sensor']} is {operating['low']:.4g} to {operating['high']:.4g}")
         )
+    states = manifest.get("states")  # models of earlier releases have none
+    if states is not None:
+        levels = ", ".join(f"{low:.4g} to {high:.4g}" for low, high in states["levels"])
+        rows.append(("judged while", f"{states['sensor']} is steady at {levels}"))
     rows += [
         ("figures" if not n else "", f"{k} {v:.6g}")
         for n, (k, v) in enumerate(sorted(manifest["metrics"].items()))

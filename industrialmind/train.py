@@ -76,6 +76,7 @@ async def run_job_on(settings: TrainSettings, job: Job, tell: Tell) -> None:
             open_control(settings.nats_url, credentials=settings.credentials.get_secret_value())
         )
         trainer = _Trainer(data, place, store, events, control, SystemClock(), tell)
+        trainer.clusters = settings.operating_states == "clusters"
         await trainer.run(trainees(machines, await control.assignments()), job)
 
 
@@ -120,6 +121,7 @@ class _Trainer:
         self._store, self._events, self._control = store, events, control
         self._clock, self._tell = clock, tell
         self._tracking: Tracking | None = None
+        self.clusters = False
 
     async def run(self, machines: Sequence[Trainee], job: Job) -> None:
         """Train, then reconcile, also when there was nothing to train or some machine was refused."""
@@ -170,6 +172,7 @@ class _Trainer:
             machine.type,
             self._clock,
             operating_sensor=machine.operating_sensor or None,
+            clusters=self.clusters,
         )
         self._tell(fitted(trained, self._clock.monotonic() - began))
         first = self._tracking is None

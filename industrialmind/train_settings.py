@@ -1,7 +1,7 @@
 """Settings of the trainer on servers of their own; where `up` runs the plant, it needs none."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -23,6 +23,11 @@ class TrainSettings(LogSettings, TelemetrySettings):
     machines: tuple[str, ...] = Field(
         min_length=1,
         description="machines as ID:TYPE or ID:TYPE:SENSOR, the sensor that tells the operating point",
+    )
+
+    operating_states: Literal["range", "clusters"] = Field(
+        "range",
+        description="judge anywhere in the operating sensor's range, or only steady at its set-points",
     )
 
     @field_validator("machines")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from shared.errors import Rejected
 from shared.manifest import Manifest
 from shared.onnxcheck import check_onnx
-from shared.windows import PREPARATION_VERSION, preparation_hash
+from shared.windows import PREPARATION_VERSION, is_known_preparation
 
 SIZE_MAX: Final = 20_000_000
 MODEL, MANIFEST, PROBE = "model.onnx", "manifest.json", "probe.json"
@@ -105,10 +105,7 @@ def unpack(data: bytes, *, expected_hash: str | None = None) -> Artifact:
     for name, wanted in ((MODEL, manifest.onnx_sha256), (PROBE, manifest.probe_sha256)):
         if sha256(parts[name]) != wanted:
             raise Rejected(f"{name} is not the one that the manifest names")
-    if (manifest.preparation_version, manifest.preparation_sha256) != (
-        PREPARATION_VERSION,
-        preparation_hash(),
-    ):
+    if not is_known_preparation(manifest.preparation_version, manifest.preparation_sha256):
         raise Rejected(
             f"the model was made for version {manifest.preparation_version} of the grid, this is {PREPARATION_VERSION}"
         )

@@ -4,6 +4,7 @@ Both go through one function, so that edge, training and replay get the same cel
 told in `shared.windows`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import orjson
 
 from shared.errors import Rejected
+from shared.states import BETWEEN, StateSpec
 from shared.windows import Bools, Cells, Floats, GridSpec, Ints, Windows, windows_of
 
 BAD: Final = 2  # the quality code of a row that never enters a cell
@@ -31,7 +33,8 @@ class _Run:
     spoke: int  # the last cell with a row
     last: Floats  # [S] the last cell value of each sensor
     last_cell: Ints  # [S] and its number
-    unknown: int  # the last cell out of the learnt operating range
+    unknown: int  # the last cell out of the learnt operating range, or of the set-point that it is in
+    place: int | None = None  # where the last cell of the operating sensor was, None before the first
 
 
 _NEVER: Final = np.iinfo(np.int64).min // 2
@@ -89,6 +92,8 @@ def _roll(spec: GridSpec, run: _Run, numbers: Ints, means: Floats, until: int) -
 
 
 def _known(spec: GridSpec, run: _Run, closed: Ints, held: Floats) -> Bools:
+    if spec.states is not None:
+        return _steady(spec, spec.states, run, closed, held)
     if spec.operating is None or not len(closed):
         return np.ones(len(closed), dtype=np.bool_)
     point = held[:, spec.sensors.index(spec.operating.sensor)]
@@ -96,6 +101,22 @@ def _known(spec: GridSpec, run: _Run, closed: Ints, held: Floats) -> Bools:
     last = np.maximum.accumulate(np.where(outside, closed, run.unknown))
     run.unknown = int(last[-1])
     return closed - last >= spec.window + spec.operating.settle
+
+
+def _steady(spec: GridSpec, states: StateSpec, run: _Run, closed: Ints, held: Floats) -> Bools:
+    """Cell after cell, since where a value counts depends on where the last one was."""
+    last = np.empty(len(closed), dtype=np.int64)
+    points = held[:, spec.sensors.index(states.sensor)].tolist()
+    for at, (cell, value) in enumerate(zip(closed.tolist(), points, strict=True)):
+        if math.isfinite(value):  # an empty cell is nowhere
+            place = states.place(value, BETWEEN if run.place is None else run.place)
+            if place < 0:
+                run.unknown = cell
+            elif run.place is not None and place != run.place:
+                run.unknown = cell - 1
+            run.place = place
+        last[at] = run.unknown
+    return closed - last >= spec.window + spec.settle
 
 
 class Grid:
@@ -186,7 +207,14 @@ class Grid:
         return orjson.dumps(
             {
                 "spec": repr(self._spec),
-                "run": [run.closed, run.spoke, _listed(run.last), run.last_cell.tolist(), run.unknown],
+                "run": [
+                    run.closed,
+                    run.spoke,
+                    _listed(run.last),
+                    run.last_cell.tolist(),
+                    run.unknown,
+                    run.place,
+                ],
                 "open": [[number, *cell] for number, cell in self._open.items()],
                 "watermark": self._watermark,
                 "tail": _listed(self._tail),
@@ -203,8 +231,9 @@ class Grid:
             kept = orjson.loads(data)
             if kept["spec"] != repr(spec):
                 raise Rejected("this is the state of another grid")
-            closed, spoke, last, last_cell, unknown = kept["run"]
-            grid._run = _Run(closed, spoke, _floats(last, (size,)), np.array(last_cell, np.int64), unknown)
+            closed, spoke, last, last_cell, unknown, place = kept["run"]
+            cells = np.array(last_cell, np.int64)
+            grid._run = _Run(closed, spoke, _floats(last, (size,)), cells, unknown, place)
             grid._open = {number: (sums, counts) for number, sums, counts in kept["open"]}
             grid._watermark, grid._late = kept["watermark"], kept["late"]
             grid._tail = _floats(kept["tail"], (spec.window - 1, size))

@@ -5,9 +5,10 @@ from typing import Annotated, Final, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from shared.errors import Rejected
+from shared.errors import Misconfigured, Rejected
 from shared.names import ID_PATTERN
-from shared.windows import GridSpec, Operating
+from shared.states import MAX_LEVELS, StateSpec, Teacher
+from shared.windows import STATES_SINCE, GridSpec, Operating
 
 SCHEMA_VERSION: Final = 1
 SENSORS_MAX: Final = 256
@@ -48,6 +49,21 @@ class OperatingFields(_Part):
     low: float
     high: float
     settle: int = Field(ge=0)
+
+
+class StateFields(_Part):
+    """Which set-points were learnt: `shared.states.StateSpec`."""
+
+    sensor: str
+    off: float
+    levels: tuple[tuple[float, float], ...] = Field(min_length=1, max_length=MAX_LEVELS)
+    hysteresis: float = Field(ge=0)
+    settle_us: int = Field(ge=0)
+    taught: Teacher
+
+    def spec(self) -> StateSpec:
+        """As the grid takes it. Raises Misconfigured."""
+        return StateSpec(self.sensor, self.off, self.levels, self.hysteresis, self.settle_us, self.taught)
 
 
 class Calibration(_Part):
@@ -105,6 +121,7 @@ class Manifest(_Part):
     sensors: tuple[SensorSpec, ...] = Field(min_length=1, max_length=SENSORS_MAX)
     grid: GridFields
     operating: OperatingFields | None = None
+    states: StateFields | None = None
     limit: float = Field(gt=0, description="of the score; an alarm is a score above it")
     calibration: Calibration
     provisional: bool
@@ -127,6 +144,15 @@ class Manifest(_Part):
             raise ValueError("two sensors have the same name")
         if self.operating is not None and self.operating.sensor not in self.sensor_names:
             raise ValueError("the operating sensor is not among the sensors")
+        if self.states is not None:
+            if self.states.sensor not in self.sensor_names:
+                raise ValueError("the sensor of the states is not among the sensors")
+            if self.operating is not None or self.preparation_version < STATES_SINCE:
+                raise ValueError("states stand alone, and only from version 2 of the preparation on")
+            try:
+                self.states.spec()
+            except Misconfigured as error:
+                raise ValueError(str(error)) from error
         return self
 
     @property
@@ -145,11 +171,13 @@ class Manifest(_Part):
             grid.lateness,
             grid.mask_limit,
             None if point is None else Operating(point.sensor, point.low, point.high, point.settle),
+            None if self.states is None else self.states.spec(),
         )
 
     def to_json(self) -> bytes:
-        """Canonical JSON: sorted keys, no spaces, UTF-8."""
-        return orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
+        """Canonical JSON: sorted keys, no spaces, UTF-8. A field that earlier releases don't know is there if it says something."""
+        unsaid = {"states"} if self.states is None else set()
+        return orjson.dumps(self.model_dump(mode="json", exclude=unsaid), option=orjson.OPT_SORT_KEYS)
 
     @classmethod
     def from_json(cls, data: bytes) -> "Manifest":

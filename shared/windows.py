@@ -12,12 +12,17 @@ Where a machine has a sensor of its operating point (a set-point or a speed, nev
 only while it stays in the range that training saw, and for `settle` steps after it came back: a standing machine, a
 restart and a set-point never seen are "not learnt", not anomalous.
 
-The rules are bound to a model by `preparation_hash()` in its manifest.
+Where training taught its operating states (`shared.states`), windows are scored only where W + settle cells lie in one
+set-point: off, on the way, at another set-point or at one never seen it is not learnt either.
+
+The rules are bound to a model by `preparation_hash()` in its manifest. A model names the oldest version that has all
+the rules that it uses, so that an edge of an older release takes what it can prepare for, and refuses the rest.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,26 +30,46 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import Misconfigured
+from shared.states import BETWEEN, StateSpec
 
-PREPARATION_VERSION: Final = 1
+PREPARATION_VERSION: Final = 2
+STATES_SINCE: Final = 2
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
-def preparation_hash() -> str:
-    """Hash of the rules of this module and `shared.grid`. A change of any rule raises PREPARATION_VERSION and so the hash."""
+def preparation_hash(version: int = PREPARATION_VERSION) -> str:
+    """Hash of the rules of this module, `shared.grid` and `shared.states` in a version that this release has.
+
+    A change of any rule raises PREPARATION_VERSION and so the hash. Raises KeyError for a version it does not have.
+    """
     rules = {
-        "version": PREPARATION_VERSION,
+        "version": version,
         "cell": "(t-step,t]",
         "aggregate": "mean of finite rows not bad, summed in arrival order",
         "empty": "last cell up to max_age, else NaN",
         "gap": "restart after window+max_age cells without a row",
         "operating": "scored while W + settle cells of the operating sensor are in range or empty",
         "lateness": "a cell closes lateness steps after the watermark; later rows are dropped",
+        **_ADDED[version],
     }
     return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
+
+
+_ADDED: Final[Mapping[int, Mapping[str, str]]] = {
+    1: {},
+    2: {
+        "states": "scored while W + settle cells are in one set-point or empty; off until off + hysteresis is passed, "
+        "a set-point left hysteresis beyond its band"
+    },
+}
+
+
+def is_known_preparation(version: int, sha256: str) -> bool:
+    """Whether this release prepares windows by that version's rules."""
+    return version in _ADDED and preparation_hash(version) == sha256
 
 
 @dataclass(frozen=True)
@@ -76,6 +101,7 @@ class GridSpec:
         lateness: How many steps after event time a cell closes.
         mask_limit: A window with a larger share of empty cells is not scored.
         operating: Which operating points are scored, None = all.
+        states: Instead, by which set-points: only windows steady at one of them are scored.
     """
 
     sensors: tuple[str, ...]
@@ -85,6 +111,7 @@ class GridSpec:
     lateness: int = 2
     mask_limit: float = 0.2
     operating: Operating | None = None
+    states: StateSpec | None = None
 
     def __post_init__(self) -> None:
         if not self.sensors or self.step_us <= 0 or self.window <= 0 or min(self.max_age, self.lateness) < 0:
@@ -93,11 +120,40 @@ class GridSpec:
                 f"max_age {self.max_age}, lateness {self.lateness} can't be built",
                 hint="give at least one sensor, a positive step and window, and no negative ages",
             )
-        if self.operating is not None and self.operating.sensor not in self.sensors:
-            raise Misconfigured(
-                f"the operating sensor {self.operating.sensor!r} is not among the sensors",
-                hint=f"name one of {', '.join(self.sensors)}",
-            )
+        for point in (self.operating, self.states):
+            if point is not None and point.sensor not in self.sensors:
+                raise Misconfigured(
+                    f"the operating sensor {point.sensor!r} is not among the sensors",
+                    hint=f"name one of {', '.join(self.sensors)}",
+                )
+
+    @property
+    def settle(self) -> int:
+        """Steps at a known operating point before windows are scored."""
+        if self.states is not None:
+            return -(-self.states.settle_us // self.step_us)
+        return 0 if self.operating is None else self.operating.settle
+
+    def learnt(self, values: Floats) -> Bools:
+        """Of windows float64[n, W, S]: whether all of each is at one learnt operating point. An empty cell is neither."""
+        if self.states is not None:
+            points = values[:, :, self.sensors.index(self.states.sensor)]
+            return np.array([self._steady(self.states, window) for window in points.tolist()], dtype=np.bool_)
+        if self.operating is not None:
+            point = values[:, :, self.sensors.index(self.operating.sensor)]
+            outside = (point < self.operating.low) | (point > self.operating.high)
+            return np.logical_not(outside.any(axis=1))
+        return np.ones(len(values), dtype=np.bool_)
+
+    @staticmethod
+    def _steady(states: StateSpec, window: list[float]) -> bool:
+        place = BETWEEN
+        seen = set()
+        for value in window:
+            if math.isfinite(value):
+                place = states.place(value, place)
+                seen.add(place)
+        return len(seen) <= 1 and min(seen, default=0) >= 0
 
     @property
     def reach(self) -> int:

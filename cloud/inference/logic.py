@@ -14,7 +14,7 @@ from shared.grid import Grid, grid_frame
 from shared.loaded import LoadedModel
 from shared.manifest import Manifest
 from shared.onnxruntime import Scores, check_machine
-from shared.windows import Bools, Floats, Ints, Windows, windows_of
+from shared.windows import Floats, Ints, Windows, windows_of
 
 _FEW: Final = 3  # intervals that a rate needs
 
@@ -36,7 +36,7 @@ class Asked:
 def reach_us(manifest: Manifest, most: int) -> int:
     """How far before the newest row the rows begin that the newest `most` windows depend on."""
     spec = manifest.grid_spec()
-    settle = 0 if spec.operating is None else spec.window + spec.operating.settle
+    settle = 0 if spec.operating is None and spec.states is None else spec.window + spec.settle
     return (spec.window + spec.max_age + spec.lateness + settle + most + 1) * spec.step_us
 
 
@@ -69,12 +69,7 @@ def of_windows(manifest: Manifest, posted: Gridded) -> Asked:
     for column, name in enumerate(spec.sensors):
         if name in posted.sensors:
             table[:, :, column] = given[:, :, posted.sensors.index(name)]
-    known: Bools = np.ones(len(table), dtype=np.bool_)
-    if spec.operating is not None:
-        point = table[:, :, spec.sensors.index(spec.operating.sensor)]
-        outside = (point < spec.operating.low) | (point > spec.operating.high)  # an empty cell is neither
-        known = np.logical_not(outside.any(axis=1))
-    windows = windows_of(spec, np.array(posted.time_us, dtype=np.int64), table, known)
+    windows = windows_of(spec, np.array(posted.time_us, dtype=np.int64), table, spec.learnt(table))
     units = {name: posted.units.get(name, "") for name in posted.sensors}
     return Asked(windows, refusal(manifest, units, {}), _ignored(manifest, posted.sensors))
 

@@ -49,6 +49,7 @@ async def train_machine_models(
     clock: Clock,
     *,
     operating_sensor: str | None = None,
+    clusters: bool = False,
     from_us: int = BEGIN_US,
     to_us: int = END_US,
     seed: int = 0,
@@ -66,6 +67,7 @@ async def train_machine_models(
         now_us=clock.now_us(),
         seed=seed,
         operating_sensor=operating_sensor,
+        clusters=clusters,
     )
     log.info(
         "models fitted",

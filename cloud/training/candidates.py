@@ -29,6 +29,7 @@ def fit_candidates(
     code_sha: str | None = None,
     lock_sha256: str | None = None,
     parent: str | None = None,
+    clusters: bool = False,
 ) -> Trained:
     """Fit window PCA and the convolutional autoencoder, and compare them. The same arguments give the same bytes.
 
@@ -43,7 +44,7 @@ def fit_candidates(
     config = config or Config()
     step = step_us or choose_step(recording, config.mask_limit)
     request = Request(
-        machine, machine_type, now_us, seed, operating_sensor, author, code_sha, lock_sha256, parent
+        machine, machine_type, now_us, seed, operating_sensor, author, code_sha, lock_sha256, parent, clusters
     )
     fitted = [fit_window_pca(recording, config, step)]
     panels: list[compare.Panel] = []

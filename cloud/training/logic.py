@@ -78,6 +78,7 @@ def fit(
     code_sha: str | None = None,
     lock_sha256: str | None = None,
     parent: str | None = None,
+    clusters: bool = False,
 ) -> bytes:
     """Fit window PCA and pack it. The same arguments give the same bytes.
 
@@ -95,12 +96,14 @@ def fit(
         code_sha: Revision of the code.
         lock_sha256: Hash of the lock file.
         parent: Version hash of the model that this one replaces.
+        clusters: Score only while the operating sensor is steady at one of the set-points that its values cluster at
+            (`shared.states`), not anywhere in their range.
 
     Raises:
         Rejected: Too few rows, or none that moves.
     """
     request = Request(
-        machine, machine_type, now_us, seed, operating_sensor, author, code_sha, lock_sha256, parent
+        machine, machine_type, now_us, seed, operating_sensor, author, code_sha, lock_sha256, parent, clusters
     )
     return pack_fitted(fit_window_pca(recording, config or Config(), step_us), recording, request)
 

@@ -22,11 +22,14 @@ from shared.manifest import (
     OperatingFields,
     RuntimeNeeds,
     SensorSpec,
+    StateFields,
     TrainingData,
 )
-from shared.windows import PREPARATION_VERSION, Cells, Floats, Ints, Operating, preparation_hash
+from shared.states import StateSpec, by_clusters
+from shared.windows import STATES_SINCE, Cells, Floats, Ints, Operating, preparation_hash
 
 OPERATING_NOISE = 3.0  # widths of noise beyond the range seen
+OFF_SHARE = 0.05  # of the largest set-point: at or below it a machine is off
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Request:
     code_sha: str | None = None
     lock_sha256: str | None = None
     parent: str | None = None
+    clusters: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,15 +114,17 @@ def pack_fitted(
     fitted: Fitted, recording: Recording, request: Request, more: Mapping[str, float] | None = None
 ) -> bytes:
     """The artifact's bytes; `more` metrics join the model's own. Raises Rejected."""
-    operating = None if request.operating_sensor is None else _operating(fitted, request.operating_sensor)
+    operating, states = _points(fitted, request)
     graph = fitted.graph()
     limit, spec = fitted.limit, fitted.cells.spec
-    probe = make_probe(fitted.score, fitted.scale, fitted.cells, int(fitted.ends[-1]), limit.value, operating)
+    probe = make_probe(
+        fitted.score, fitted.scale, fitted.cells, int(fitted.ends[-1]), limit.value, operating, states
+    )
     manifest = Manifest(
         onnx_sha256=sha256(graph),
         probe_sha256=sha256(probe.to_json()),
-        preparation_version=PREPARATION_VERSION,
-        preparation_sha256=preparation_hash(),
+        preparation_version=1 if states is None else STATES_SINCE,
+        preparation_sha256=preparation_hash(1 if states is None else STATES_SINCE),
         parent=request.parent,
         method=f"{fitted.method}/{fitted.method_hash[:12]}",
         machine_type=request.machine_type,
@@ -132,6 +138,7 @@ def pack_fitted(
             mask_limit=spec.mask_limit,
         ),
         operating=None if operating is None else OperatingFields(**asdict(operating)),
+        states=None if states is None else StateFields(**asdict(states)),
         limit=float(np.float32(limit.value)),
         calibration=Calibration(
             method=limit.method,
@@ -171,6 +178,26 @@ def _sensors(recording: Recording, scale: Scale) -> tuple[SensorSpec, ...]:
         learnt = bool(scale.inverse[index] > 0)
         made.append(SensorSpec(name=name, unit=unit, low=low, high=high, learnt=learnt))
     return tuple(made)
+
+
+def _points(fitted: Fitted, request: Request) -> tuple[Operating | None, StateSpec | None]:
+    """Which operating points were learnt: none told, a range, or the set-points that its values cluster at."""
+    sensor = request.operating_sensor
+    if sensor is None:
+        return None, None
+    operating = _operating(fitted, sensor)
+    if not request.clusters:
+        return operating, None
+    index = fitted.cells.spec.sensors.index(sensor)
+    column, inverse = fitted.cells.cells[:, index], float(fitted.scale.inverse[index])
+    states = by_clusters(
+        sensor,
+        column,
+        off=OFF_SHARE * float(np.nanmax(column)),
+        noise=1 / inverse if inverse > 0 else 0.0,
+        settle_us=operating.settle * fitted.cells.spec.step_us,
+    )
+    return None, states
 
 
 def _operating(fitted: Fitted, sensor: str) -> Operating:

@@ -10,6 +10,7 @@ from cloud.training.pca import Scale
 from shared.artifact import Probe
 from shared.errors import Rejected
 from shared.grid import grid_frame
+from shared.states import StateSpec
 from shared.windows import Cells, Floats, Operating
 
 PROBE_WINDOWS: Final = 3
@@ -23,17 +24,19 @@ def make_probe(
     last: int,
     limit: float,
     operating: Operating | None,
+    states: StateSpec | None = None,
 ) -> Probe:
     """The cells of the window that ends at `last`, then the same with one sensor pushed off, and what must come of it.
 
     Raises:
         Rejected: No window of these is full.
     """
-    spec = replace(cells.spec, operating=operating)
+    spec = replace(cells.spec, operating=operating, states=states)
     tail = cells.gather(np.array([last])).values[0]
     ready = scale.inverse > 0
-    if operating is not None and ready.sum() > 1:
-        ready[spec.sensors.index(operating.sensor)] = False  # pushed off, it would end the scoring
+    point = states or operating
+    if point is not None and ready.sum() > 1:
+        ready[spec.sensors.index(point.sensor)] = False  # pushed off, it would end the scoring
     judged = int(np.flatnonzero(ready)[0])
     pushed = tail.copy()
     pushed[:, judged] += PROBE_SPREADS / scale.inverse[judged]

@@ -1,11 +1,16 @@
+import numpy as np
+import orjson
 import pytest
 from pydantic import ValidationError
 
+from cloud.training.logic import Config, fit
 from shared.artifact import unpack
 from shared.errors import Rejected
+from shared.grid import grid_frame
 from shared.manifest import Manifest
+from shared.onnxruntime import Scorer
 from shared.windows import Operating
-from tests.models import artifact, packed
+from tests.models import STEP_US, artifact, healthy, packed, recording
 
 
 def test_its_json_is_canonical_and_reads_back() -> None:
@@ -47,3 +52,39 @@ def test_a_broken_one_names_the_field() -> None:
     text = artifact().manifest.to_json().replace(b'"window":16', b'"window":-1')
     with pytest.raises(Rejected, match=r"manifest: grid\.window"):
         Manifest.from_json(text)
+
+
+def test_a_model_may_learn_set_points_by_their_clusters_and_is_silent_elsewhere() -> None:
+    data = fit(
+        recording(),
+        machine="pump-1",
+        machine_type="pump",
+        now_us=7,
+        config=Config(settle_s=5),
+        operating_sensor="speed",
+        clusters=True,
+    )
+    made = unpack(data)
+    manifest = made.manifest
+    assert (manifest.preparation_version, manifest.operating) == (2, None)
+    assert manifest.states is not None
+    assert [round(sum(level) / 200) * 100 for level in manifest.states.levels] == [1000, 1200, 1400, 1600]
+    Scorer(made).self_test()
+    table = healthy(120, seed=3)
+    table[60:, 0] += 100  # between two set-points
+    cells = grid_frame(manifest.grid_spec(), np.arange(1, 121) * STEP_US, table)
+    (windows,) = cells.windows()
+    assert windows.scorable[16:37].all()
+    assert not windows.scorable[37:57].any()  # another set-point settles first
+    assert not windows.scorable[60:].any()
+    # Whoever uses no new rule needs no new release.
+    assert artifact().manifest.preparation_version == 1
+    assert "states" not in orjson.loads(artifact().manifest.to_json())
+    wrong = manifest.model_dump(mode="json")
+    for changes in (
+        {"preparation_version": 1},
+        {"states": wrong["states"] | {"sensor": "x"}},
+        {"states": wrong["states"] | {"levels": [[3, 2]]}},
+    ):
+        with pytest.raises(Rejected, match="manifest"):
+            Manifest.from_json(orjson.dumps(wrong | changes))

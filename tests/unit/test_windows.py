@@ -3,7 +3,14 @@ import pytest
 
 from shared.errors import Misconfigured
 from shared.grid import Grid, cell_numbers, grid_frame
-from shared.windows import PREPARATION_VERSION, GridSpec, Operating, preparation_hash
+from shared.states import StateSpec
+from shared.windows import (
+    PREPARATION_VERSION,
+    GridSpec,
+    Operating,
+    is_known_preparation,
+    preparation_hash,
+)
 
 SPEC = GridSpec(("a", "b"), step_us=10, window=3, max_age=2, lateness=2)
 
@@ -119,5 +126,31 @@ def test_a_grid_that_can_t_be_is_refused_with_a_hint() -> None:
 
 def test_the_rules_have_a_hash_that_stays() -> None:
     # A change of the rules must raise PREPARATION_VERSION: models in the field were made for the old ones.
-    assert PREPARATION_VERSION == 1
-    assert preparation_hash() == "0ffedd5eecb6c318f6c23cbda765e99019a9e106a530082e575a47b316a92065"
+    assert PREPARATION_VERSION == 2
+    first = "0ffedd5eecb6c318f6c23cbda765e99019a9e106a530082e575a47b316a92065"
+    assert preparation_hash(1) == first
+    assert preparation_hash() == "65b11175842e298fdc0f2799a2169f92ad966d0bba1c558268929cbb84f85250"
+    assert is_known_preparation(1, first)
+    assert not is_known_preparation(2, first)
+    assert not is_known_preparation(3, first)
+
+
+def test_windows_that_are_not_steady_at_one_learnt_set_point_are_not_scorable() -> None:
+    states = StateSpec("b", 0.5, ((1.0, 2.0), (5.0, 6.0)), 0.25, settle_us=10, taught="clusters")
+    spec = GridSpec(("a", "b"), 10, window=2, states=states)
+    point = [1.5, 2.2, 1.5, 5.5, 5.5, 5.5, np.nan, 5.5, 0.0, 0.6, 1.5, 1.5, 1.5, 3.5, 3.5, 3.5, 1.5, 1.5, 1.5]
+    table = np.column_stack([np.ones(len(point)), point])
+    times = np.arange(10, 10 + 10 * len(point), 10)
+    wanted = [False, True, True, False, False, True, True, True, *[False] * 4, True, *[False] * 5, True]
+    (batch,) = grid_frame(spec, times, table).windows()
+    assert batch.scorable.tolist() == wanted
+    grid, seen = Grid(spec), []
+    for time_us, row in zip(times.tolist(), table, strict=True):
+        present = np.flatnonzero(~np.isnan(row))
+        grid.add(present, [time_us] * len(present), row[present], [0] * len(present))
+        seen += grid.close().scorable.tolist()
+        grid = Grid.from_json(spec, grid.to_json())  # a restart after each row
+    assert seen == wanted[: len(seen)]
+    assert len(seen) == len(point) - 2
+    windows = np.stack([table[[0, 1]], table[[2, 3]], table[[5, 6]], table[[7, 8]], table[[13, 14]]])
+    assert spec.learnt(windows).tolist() == [True, False, True, False, False]
