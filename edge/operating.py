@@ -38,6 +38,11 @@ class OperatingWatch:
         """What the machine ran up since it was first watched."""
         return Totals() if self._follows is None else self._follows.totals
 
+    @property
+    def since_us(self) -> int:
+        """When the operating sensor's value came to where it is."""
+        return 0 if self._follows is None else self._follows.since_us
+
     def state(self, now_us: int) -> OperatingState:
         """What the machine is doing now."""
         return UNKNOWN if self._follows is None else self._follows.at(now_us)

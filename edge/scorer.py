@@ -165,10 +165,12 @@ class ScoringLoop:
             outcome, cpu = await self._take(machine, work)
         else:
             outcome, cpu = self._change(machine, scoring, work), 0.0
-        self._pending.append((machine, outcome))
+        if outcome.state:
+            self._pending.append((machine, outcome))
+            self._unkept.set()
         if isinstance(work, Maintain):
             self._promised.append(work.done)
-        self._unkept.set()
+            self._unkept.set()
         if outcome.changed:
             self._on_change()
         if (pause := self._meter.pause(cpu)) > 0:
@@ -217,8 +219,8 @@ class ScoringLoop:
             promised, self._promised = self._promised, []
             self._room.set()
             items = [item for _, outcome in outcomes for item in outcome.items]
-            changed = {machine: outcome.state for machine, outcome in outcomes if outcome.items}
-            while items:
+            changed = {machine: outcome.state for machine, outcome in outcomes if outcome.state}
+            while items or changed:
                 try:
                     await self._outbox.append(items, changed)
                 except Unavailable as error:

@@ -6,6 +6,7 @@ state that a restart needs, in one transaction.
 
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
+from typing import Final
 
 import structlog
 
@@ -24,10 +25,13 @@ from shared.scoring_state import Maintenance, ScoringState
 
 log = structlog.get_logger()
 
+KEEP_RUN_US: Final = 30_000_000
+"""A crash costs at most so much of a machine's running time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a batch of rows: to be committed together, `state` with them."""
+    """What became of a batch of rows: to be committed together, `state` with them; empty where there is nothing new to keep."""
 
     items: tuple[Item, ...]
     state: bytes
@@ -49,6 +53,7 @@ class MachineScoring(WindowScoring):
         self.limits = LimitWatch(edge, machine, limits)
         self.operating = OperatingWatch(edge, machine)
         self.shadow: Shadow | None = None
+        self._kept_operating = 0, 0
         if state is not None:
             try:
                 self._resume(ScoringState.decode(state))
@@ -130,9 +135,15 @@ class MachineScoring(WindowScoring):
         if events:
             records = Records(tuple(event.to_json() for event in events))
             items.append(Item(self._machine, Kind.EVENT, records, urgent=True))
-        return Outcome(tuple(items), self._saved(), changed)
+        return Outcome(tuple(items), self._saved() if items or self._is_due() else b"", changed)
+
+    def _is_due(self) -> bool:
+        """Whether what the machine ran up meanwhile, or where it went, is worth a commit of its own."""
+        run_us, since_us = self._kept_operating
+        return self.operating.totals.run_us - run_us >= KEEP_RUN_US or self.operating.since_us != since_us
 
     def _saved(self) -> bytes:
         self._kept.crossed = [[*key, *astuple(crossed)] for key, crossed in self.limits.crossed.items()]
         self._kept.operating = self.operating.to_json()
+        self._kept_operating = self.operating.totals.run_us, self.operating.since_us
         return self._kept.encode()

@@ -3,14 +3,15 @@
 import statistics
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final, Self
 
-import numpy as np
 import orjson
 
 from shared.frames import Readings
 
 _INTERVALS: Final = 15
+_RATE_KNOWN: Final = 3  # intervals, from which on a rate is told
 _SKEWS: Final = 31
 MAX_SENSORS: Final = 1000
 
@@ -27,7 +28,7 @@ class Seen:
     @property
     def interval_us(self) -> int | None:
         """The usual event time between two rows, None until there were a few."""
-        return round(statistics.median(self.intervals)) if len(self.intervals) >= 3 else None  # noqa: PLR2004
+        return round(statistics.median(self.intervals)) if len(self.intervals) >= _RATE_KNOWN else None
 
 
 class MachineView:
@@ -43,24 +44,25 @@ class MachineView:
         if not len(readings):
             return
         self.arrival_us = int(readings.arrival_us[-1])
-        for index, name in enumerate(readings.sensor_names):
-            mine = readings.sensor == index
-            if not mine.any():
-                continue
-            times, values = readings.time_us[mine], readings.value[mine]
-            at = int(times.argmax())
-            self._update(name, readings.units[index], times, int(times[at]), float(values[at]))
+        rows: dict[int, list[tuple[int, float]]] = {}
+        for index, time_us, value in zip(
+            readings.sensor.tolist(), readings.time_us.tolist(), readings.value.tolist(), strict=True
+        ):
+            rows.setdefault(index, []).append((time_us, value))
+        for index, mine in sorted(rows.items()):
+            self._update(readings.sensor_names[index], readings.units[index], mine)
 
-    def _update(self, name: str, unit: str, times: "np.ndarray[Any, Any]", newest: int, value: float) -> None:
+    def _update(self, name: str, unit: str, rows: list[tuple[int, float]]) -> None:
+        newest, value = max(rows, key=lambda row: row[0])
         seen = self.sensors.get(name)
+        times = sorted({time_us for time_us, _ in rows if seen is None or time_us >= seen.time_us})
         if seen is None:
             if len(self.sensors) >= MAX_SENSORS:
                 return
             seen = self.sensors[name] = Seen(unit, value, newest)
-            steps = np.diff(np.sort(times))
-        else:
-            steps = np.diff(np.sort(np.append(times[times > seen.time_us], seen.time_us)))
-        seen.intervals.extend(steps[steps > 0][-_INTERVALS:].tolist())
+        elif times and times[0] > seen.time_us:
+            times.insert(0, seen.time_us)
+        seen.intervals.extend([later - earlier for earlier, later in pairwise(times)][-_INTERVALS:])
         if newest >= seen.time_us:
             seen.unit, seen.value, seen.time_us = unit, value, newest
 
@@ -81,7 +83,7 @@ class MachineView:
     def shape(self) -> frozenset[tuple[str, str, bool]]:
         """Which sensors there are, their units, and whether their rate is known: what a model is checked against."""
         return frozenset(
-            (name, seen.unit, seen.interval_us is not None) for name, seen in self.sensors.items()
+            (name, seen.unit, len(seen.intervals) >= _RATE_KNOWN) for name, seen in self.sensors.items()
         )
 
     def to_json(self) -> bytes:

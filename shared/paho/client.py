@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import paho.mqtt.client as mqtt
@@ -23,6 +23,7 @@ BACKOFF_SECONDS: Final = (0.1, 5.0)
 PUBLISH_IN_FLIGHT: Final = 500
 _STABLE_SECONDS: Final = 2.0
 _TICK_SECONDS: Final = 1.0
+_PUBACK: Final = b"\x40\x02"  # without reason code or properties, MQTT 3.1.1 and 5 alike
 
 
 class MqttClient:
@@ -128,16 +129,19 @@ class MqttClient:
 
     def ack(self, messages: Sequence[MqttMessage]) -> None:
         """Tell the broker that these are done. Those of an earlier connection are ignored: they come again."""
-        for message in messages:
-            if message.qos and message.connection == self.connections and self.connected.is_set():
-                self._paho.ack(message.mid, message.qos)
+        if self.connected.is_set():
+            self._send_pubacks(m.mid for m in messages if m.qos == 1 and m.connection == self.connections)
 
     def ack_ids(self, connection: int, mids: Sequence[int]) -> None:
         """The same for QoS 1 messages of that connection by their packet ids; 0 stands for none."""
         if connection == self.connections and self.connected.is_set():
-            for mid in mids:
-                if mid:
-                    self._paho.ack(mid, 1)
+            self._send_pubacks(mid for mid in mids if mid)
+
+    def _send_pubacks(self, mids: Iterable[int]) -> None:
+        """All in one write: paho's own `ack` makes a system call of each, which at 5,000 a second is a third of a core."""
+        packets = b"".join(_PUBACK + mid.to_bytes(2) for mid in mids)
+        if packets:
+            self._paho._packet_queue(mqtt.PUBACK, packets, 0, 1)  # noqa: SLF001 - it has no public one for several
 
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""

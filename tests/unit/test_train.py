@@ -288,7 +288,13 @@ def test_after_an_end_at_any_step_the_next_job_makes_all_agree(
 
 
 async def two_window_pcas(
-    store: TelemetryReader, machine: str, machine_type: str, clock: Clock, *, operating_sensor: str | None
+    store: TelemetryReader,
+    machine: str,
+    machine_type: str,
+    clock: Clock,
+    *,
+    operating_sensor: str | None,
+    clusters: bool,
 ) -> training.Trained:
     recording = await read_recording(store, machine)
     made = [
@@ -299,6 +305,7 @@ async def two_window_pcas(
             now_us=clock.now_us(),
             config=Config(window=window),
             operating_sensor=operating_sensor,
+            clusters=clusters,
         )
         for window in (12, 16)
     ]
