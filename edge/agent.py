@@ -62,6 +62,7 @@ async def run(settings: EdgeSettings, stop: asyncio.Event, again: Again | None =
                 edge=settings.edge,
                 clock=clock,
                 max_bytes=settings.buffer.max_bytes,
+                anomaly_seconds=settings.buffer.anomaly_seconds,
             )
         )
         await stack.enter_async_context(
@@ -144,7 +145,7 @@ async def build(
         listening=lambda: intake.listening,
     )
     local = LocalBroker(devices, scoring, clock, registry, site=settings.site, edge=edge)
-    flight = Flight(clock, random.Random())  # noqa: S311 - jitter
+    flight = Flight(clock, random.Random(), drain_rows=settings.buffer.drain_rows)  # noqa: S311 - jitter
     uplink = Uplink(uplink_client, outbox, flight, clock, registry, site=settings.site, edge=edge)
     scorer = ScoringLoop(
         outbox,
@@ -205,7 +206,7 @@ async def build(
         await commands.resume()
         loops |= {"commands": partial(commands.watch, control), "answers": partial(commands.tell, control)}
         loops["certificate"] = partial(renewal.watch, control)
-    health.add_check("outbox", lambda: intake.blocked)
+    health.add_check("outbox", lambda: intake.blocked or outbox.trouble)
     health.add_check("devices", lambda: _trouble(devices, intake))
     birth = Birth(settings, outbox, clock)
     commands.handle("rebirth", lambda _: birth.again(reporter.change))

@@ -1,27 +1,31 @@
 """The outbox's file: SQLite, WAL, `synchronous=FULL`. What is committed here is not lost (promise 1).
 
 Tables: `waiting` holds what was committed and has no row number yet; `frames` holds encoded frames until the event
-log confirmed them; `tally` counts readings a machine-hour for the audit; `damaged` keeps what bit rot made unfit to
-send; `meta` holds the epoch, the next row, the rows that were freed and the states of scoring. Everything here is synchronous and belongs to one thread; `edge.outbox` owns that thread.
+log confirmed them; `spans` knows which times thinning minds; `tally` counts readings a machine-hour for the audit;
+`damaged` keeps what bit rot made unfit to send; `meta` holds the epoch, the next row, the rows that were freed or
+replaced and the states of scoring. Everything here is synchronous and belongs to one thread; `edge.outbox` owns it.
 """
 
 import sqlite3
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from edge.outbox_damage import Damaged, Waiting, check_frame, counted, kind_of, piece_sum, read_waiting
+from edge.outbox_frames import FrameRef, Frames, Level
 from edge.outbox_open import AWAY, code, open_database
+from edge.outbox_room import Room
+from edge.outbox_spans import ANOMALY, Span, Spans
 from edge.outbox_tally import count_readings, told_tally
+from edge.outbox_thin import Paper, Thinnable, Thinned, Thinner, next_stage
 from shared.clock import Clock
 from shared.errors import Rejected, Unavailable
-from shared.frame_codec import encode
-from shared.frames import MAX_ROWS, Body, Header, Kind, Readings
+from shared.frame_codec import decode_body, decode_header, encode
+from shared.frames import MAX_ROWS, Aggregates, Body, Header, Kind, Readings
 from shared.packing import ROOM, Piece, join, pack
 from shared.ranges import Range, RangeSet
 
@@ -29,48 +33,35 @@ _SELECT_WAITING: Final = "SELECT machine, kind, urgent, rows, CAST(body AS BLOB)
 Group = tuple[str, int, bool]
 
 
-@dataclass(frozen=True, slots=True)
-class FrameRef:
-    """A frame that the outbox keeps; its bytes stay in the file."""
-
-    first: int
-    last: int
-    machine: str
-    urgent: bool
-
-
 class OutboxFile:
     """One outbox. Opening makes the file, or sets a damaged one aside under its time and begins a new epoch."""
 
     def __init__(self, path: Path, *, site: str, edge: str, max_bytes: int, clock: Clock) -> None:
-        self._site, self._edge, self._max_bytes = site, edge, max_bytes
+        self._site, self._edge = site, edge
         self._acked = RangeSet()
         self._clock = clock
         self._db, self.set_aside = open_database(path, clock)
+        self._room = Room(self._db, max_bytes)
         self._damaged = Damaged(self._db, clock)
+        self._frames = Frames(self._db)
+        self._spans = Spans(self._db)
+        paper = Paper(self._rows_of, self._write, self._number_aggregates, self._uncount, self._degrade)
+        self._thinner = Thinner(self._frames, self._spans, paper)
         self._load()
         with self.transaction():
             self._sweep()
         self._load()
 
     def _load(self) -> None:
-        meta = dict(
-            self._db.execute("SELECT key, value FROM meta WHERE key IN ('epoch', 'next_row', 'freed')")
-        )
+        meta = dict(self._db.execute("SELECT key, value FROM meta WHERE key NOT LIKE 'state:%'"))
         self.epoch: bytes = meta["epoch"]
         self._next_row: int = meta["next_row"]
         self._freed = RangeSet((first, last) for first, last in orjson.loads(meta.get("freed", "[]")))
+        self._degraded = RangeSet((first, last) for first, last in orjson.loads(meta.get("degraded", "[]")))
+        self.thinned, self.thinned_held = orjson.loads(meta.get("thinned", "[0, 0]"))
         self._damaged.load()
-        self._frames = {
-            ref.first: ref
-            for ref in (
-                FrameRef(first, last, machine, bool(urgent))
-                for first, last, machine, urgent in self._db.execute(
-                    "SELECT first, last, machine, urgent FROM frames ORDER BY first"
-                )
-            )
-        }
-        self._firsts = sorted(self._frames)
+        self._frames.load()
+        self.changes = Thinned()
         waiting = self._db.execute(
             "SELECT machine, kind, urgent, sum(rows), sum(length(body)) FROM waiting GROUP BY 1, 2, 3"
         )
@@ -110,19 +101,47 @@ class OutboxFile:
                 raise Unavailable(f"the outbox can't be written: {error}", retry_after=5.0) from error
             raise
 
-    def used(self) -> int:
-        """Bytes of the file that hold something; SQLite reuses the others."""
-        pages = self._pragma("page_count") - self._pragma("freelist_count")
-        return pages * self._pragma("page_size")
+    def make_room(self, arriving: Sequence[Piece]) -> None:
+        """Inside a transaction: thin until what arrives fits. Raises Unavailable if nothing is left to thin."""
+        size = sum(len(piece.body) for piece in arriving)
+        urgent = all(piece.urgent for piece in arriving)
+        if self._room.has(size, urgent=urgent):
+            return
+        self.changes.made += self.cut(partial=False)
+        while not self._room.has(size, urgent=urgent):
+            if not self.thin():
+                raise Unavailable(
+                    f"the outbox is full: {self._room.used()} of {self._room.bytes} bytes, and nothing is left to thin;"
+                    " devices wait until the gateway acks",
+                    retry_after=1.0,
+                )
 
-    def check_room(self, arriving: Sequence[Piece]) -> None:
-        """Raises Unavailable if the byte cap leaves no room for what arrives."""
-        used, size = self.used(), sum(len(piece.body) for piece in arriving)
-        if used + size > self._max_bytes:
-            raise Unavailable(
-                f"the outbox is full: {used} of {self._max_bytes} bytes; devices wait until the gateway acks",
-                retry_after=1.0,
-            )
+    def thin(self) -> bool:
+        """Inside a transaction: replace some of the oldest readings by aggregates; False if none are left."""
+        stage = next_stage(self._frames.bytes, self._room.bytes)
+        if stage is None:
+            return False
+        done = self._thinner.step(stage)
+        self.changes.gone += done.gone
+        self.changes.made += done.made
+        if done.readings:
+            self.thinned, self.thinned_held = self.thinned + done.readings, self.thinned_held + done.held
+            self._put("thinned", [self.thinned, self.thinned_held])
+        return done.looked
+
+    def take_changes(self) -> Thinned:
+        """What thinning did since this was last asked."""
+        changes, self.changes = self.changes, Thinned()
+        return changes
+
+    def wants_thinning(self) -> bool:
+        """Whether it is so full that it should be thinned beside its work."""
+        return self._room.is_short() and next_stage(self._frames.bytes, self._room.bytes) is not None
+
+    def protect(self, windows: Iterable[Span]) -> None:
+        """Inside a transaction: keep the readings of these times raw as long as any others can be thinned."""
+        for window in windows:
+            self._spans.add(window, ANOMALY)
 
     def append(self, arriving: Sequence[Piece], state: Mapping[str, bytes] | None = None) -> list[FrameRef]:
         """Inside a transaction: keep pieces in order of arrival and `state`; urgent ones are cut at once."""
@@ -157,15 +176,16 @@ class OutboxFile:
             if body is not None:
                 parts.append((body, len(row[4])))
                 arrivals.append(arrival)
-        made, start = [], 0
-        for end in pack(parts, partial=partial):
-            made.append(self._seal(group, [body for body, _ in parts[start:end]]))
-            start = end
-        if start:
+        ends = pack(parts, partial=partial)
+        if ends:  # first, so that a full file has room for the frames
             self._db.execute(
                 "DELETE FROM waiting WHERE machine = ? AND kind = ? AND urgent = ? AND arrival <= ?",
-                (*group, arrivals[start - 1]),
+                (*group, arrivals[ends[-1] - 1]),
             )
+        made, start = [], 0
+        for end in ends:
+            made.append(self._seal(group, [body for body, _ in parts[start:end]], sent=partial))
+            start = end
         left = parts[start:]
         if left:
             self._groups[group] = [sum(len(body) for body, _ in left), sum(size for _, size in left)]
@@ -196,22 +216,55 @@ class OutboxFile:
         rows, size = self._groups[group]
         return rows >= MAX_ROWS or size >= ROOM
 
-    def _seal(self, group: Group, bodies: list[Body]) -> FrameRef:
+    def _seal(self, group: Group, bodies: list[Body], *, sent: bool) -> FrameRef:
         machine, kind, urgent = group
         body = join(bodies)
-        header = self._header(machine, Kind(kind), len(body))
-        data = encode(header, body)
-        ref = FrameRef(header.first, header.last, machine, urgent)
-        self._db.execute(
-            "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?)",
-            (ref.first, ref.last, machine, kind, urgent, data),
-        )
-        self._number(header.last + 1)
+        # What is cut with room left is on its way at once: it counts as sent, which saves a write when it is.
+        level = Level.RAW if isinstance(body, Readings) and not (sent or urgent) else Level.KEPT
+        last = self._next_row + len(body) - 1
+        ref = self._write(FrameRef(self._next_row, last, machine, urgent, Kind(kind), level), body)
+        self._number(last + 1)
         if isinstance(body, Readings):
             count_readings(self._db, machine, body)
-        self._frames[ref.first] = ref
-        self._firsts.append(ref.first)
         return ref
+
+    def _write(self, ref: FrameRef, body: Body) -> FrameRef:
+        """Keep a frame whose rows have their numbers."""
+        header = Header(self._site, self._edge, ref.machine, ref.kind, self.epoch, ref.first, ref.rows)
+        data = encode(header, body)
+        if isinstance(body, Aggregates):
+            span = int(body.start_us.min()), int(body.start_us.max())
+            ref = replace(ref, width_us=body.width_us, from_us=span[0], to_us=span[1])
+        ref = replace(ref, size=len(data))
+        self._frames.add(ref, data)
+        return ref
+
+    def _number_aggregates(self, machine: str, body: Aggregates, level: Level) -> FrameRef:
+        first, last = self._next_row, self._next_row + len(body) - 1
+        self._number(last + 1)
+        return self._write(
+            FrameRef(first, last, machine, urgent=False, kind=Kind.AGGREGATE, level=level), body
+        )
+
+    def _rows_of(self, ref: FrameRef) -> Thinnable | None:
+        """A frame's readings or aggregates; None if it was damaged: then it is set aside."""
+        data = self._checked(ref)
+        if data is None:
+            self.changes.gone.append(ref.first)
+            return None
+        body = decode_body(ref.kind, decode_header(data)[1])
+        return body if isinstance(body, Readings | Aggregates) else None
+
+    def _uncount(self, machine: str, readings: Readings) -> None:
+        count_readings(self._db, machine, readings, -1)
+
+    def _degrade(self, rows: RangeSet) -> None:
+        for first, last in rows:
+            self._degraded.add(first, last)
+        self._put("degraded", list(self._degraded))
+
+    def _put(self, key: str, value: object) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, orjson.dumps(value)))
 
     def free(self, ranges: Iterable[Range]) -> list[int]:
         """Inside a transaction: merge acknowledged ranges and drop frames that they cover; returns their first rows.
@@ -224,44 +277,58 @@ class OutboxFile:
             if last < first:
                 continue
             self._acked.add(first, last)
-            low = max(0, bisect_right(self._firsts, first) - 1)
-            high = bisect_right(self._firsts, last)
-            for at in self._firsts[low:high]:
-                if self._acked.covers(at, self._frames[at].last):
-                    freed.append(at)
-                    self._freed.add(at, self._frames[at].last)
-                    self._forget(at)
+            for ref in self._frames.between(first, last):
+                if self._acked.covers(ref.first, ref.last):
+                    freed.append(ref.first)
+                    self._freed.add(ref.first, ref.last)
+                    self._frames.drop(ref.first)
         if freed:
             # Normally one range: with it the ledger can tell what the gateway confirmed from what the edge lost.
-            self._db.execute(
-                "INSERT OR REPLACE INTO meta VALUES ('freed', ?)", (orjson.dumps(list(self._freed)),)
-            )
+            self._put("freed", list(self._freed))
         return freed
 
-    def _forget(self, first: int) -> None:
-        del self._frames[first]
-        del self._firsts[bisect_left(self._firsts, first)]
-        self._db.execute("DELETE FROM frames WHERE first = ?", (first,))
-
     def data(self, first: int) -> bytes | None:
-        """The bytes of the frame that begins at row `first`, to be sent; None if it was freed or is damaged.
+        """Inside a transaction: the bytes of the frame that begins at row `first`, to be sent; it is never thinned then.
 
-        A damaged frame is set aside here and never offered again.
+        None if it was freed or thinned, or is damaged: a damaged frame is set aside here and never offered again.
         """
-        found = self._db.execute(
-            "SELECT kind, CAST(data AS BLOB) FROM frames WHERE first = ?", (first,)
-        ).fetchone()
+        ref = self._frames.get(first)
+        data = None if ref is None else self._checked(ref)
+        if ref is not None and data is not None and ref.level is not Level.KEPT:
+            self._frames.put_at(ref, Level.KEPT)
+            if ref.width_us:
+                self._spans.add(Span(ref.machine, ref.from_us, ref.to_us), ref.width_us)
+        return data
+
+    def data_unnoted(self, first: int) -> bytes | None:
+        """The same where the disk refuses writes: that it was sent is remembered as long as this process lives."""
+        ref, found = self._frames.get(first), self._frames.data(first)
+        if ref is None or found is None:
+            return None
+        try:
+            check_frame(self._header_of(ref, found[0]), found[1])
+        except Rejected as error:
+            raise Unavailable(f"a damaged frame can't be set aside: {error.reason}") from error
+        self._frames.flown.add(first)
+        return found[1]
+
+    def _checked(self, ref: FrameRef) -> bytes | None:
+        """The frame's bytes; None if it was damaged: then it is set aside."""
+        found = self._frames.data(ref.first)
         if found is None:
             return None
-        ref, kind, data = self._frames[first], kind_of(found[0]), bytes(found[1])
-        wanted = Header(self._site, self._edge, ref.machine, kind, self.epoch, first, ref.last - first + 1)
+        kind, data = found
+        wanted = self._header_of(ref, kind)
         try:
             check_frame(wanted, data)
         except Rejected as error:
             self._damaged.keep(wanted, data, urgent=ref.urgent, place="frames", reason=error.reason)
-            self._forget(first)
+            self._frames.drop(ref.first)
             return None
         return data
+
+    def _header_of(self, ref: FrameRef, kind: object) -> Header:
+        return Header(self._site, self._edge, ref.machine, kind_of(kind), self.epoch, ref.first, ref.rows)
 
     def state(self, key: str) -> bytes | None:
         """A state that was saved by `append`."""
@@ -280,12 +347,26 @@ class OutboxFile:
 
     def frames(self) -> list[FrameRef]:
         """Every frame that is kept, in order of rows."""
-        return [self._frames[first] for first in self._firsts]
+        return list(self._frames)
 
     @property
     def kept_rows(self) -> int:
         """Rows waiting and framed."""
-        return self.waiting_rows + sum(ref.last - ref.first + 1 for ref in self._frames.values())
+        return self.waiting_rows + self._frames.rows
+
+    def used(self) -> int:
+        """Bytes of the file that hold something; SQLite reuses the others."""
+        return self._room.used()
+
+    @property
+    def written(self) -> int:
+        """Rows of its tables that were written since it was opened."""
+        return self._db.total_changes
+
+    @property
+    def sizes(self) -> dict[Level, int]:
+        """Bytes of frames by what thinning may make of them."""
+        return dict(self._frames.bytes)
 
     @property
     def damaged_rows(self) -> int:
@@ -300,8 +381,9 @@ class OutboxFile:
     def report(self) -> dict[str, Any]:
         """What the ledger is told: what became of each row number, and the tally a machine-hour.
 
-        Rows 1 to `produced` are cut, `waiting` more have no number yet. `buffered`, `acked` and `damaged` are merged
-        ranges of them: still in a frame, freed because the log confirmed them, and set aside. `tally` covers at most
+        Rows 1 to `produced` are cut, `waiting` more have no number yet. `buffered`, `acked`, `degraded` and
+        `damaged` are merged ranges of them: still in a frame, freed because the log confirmed them, replaced by
+        aggregates, and set aside. `tally` covers at most
         the newest `tally_hours` of each machine (31 days; fewer where an edge has many machines). `taken_us` is read
         before the rest: whatever was numbered by then is in the report.
         """
@@ -315,11 +397,9 @@ class OutboxFile:
             "waiting": self.waiting_rows,
             "buffered": [list(pair) for pair in buffered],
             "acked": [list(pair) for pair in self._freed],
+            "degraded": [list(pair) for pair in self._degraded],
             "damaged": [list(pair) for pair in self._damaged.rows],
             "tally": tally,
             "tally_hours": hours,
             "set_aside": "" if self.set_aside is None else self.set_aside.name,
         }
-
-    def _pragma(self, name: str) -> int:
-        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])

@@ -8,14 +8,16 @@ from typing import Final
 
 import structlog
 
+from edge.outbox_frames import ADDED, Level
+from edge.outbox_spans import SCHEMA as SPANS
 from shared.clock import Clock
 from shared.errors import Misconfigured
 from shared.events import at
-from shared.frames import EPOCH_BYTES
+from shared.frames import EPOCH_BYTES, Kind
 
 log = structlog.get_logger()
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 AWAY: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _FILES: Final = ("", "-wal", "-journal")
@@ -35,6 +37,8 @@ _SCHEMA: Final = (
         machine TEXT NOT NULL, hour INTEGER NOT NULL, count INTEGER NOT NULL, sum TEXT NOT NULL,
         PRIMARY KEY (machine, hour)) WITHOUT ROWID""",
     _DAMAGED_ROWS,
+    *ADDED,
+    *SPANS,
 )
 
 
@@ -84,7 +88,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA fullfsync = ON")
-        db.execute("PRAGMA journal_size_limit = 16777216")
         _check(db, path)
     except sqlite3.DatabaseError as error:
         db.close()
@@ -121,16 +124,28 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
     meta = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('schema', 'epoch', 'next_row')"))
     if len(meta) != 3:  # noqa: PLR2004 - the three keys asked for
         raise DamagedError("its epoch or row number is missing")
-    if meta["schema"] != SCHEMA_VERSION:
+    if meta["schema"] not in {1, SCHEMA_VERSION}:
         raise Misconfigured(
             f"the outbox {path} has schema {meta['schema']}, this release writes {SCHEMA_VERSION}",
             hint="let the release that wrote it deliver its rows, or upgrade",
         )
-    if "damaged" not in tables:  # made before rows had sums: those that wait stay unchecked
-        db.execute("BEGIN IMMEDIATE")
+    if meta["schema"] == 1:
+        _migrate(db, with_sums="damaged" in tables)
+
+
+def _migrate(db: sqlite3.Connection, *, with_sums: bool) -> None:
+    """From schema 1, in one transaction."""
+    db.execute("BEGIN IMMEDIATE")
+    if not with_sums:  # made before rows had sums: those that wait stay unchecked
         db.execute("ALTER TABLE waiting ADD COLUMN crc INTEGER")
         db.execute(_DAMAGED_ROWS)
-        db.execute("COMMIT")
+    for statement in (*ADDED, *SPANS):
+        db.execute(statement)
+    # Which frames were sent is not known of them. One that was and is thinned now may reach the log raw, too: then
+    # the store has its readings beside the aggregate, and raw rows outrank it.
+    db.execute("UPDATE frames SET level = ? WHERE kind = ?", (int(Level.RAW), int(Kind.READINGS)))
+    db.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (SCHEMA_VERSION,))
+    db.execute("COMMIT")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -54,7 +54,7 @@ def renew(path: Path) -> Path | None:
         db.execute("BEGIN IMMEDIATE")
         db.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (secrets.token_bytes(EPOCH_BYTES),))
         db.execute("UPDATE meta SET value = 1 WHERE key = 'next_row'")
-        db.execute("DELETE FROM meta WHERE key = 'freed'")
+        db.execute("DELETE FROM meta WHERE key IN ('freed', 'degraded', 'thinned')")
         for table in ("frames", "tally", "damaged"):
             db.execute(f"DELETE FROM {table}")  # noqa: S608 - the names above
         db.execute("COMMIT")

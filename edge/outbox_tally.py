@@ -10,17 +10,19 @@ REPORTED_HOURS: Final = 31 * 24  # the log keeps readings 30 days: older hours c
 REPORTED_ENTRIES: Final = 4000  # a value of the control plane holds 256 KiB
 
 
-def count_readings(db: sqlite3.Connection, machine: str, readings: Readings) -> None:
-    """Inside the cut's transaction: add the readings of a frame to the table `tally`."""
+def count_readings(db: sqlite3.Connection, machine: str, readings: Readings, sign: int = 1) -> None:
+    """Inside the cut's transaction: add the readings of a frame to the table `tally`. With `sign` -1: take them out."""
     hashes = checksum.readings_hashes(machine, readings)
     for hour, (count, total) in checksum.tally(readings.time_us, hashes).items():
         key = (machine, hour)
         old = db.execute("SELECT count, sum FROM tally WHERE machine = ? AND hour = ?", key).fetchone()
         before, summed = (0, 0) if old is None else (old[0], int(old[1]))
-        db.execute(
-            "INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)",
-            (*key, before + count, str(checksum.add(summed, total))),
-        )
+        after = before + sign * count
+        if after:
+            now = checksum.add(summed, sign * total)
+            db.execute("INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)", (*key, after, str(now)))
+        else:
+            db.execute("DELETE FROM tally WHERE machine = ? AND hour = ?", key)
 
 
 def told_tally(db: sqlite3.Connection) -> tuple[dict[str, dict[str, list[int]]], int]:

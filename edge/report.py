@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from edge.outbox import Outbox
+from edge.outbox_frames import Level
 from edge.scoring import MachineScoring
 from edge.waiting import event_or_time
 from shared.clock import Clock
@@ -22,6 +23,13 @@ STATE = "state"
 LEDGER = "ledger"
 RETELL_SECONDS = 30.0
 """A ledger report that says nothing new is told again this often, so that its age can be judged."""
+
+
+_FIDELITY: Final = {
+    "raw": (Level.RAW, Level.HELD),
+    "10s": (Level.FINE, Level.HELD_FINE),
+    "1m": (Level.COARSE,),
+}
 
 
 class Reporter:
@@ -51,6 +59,22 @@ class Reporter:
         self._bytes = Gauge("im_edge_outbox_bytes", "Bytes of the outbox in use", registry=registry)
         self._damaged = Gauge(
             "im_edge_outbox_damaged_rows", "Rows set aside because the disk changed them", registry=registry
+        )
+        self._most = Gauge("im_edge_outbox_max_bytes", "The outbox's cap", registry=registry)
+        self._thinned = Gauge(
+            "im_edge_outbox_thinned_readings",
+            "Readings that became aggregates since the outbox was made",
+            ["near"],
+            registry=registry,
+        )
+        self._fidelity = Gauge(
+            "im_edge_outbox_fidelity_bytes",
+            "Unsent readings and aggregates in the outbox, by how true they are to what was measured",
+            ["level"],
+            registry=registry,
+        )
+        self._refused = Gauge(
+            "im_edge_outbox_refused", "1 while the outbox's disk takes nothing", registry=registry
         )
 
     def every(self, seconds: float) -> None:
@@ -90,11 +114,27 @@ class Reporter:
         self._rows.set(usage.rows)
         self._bytes.set(usage.bytes)
         self._damaged.set(usage.damaged)
+        self._most.set(usage.max_bytes)
+        self._refused.set(bool(self._outbox.trouble))
+        self._thinned.labels("anomaly").set(usage.thinned_held)
+        self._thinned.labels("nothing").set(usage.thinned - usage.thinned_held)
+        fidelity = {name: sum(usage.levels[level] for level in levels) for name, levels in _FIDELITY.items()}
+        for name, size in fidelity.items():
+            self._fidelity.labels(name).set(size)
         return {
             "edge": self._edge,
             "version": self._version,
             "listening": self._listening(),
-            "outbox": {"rows": usage.rows, "bytes": usage.bytes, "damaged": usage.damaged},
+            "outbox": {
+                "rows": usage.rows,
+                "bytes": usage.bytes,
+                "max_bytes": usage.max_bytes,
+                "damaged": usage.damaged,
+                "thinned": usage.thinned,
+                "thinned_anomalous": usage.thinned_held,
+                "fidelity": fidelity,
+                "trouble": self._outbox.trouble,
+            },
             "machines": {machine: self._machine(machine) for machine in self._views},
         }
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from edge.outbox import DEFAULT_MAX_BYTES
+from edge.outbox import ANOMALY_SECONDS, DEFAULT_MAX_BYTES
 from shared.errors import Misconfigured, Rejected
 from shared.names import check_id
 from shared.settings import ServiceSettings
@@ -43,7 +43,15 @@ class Buffer(_Part):
     """The outbox."""
 
     max_bytes: int = Field(
-        DEFAULT_MAX_BYTES, ge=1 << 20, description="hard cap of the outbox's file in bytes"
+        DEFAULT_MAX_BYTES, ge=1 << 20, description="hard cap of the outbox's files in bytes, journal included"
+    )
+    anomaly_seconds: float = Field(
+        ANOMALY_SECONDS, ge=0, le=86_400, description="readings so near to an anomaly are thinned last"
+    )
+    drain_rows: int = Field(
+        0,
+        ge=0,
+        description="rows a second of history after an outage, at most; 0: as fast as they are confirmed",
     )
 
 

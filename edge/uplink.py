@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from edge.flight import Flight
 from edge.outbox import Outbox
-from edge.outbox_file import FrameRef
+from edge.outbox_frames import FrameRef
 from edge.waiting import event_or_time
 from shared.clock import Clock
 from shared.errors import Rejected, Unavailable
@@ -54,7 +54,7 @@ class Uplink:
         self._refused = Counter(
             "im_edge_acks_refused", "Acks that were not for this outbox", registry=registry
         )
-        outbox.listen(self._on_frames)
+        outbox.listen(self._on_frames, self._on_thinned)
 
     async def start(self) -> None:
         """Take up what the outbox kept from before."""
@@ -67,6 +67,11 @@ class Uplink:
 
     def _on_frames(self, frames: list[FrameRef]) -> None:
         self._flight.add(frames)
+        self._due.set()
+
+    def _on_thinned(self, gone: list[int], made: list[FrameRef]) -> None:
+        self._flight.free(gone)
+        self._flight.add(made, old=True)
         self._due.set()
 
     async def watch_link(self) -> None:

@@ -73,10 +73,11 @@ def split(body: Body) -> Iterator[tuple[Body, bytes]]:
             raise Rejected(f"a row of {len(raw)} bytes does not fit a frame of {ROOM}")
     step = MAX_ROWS if rows > MAX_ROWS else (rows + 1) // 2
     for start in range(0, rows, step):
-        yield from split(_slice(body, start, min(start + step, rows)))
+        yield from split(slice_body(body, start, min(start + step, rows)))
 
 
-def _slice(body: Body, start: int, stop: int) -> Body:
+def slice_body(body: Body, start: int, stop: int) -> Body:
+    """Rows `start` to `stop`."""
     match body:
         case Readings():
             return slice_readings(body, start, stop)

@@ -10,7 +10,8 @@ import numpy as np
 from hypothesis import settings
 
 from edge.flight import Flight
-from edge.outbox_file import FrameRef, OutboxFile
+from edge.outbox_file import OutboxFile
+from edge.outbox_frames import FrameRef
 from shared.clock import ManualClock
 from shared.frame_codec import decode, decode_body
 from shared.frames import Kind, Readings

@@ -3,7 +3,7 @@
 import random
 
 from edge.flight import Flight
-from edge.outbox_file import FrameRef
+from edge.outbox_frames import FrameRef
 from shared.clock import ManualClock
 from shared.uplink import MAX_IN_FLIGHT, RESEND_AFTER_SECONDS, RESEND_CAP_SECONDS
 

@@ -4,13 +4,15 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.outbox import Outbox, open_outbox
-from edge.outbox_file import FrameRef, OutboxFile
+from edge.outbox_file import OutboxFile
+from edge.outbox_frames import FrameRef, Level
 from shared import checksum
 from shared.clock import ManualClock
 from shared.errors import Misconfigured, Rejected, Unavailable
@@ -109,19 +111,26 @@ async def test_acks_free_what_they_cover_and_nothing_that_is_not_there_yet(tmp_p
         assert (await outbox.report())["buffered"] == [[31, 40]]
 
 
-async def test_a_full_outbox_refuses_until_rows_are_freed(tmp_path: Path) -> None:
+async def test_an_outbox_with_nothing_to_thin_refuses_until_rows_are_freed(tmp_path: Path) -> None:
+    def slow(first: int) -> Item:
+        """A reading each 100 s: an aggregate would take more room than it saves."""
+        body = readings(first, 1000)
+        return Item("pump", Kind.READINGS, replace(body, time_us=body.time_us * 100))
+
     async with opened(tmp_path / "outbox.db", max_bytes=400_000) as outbox:
         kept = 0
         with suppress(Unavailable):
             while True:
-                kept += await outbox.append([item(kept, 1000)])
+                kept += await outbox.append([slow(kept)])
         with pytest.raises(Unavailable, match="full"):
-            await outbox.append([item(kept, 1000)])
+            await outbox.append([slow(kept)])
+        assert await outbox.append([event()]) == 1, "urgent rows have room of their own"
         await outbox.cut(partial=True)
         report = await outbox.report()
-        assert report["produced"] == kept > 1000
-        await outbox.free([(1, kept)])
-        assert await outbox.append([item(kept, 1000)]) == 1000
+        assert report["produced"] == kept + 1 > 1000
+        assert report["degraded"] == []
+        await outbox.free([(1, kept + 1)])
+        assert await outbox.append([slow(kept)]) == 1000
 
 
 async def test_a_write_that_the_disk_refuses_keeps_nothing_and_says_unavailable(tmp_path: Path) -> None:
@@ -258,18 +267,29 @@ async def test_a_damaged_waiting_row_is_numbered_and_set_aside_and_the_rest_goes
     assert first == last
 
 
-async def test_a_file_from_before_rows_had_sums_is_taken_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_sums", [True, False])
+async def test_a_file_of_schema_1_is_taken_over(tmp_path: Path, *, with_sums: bool) -> None:
     path = tmp_path / "outbox.db"
     async with opened(path) as outbox:
-        await outbox.append([item(1, 3)])
+        await outbox.append([item(1, 1000), item(1001, 3)])
+        await outbox.cut(partial=False)
         epoch = outbox.epoch
     with sqlite3.connect(path) as db:
-        db.execute("DROP TABLE damaged")
-        db.execute("ALTER TABLE waiting DROP COLUMN crc")
+        if not with_sums:
+            db.execute("DROP TABLE damaged")
+            db.execute("ALTER TABLE waiting DROP COLUMN crc")
+        db.execute("DROP INDEX frames_level")
+        for column in ("level", "width_us", "from_us", "to_us"):
+            db.execute(f"ALTER TABLE frames DROP COLUMN {column}")
+        db.execute("DROP TABLE spans")
+        db.execute("UPDATE meta SET value = 1 WHERE key = 'schema'")
     db.close()
     async with opened(path) as outbox:
         assert (outbox.epoch, outbox.set_aside) == (epoch, None)
-        assert [ref.last for ref in await outbox.cut(partial=True)] == [3]
+        assert [ref.last for ref in await outbox.cut(partial=True)] == [1003]
+        assert (await outbox.usage()).levels[Level.RAW] > 0, "what it held can be thinned"
+    async with opened(path) as outbox:
+        assert [len(decode(data)[1]) for data in await frames_of(outbox)] == [1000, 3]
 
 
 async def test_what_was_freed_is_told_over_restarts(tmp_path: Path) -> None:

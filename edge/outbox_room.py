@@ -1,0 +1,45 @@
+"""The outbox's byte cap: what of it is used, and for whom there is room left."""
+
+import sqlite3
+from typing import Final
+
+WAL_SHARE: Final = 4
+MAX_WAL: Final = 8 * 1024 * 1024
+"""Of the cap, what is left to SQLite's journal: a fourth, at most this."""
+SIXTEENTHS: Final = 16
+_SHORT, _AMPLE, _ORDINARY = 14, 13, 15
+
+
+class Room:
+    """File and journal together stay below `max_bytes`. SQLite itself refuses pages beyond the file's part.
+
+    Of that part the last sixteenth is for urgent rows. Above 14 sixteenths the outbox is thinned, down to 13.
+    """
+
+    def __init__(self, db: sqlite3.Connection, max_bytes: int) -> None:
+        journal = min(max_bytes // WAL_SHARE, MAX_WAL)
+        self.bytes = max_bytes - journal
+        self._db = db
+        self._page = self._pragma("page_size")
+        self._short = False
+        db.execute(f"PRAGMA wal_autocheckpoint = {max(16, journal // 2 // self._page)}")
+        db.execute(f"PRAGMA journal_size_limit = {journal // 2}")
+        db.execute(f"PRAGMA max_page_count = {max(1, (self.bytes + journal // 8) // self._page)}")
+
+    def used(self) -> int:
+        """Bytes of the file that hold something; SQLite reuses the others."""
+        return (self._pragma("page_count") - self._pragma("freelist_count")) * self._page
+
+    def has(self, size: int, *, urgent: bool) -> bool:
+        """Whether rows of `size` bytes fit."""
+        most = self.bytes if urgent else self.bytes * _ORDINARY // SIXTEENTHS
+        return self.used() + size <= most
+
+    def is_short(self) -> bool:
+        """Whether it should be thinned: from the upper mark down to the lower one."""
+        mark = _AMPLE if self._short else _SHORT
+        self._short = self.used() > self.bytes * mark // SIXTEENTHS
+        return self._short
+
+    def _pragma(self, name: str) -> int:
+        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
