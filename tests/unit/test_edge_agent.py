@@ -141,9 +141,17 @@ async def control(server: NatsServer) -> AsyncIterator[ControlPlane]:
 
 
 async def publish(
-    client: MqttClient, machine: str, sensor: str, *values: float, first: int = 0, unit: str = "mm"
+    client: MqttClient,
+    machine: str,
+    sensor: str,
+    *values: float,
+    first: int = 0,
+    unit: str = "mm",
+    every_ms: int = 1000,
 ) -> None:
-    batch = [{"ts": START_MS + (first + n) * 1000, "value": v, "unit": unit} for n, v in enumerate(values)]
+    batch = [
+        {"ts": START_MS + (first + n) * every_ms, "value": v, "unit": unit} for n, v in enumerate(values)
+    ]
     payload = orjson.dumps(batch if len(batch) > 1 else batch[0])
     await client.publish(f"plant/s1/{machine}/{sensor}", payload)
 
@@ -359,6 +367,7 @@ async def test_rotten_rows_are_reported_and_neither_sent_nor_in_the_way(
 
 
 async def test_a_full_outbox_leaves_messages_with_the_broker(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Readings so rare that thinning would gain nothing: what does not fit waits."""
     chosen = settings(nats_server, tmp_path, nats_url="", buffer={"max_bytes": 1 << 20})
     values = np.random.default_rng(1).normal(size=(60, 1000))
     await register_session(nats_server)
@@ -366,7 +375,8 @@ async def test_a_full_outbox_leaves_messages_with_the_broker(nats_server: NatsSe
         far.acking = False
         async with agent(chosen):
             for number, row in enumerate(values):
-                await publish(client, "pump", "level", *row.tolist(), first=-number * 1000)
+                first = -(number + 1) * 1000
+                await publish(client, "pump", "level", *row.tolist(), first=first, every_ms=70_000)
             await until(lambda: len(far.rows()) > 20_000, "the outbox is filling")
         assert len(far.rows()) < values.size
         far.acking = True
