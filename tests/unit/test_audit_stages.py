@@ -173,7 +173,9 @@ async def test_a_row_doubled_in_the_outbox_is_named(plant: Plant) -> None:
     plant.stop_edge()
     forged = reframed(data, doubled, first=21)
     plant.tamper(
-        plant.outbox, "INSERT INTO frames VALUES (21, 21, ?, ?, 0, ?)", (MACHINE, int(Kind.READINGS), forged)
+        plant.outbox,
+        "INSERT INTO frames (first, last, machine, kind, urgent, data) VALUES (21, 21, ?, ?, 0, ?)",
+        (MACHINE, int(Kind.READINGS), forged),
     )
     finding = only(await plant.audit())
     assert (finding.stage, finding.what, finding.identities) == ("edge", "doubled", ("row 21",))
