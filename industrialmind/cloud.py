@@ -158,7 +158,8 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             watch=until_stop(stop, watch.run),
             commands=until_stop(stop, dispatcher.run),
             assets=until_stop(
-                stop, partial(follow_assets, assets, Eyes(control, store, live, models), settings.assets)
+                stop,
+                partial(follow_assets, assets, Eyes(control, store, live, models), settings.assets, clock),
             ),
         )
 

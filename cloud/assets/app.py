@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
+from cloud.assets.counting import decide_counted
 from cloud.assets.fold import State
 from cloud.assets.logic import decide_observed
 from cloud.assets.model import Asset, MeterReading, Thing
@@ -24,6 +25,7 @@ from shared.errors import Conflict, NotFound, Rejected, Unavailable
 from shared.event import Event, at
 from shared.eventlog import EventLog, Position, Record
 from shared.events import parse_event
+from shared.machine_events import MachineCounted
 from shared.names import ASSETS, WORK_ORDERS
 
 log = structlog.get_logger()
@@ -97,6 +99,12 @@ class Owner:
         """Make events of what is new among what was seen; how many. Raises Unavailable, Conflict."""
         found, now = assets_of(sightings), at(self._clock.now_us())
         _, _, made = await self.execute(ASSETS, lambda state: decide_observed(state, found, now, MAX_SEEN))
+        return len(made)
+
+    async def count(self, counted: Sequence[MachineCounted]) -> int:
+        """Bring counters to what edges counted; how many changes that made. Raises Unavailable, Conflict."""
+        now = at(self._clock.now_us())
+        _, _, made = await self.execute(ASSETS, lambda state: decide_counted(state, counted, now))
         return len(made)
 
     async def run(self, see: See, seconds: float) -> None:

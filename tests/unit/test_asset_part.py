@@ -11,7 +11,7 @@ from cloud.api.live import Broadcaster
 from cloud.assets.model import Kind
 from cloud.assets.sightings import assets_of
 from cloud.telemetry.port import TelemetryStore, open_store
-from industrialmind.asset_part import Eyes
+from industrialmind.asset_part import Counting, Eyes
 from industrialmind.model_answers import ModelAnswers
 from shared.clock import SystemClock
 from shared.eventlog import Stored
@@ -20,9 +20,11 @@ from shared.frame_codec import encode
 from shared.frames import Header
 from shared.frames import Kind as FrameKind
 from shared.jetstream import default_budgets, ensure_topics, open_jetstream
+from shared.machine_events import MachineCounted
 from shared.names import SENSOR_READINGS
 from shared.nats import open_control
 from tests.servers import NatsServer
+from tests.unit.assets_plant import assets_on
 from tests.unit.front_door import event, readings
 from tests.unit.ledger_plant import rows
 
@@ -94,3 +96,46 @@ async def test_births_of_a_store_that_was_made_anew_are_found(plant: Plant, tmp_
         await copy.write([event(6, started("e1", 6, "0.6"))])
     await plant.store.replace(url)
     assert await plant.software("e1") == "0.6"
+
+
+async def test_counters_follow_what_edges_count_through_the_store_and_survive_its_renewal(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    def hour(number: int) -> MachineCounted:
+        since = 1_750_000_000_000_000 + number * 3_600_000_000
+        return MachineCounted(
+            source="edge/e1",
+            subject="pump-1",
+            occurred_at=at(since + 3_600_000_000),
+            edge="e1",
+            since=at(since),
+            run_hours=0.5,
+            starts=1,
+            cycles=0,
+            total_run_hours=number,
+            total_starts=number,
+            total_cycles=0,
+        )
+
+    url = f"sqlite:///{tmp_path}/copy.db"
+    async with (
+        assets_on(nats_server, tmp_path / "app.db") as assets,
+        open_store(f"sqlite:///{tmp_path}/telemetry.db") as store,
+    ):
+        counting = Counting(assets.owner, store)
+        assert not await counting.look()
+        await store.write([event(n, hour(n)) for n in range(1, 5)])
+        assert not await counting.look()
+        again = Counting(assets.owner, store)  # as after a restart: everything is read, nothing counted twice
+        assert not await again.look()
+        async with open_store(url) as copy:
+            await copy.write([event(5, hour(4)), event(6, hour(5))])
+        await store.replace(url)
+        assert await counting.look()
+        assert not await counting.look()
+        await assets.owner.save()
+        held, _ = await assets.tables.load()
+        assert {name: each.value for name, each in held.counters.items()} == {
+            "pump-1.run-hours": 2.5,
+            "pump-1.starts": 5,
+        }
