@@ -5,7 +5,7 @@ score is as late as its retained state comes after the message that closed it. A
 counts until that one came. The floor (`bench.peers.bare_scorer`) receives, commits and runs the same graph, and does nothing else.
 Then: how many readings a second one core takes from MQTT over the score to the FULL commit, the memory of an idle agent, and how long a
 start takes to its first score.
-Run: PYTHONPATH=. python bench/scoring.py [--seconds N] [--write-docs] (alone: a busy machine measures its other work)
+Run: PYTHONPATH=. python bench/scoring.py [--write-docs] (alone: a busy machine measures its other work)
 """
 
 import argparse
@@ -34,7 +34,7 @@ from shared.paho import MqttClient, open_mqtt
 from tests.parts import Part
 
 SENSORS: Final = 10
-RATES: Final = ((20, 1), (1000, 10), (5000, 10))  # messages a second, machines
+RATES: Final = ((20, 1, 24), (1000, 10, 10), (5000, 10, 10))  # messages a second, machines, seconds
 TOKEN: Final = "bench"  # noqa: S105 - the bench's own process
 LOCAL: Final = f"im/v1/{SITE}/{EDGE}/local/+/state"
 BATCH: Final = 50
@@ -292,11 +292,11 @@ def latency_table(found: dict[int, tuple[Late, Late]]) -> str:
     return table(heads, lines)
 
 
-async def measure(folder: Path, broker: Mosquitto, seconds: int) -> str:
+async def measure(folder: Path, broker: Mosquitto) -> str:
     """Everything; the report."""
     bench = Bench(folder, broker)
     found = {}
-    for rate, machines in RATES:
+    for rate, machines, seconds in RATES:
         floor = await asyncio.to_thread(bench.of_floor, rate, machines, seconds)
         edge = await asyncio.to_thread(bench.of_edge, rate, machines, seconds)
         found[rate] = floor, edge
@@ -324,13 +324,12 @@ async def measure(folder: Path, broker: Mosquitto, seconds: int) -> str:
 def main() -> None:
     """Measure, print, and with --write-docs keep it."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=int, default=12)
     parser.add_argument("--write-docs", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         with Mosquitto(folder / "mosquitto") as broker:
-            report = asyncio.run(measure(folder, broker, asked.seconds))
+            report = asyncio.run(measure(folder, broker))
     text = f"{host()}\n\n{report}"
     print(text)
     if asked.write_docs:
