@@ -7,7 +7,6 @@ from pydantic import Field, SecretStr
 from shared.frames import MAX_ROWS
 from shared.log_settings import LogSettings
 from shared.names import MQTT_PORT, NATS_PORT
-from shared.tls import TlsFiles
 
 
 class GatewaySettings(LogSettings):
@@ -18,7 +17,6 @@ class GatewaySettings(LogSettings):
     mqtt_url: str = Field(f"mqtt://127.0.0.1:{MQTT_PORT}", description="broker of edges and devices")
     mqtt_username: str = Field("", description="user at the broker")
     mqtt_password: SecretStr = Field(SecretStr(""), description="that user's password")
-    tls: TlsFiles = Field(TlsFiles(), description="for mqtts:// and tls://")
     client_id: str = Field(
         "gateway", min_length=1, description="MQTT client id; each subscription adds its own suffix"
     )

@@ -66,11 +66,14 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
     clock, registry, health = SystemClock(), CollectorRegistry(), Health()
     credentials = settings.api.credentials.get_secret_value()
     log_url, log_credentials = settings.api.log
+    tls = settings.api.tls.open()
     async with AsyncExitStack() as stack:
         control = await stack.enter_async_context(
-            open_control(settings.api.nats_url, credentials=credentials)
+            open_control(settings.api.nats_url, credentials=credentials, tls=tls)
         )
-        events = await stack.enter_async_context(open_event_log(log_url, credentials=log_credentials))
+        events = await stack.enter_async_context(
+            open_event_log(log_url, credentials=log_credentials, tls=tls)
+        )
         store = await stack.enter_async_context(
             open_store(
                 settings.api.telemetry_url,
@@ -183,4 +186,7 @@ def letter_publisher(settings: ApiSettings) -> Publish | None:
     """Sends dead letters again on the broker of the settings; None where they name none."""
     if not settings.mqtt_url:
         return None
-    return publisher(settings.mqtt_url, settings.mqtt_username, settings.mqtt_password.get_secret_value())
+    tls = None if settings.mqtt_tls is None else settings.mqtt_tls.open()
+    return publisher(
+        settings.mqtt_url, settings.mqtt_username, settings.mqtt_password.get_secret_value(), tls
+    )

@@ -35,17 +35,19 @@ async def run_inference(settings: InferenceSettings, stop: asyncio.Event) -> Non
     clock, registry, health = SystemClock(), CollectorRegistry(), Health()
     metrics = Metrics(registry)
     log_url, log_credentials = settings.log
+    tls = settings.tls.open()
     waits = LogWaits(settings.connect_seconds, settings.produce_seconds)
     async with AsyncExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(settings.threads, thread_name_prefix="model"))
         events = await stack.enter_async_context(
-            open_event_log(log_url, credentials=log_credentials, waits=waits)
+            open_event_log(log_url, credentials=log_credentials, waits=waits, tls=tls)
         )
         control = await stack.enter_async_context(
             open_control(
                 settings.nats_url,
                 credentials=settings.credentials.get_secret_value(),
                 timeouts=Timeouts(connect=settings.connect_seconds),
+                tls=tls,
             )
         )
         store = await stack.enter_async_context(

@@ -5,7 +5,6 @@ from typing import ClassVar
 from pydantic import Field
 
 from shared.log_settings import LogSettings
-from shared.tls import TlsFiles
 
 
 class ServersSettings(LogSettings):
@@ -15,7 +14,6 @@ class ServersSettings(LogSettings):
 
     site: str = Field(description="the plant")
     edges: dict[str, tuple[str, ...]] = Field({}, description="edge to the machines it speaks for")
-    tls: TlsFiles = Field(TlsFiles(), description="for a control plane at tls://")
     partitions: int | None = Field(
         None, ge=1, description="partitions of the topics by machine on Kafka; none: those they have, or 6"
     )

@@ -66,14 +66,17 @@ async def run_job_on(settings: TrainSettings, job: Job, tell: Tell) -> None:
     password = settings.mlflow_password.get_secret_value()
     place = Place(settings.mlflow_url, settings.artifacts, USER, password)
     log_url, log_credentials = settings.log
+    tls = settings.tls.open()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(trainer_lock(data, lambda: tell({"event": "waiting"})))
         store = await stack.enter_async_context(
             open_store(settings.telemetry_url, read_only=True, access=settings.telemetry_access)
         )
-        events = await stack.enter_async_context(open_event_log(log_url, credentials=log_credentials))
+        events = await stack.enter_async_context(
+            open_event_log(log_url, credentials=log_credentials, tls=tls)
+        )
         control = await stack.enter_async_context(
-            open_control(settings.nats_url, credentials=settings.credentials.get_secret_value())
+            open_control(settings.nats_url, credentials=settings.credentials.get_secret_value(), tls=tls)
         )
         trainer = _Trainer(data, place, store, events, control, SystemClock(), tell)
         trainer.clusters = settings.operating_states == "clusters"

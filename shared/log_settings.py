@@ -3,6 +3,7 @@
 from pydantic import Field, SecretStr
 
 from shared.settings import ServiceSettings
+from shared.tls import TlsFiles
 
 
 class LogSettings(ServiceSettings):
@@ -16,6 +17,8 @@ class LogSettings(ServiceSettings):
     log_credentials: SecretStr = Field(
         SecretStr(""), description="user:password for log_url; none: it asks for none"
     )
+
+    tls: TlsFiles = Field(TlsFiles(), description="for nats_url at tls://, and mqtts://")
 
     @property
     def log(self) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from shared.paho import MqttClient, open_mqtt
 from shared.supervise import Supervisor, free_ports
 
 SITE = "bench"
-_SETTLE_S = 60.0
+_SETTLE_S = 180.0
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from cloud.people.oidc_settings import OidcSettings
 from cloud.telemetry.settings import TelemetrySettings
 from shared.log_settings import LogSettings
 from shared.names import API_PORT
+from shared.tls import TlsFiles
 
 
 class ApiSettings(TelemetrySettings, LogSettings):
@@ -63,3 +64,6 @@ class ApiSettings(TelemetrySettings, LogSettings):
     )
     mqtt_username: str = Field("", description="user there, who may publish what gateways and edges take")
     mqtt_password: SecretStr = Field(SecretStr(""), description="password there")
+    mqtt_tls: TlsFiles | None = Field(
+        None, description="for mqtts://, with the certificate of the user replay"
+    )

@@ -36,6 +36,7 @@ from shared.eventlog import EventLog, Position, Record
 from shared.events import Event, at, parse_event
 from shared.names import AUDIT
 from shared.paho import open_mqtt
+from shared.tls import Certificates
 
 log = structlog.get_logger()
 
@@ -221,12 +222,14 @@ class DeadLetters:
         raise Conflict(f"the {AUDIT} topic moved on {_CONFLICT_TRIES} times: someone else writes there")
 
 
-def publisher(url: str, username: str, password: str) -> Publish:
-    """Publishes on the broker at `mqtt://host:port`, each time on a connection of its own."""
+def publisher(url: str, username: str, password: str, tls: Certificates | None = None) -> Publish:
+    """Publishes on the broker at `mqtt://host:port` or `mqtts://host:port`, each time on a connection of its own."""
 
     async def publish(topic: str, payload: bytes) -> None:
         name = f"replay-{secrets.token_hex(12)}"
-        async with open_mqtt(url, client_id=name, username=username, password=password, clean=True) as client:
+        async with open_mqtt(
+            url, client_id=name, username=username, password=password, clean=True, tls=tls
+        ) as client:
             await client.wait_connected(PUBLISH_SECONDS)
             try:
                 async with asyncio.timeout(PUBLISH_SECONDS):

@@ -43,6 +43,7 @@ async def run(settings: IngestSettings, stop: asyncio.Event) -> None:
                 log_url,
                 credentials=log_credentials,
                 waits=LogWaits(settings.connect_seconds, settings.produce_seconds),
+                tls=settings.tls.open(),
             )
         )
         pump = Pump(

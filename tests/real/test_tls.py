@@ -22,7 +22,7 @@ from tests.servers import NatsServer
 
 pytestmark = pytest.mark.real
 
-QUICK = Timeouts(connect=3, request=1.5, produce=1.5)
+QUICK = Timeouts(connect=1, request=1.5, produce=1.5)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Commands to an edge: carried out once, refused aloud, expired by the edge's own clock; on a real outbox and NATS."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from prometheus_client import CollectorRegistry
 from edge.agent import run
 from edge.commands import Commands
 from edge.outbox import open_outbox
+from edge.reload import Again
+from edge.settings import EdgeSettings
 from shared.clock import SystemClock
 from shared.commands import (
     KINDS,
@@ -141,15 +143,30 @@ async def test_the_agent_restarts_on_command_and_says_that_it_is_back(
 ) -> None:
     chosen = settings(nats_server, tmp_path)
     async with control(nats_server) as plane, asyncio.timeout(30):
-        await plane.desire("e1", COMMANDS_KEY, encode([command("c0", "rebirth"), command("c1", "restart")]))
-        await run(chosen, asyncio.Event())  # ends by itself
+        wanted = [
+            command("c0", "rebirth"),
+            command("c1", "interval", seconds=0.3),
+            command("c2", "settings", values={"receive_batch": 9, "site": "s2"}),
+            command("c3", "restart"),
+        ]
+        await plane.desire("e1", COMMANDS_KEY, encode(wanted))
+        read: list[Mapping[str, Any]] = []
+
+        def reread(values: Mapping[str, Any]) -> EdgeSettings:
+            read.append(values)
+            return chosen.model_copy(update=dict(values))
+
+        await run(chosen, asyncio.Event(), Again(reread, asyncio.Event()))  # ends by itself
         stop = asyncio.Event()
-        again = asyncio.create_task(run(chosen, stop))
-        found = await answers(plane, "c0", "c1")
+        again = asyncio.create_task(run(chosen, stop, Again(reread, asyncio.Event())))
+        found = await answers(plane, "c0", "c1", "c2", "c3")
         stop.set()
         await again
-    assert [found[name].outcome for name in ("c0", "c1")] == [Outcome.DONE, Outcome.DONE]
-    assert found["c1"].detail == "the agent is back"
+    assert [found[one.id].outcome.value for one in wanted] == ["done", "done", "refused", "done"]
+    assert found["c1"].detail == "changed report_seconds"
+    assert "edge.site can't change" in found["c2"].detail
+    assert read == [{"report_seconds": 0.3}, {"report_seconds": 0.3}]  # asked for, and after the restart
+    assert found["c3"].detail == "the agent is back"
 
 
 @pytest.mark.parametrize(
