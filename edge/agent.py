@@ -34,6 +34,7 @@ from edge.scorer import ScoringLoop, obey_maintenance
 from edge.scoring import MachineScoring
 from edge.settings import EdgeSettings, Mqtt
 from edge.uplink import Uplink
+from edge.vibration_wiring import VibrationWiring
 from shared.clock import Clock, SystemClock
 from shared.health import Health, serve_health
 from shared.machine_view import MachineView
@@ -143,6 +144,7 @@ async def build(
         version=version("industrialmind"),
         seconds=settings.report_seconds,
         listening=lambda: intake.listening,
+        vibration=lambda machine: vibration.loop.report(machine),  # noqa: PLW0108 - it is made below
     )
     local = LocalBroker(devices, scoring, clock, registry, site=settings.site, edge=edge)
     flight = Flight(clock, random.Random(), drain_rows=settings.buffer.drain_rows)  # noqa: S311 - jitter
@@ -155,9 +157,22 @@ async def build(
         limit=settings.scoring_queue,
         on_change=reporter.change,
         rows_waiting=uplink.rows_waiting,
-        tell=local.tell,
+        tell=lambda machine: vibration.tell(local, machine),
         budget_s=settings.scoring_budget_seconds,
         cpu_share=settings.scoring_cpu_share,
+    )
+    vibration = VibrationWiring(
+        settings,
+        outbox,
+        views,
+        scoring,
+        clock,
+        registry,
+        devices=devices,
+        link=uplink_client,
+        flight=flight,
+        uplink=uplink,
+        scorer=scorer,
     )
     intake = Intake(
         devices,
@@ -168,8 +183,9 @@ async def build(
         site=settings.site,
         edge=edge,
         batch=settings.receive_batch,
-        committed=scorer.offer,
+        committed=vibration.committed,
         rows_waiting=uplink.rows_waiting,
+        waves=vibration.loop.put,
     )
     renewal = Renewal(settings.tls, clock, registry, edge=edge)
     folder = ModelFolder(settings.folder / "models")
@@ -182,6 +198,8 @@ async def build(
         "acks": uplink.take_acks,
         "link": uplink.watch_link,
         "scoring": scorer.run,
+        "waves": vibration.loop.run,
+        "waves kept": vibration.loop.send,
         "report": lambda: reporter.run(control),
     }
     if settings.local_topics:
@@ -211,6 +229,7 @@ async def build(
     birth = Birth(settings, outbox, clock)
     commands.handle("rebirth", lambda _: birth.again(reporter.change))
     commands.handle("maintenance", partial(obey_maintenance, scorer, clock))
+    commands.handle("waveform", vibration.loop.request)
     loops["birth"] = birth.run
     heartbeat = Heartbeat(settings.folder, health, reporter, renewal, reload, clock)
     loops["heartbeat"] = heartbeat.run

@@ -1,7 +1,7 @@
 """From the devices' messages to committed rows: parsed, committed, and only then acknowledged."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -14,13 +14,14 @@ from shared.device_json import parse_device
 from shared.errors import Rejected, Unavailable
 from shared.frames import Kind, Readings, Records, concat_readings
 from shared.machine_view import MachineView
-from shared.names import DeviceTopic
+from shared.names import DeviceTopic, is_wave_topic
 from shared.packing import Item
 from shared.paho import MqttClient, MqttMessage
 
 log = structlog.get_logger()
 
 Committed = Callable[[str, Readings], None]
+Waves = Callable[[Sequence[MqttMessage]], Awaitable[None]]
 
 COMMIT_BYTES: Final = 256 * 1024
 """Payload that is committed at once. A commit has to fit the outbox as a whole, or a small one would wait for ever."""
@@ -62,7 +63,9 @@ class Intake:
         batch: int,
         committed: Committed,
         rows_waiting: Callable[[], None],
+        waves: Waves | None = None,
     ) -> None:
+        self._waves = waves
         self._client, self._outbox, self._views, self._clock = client, outbox, views, clock
         self._site, self._edge, self._batch = site, edge, batch
         self._committed, self._rows_waiting = committed, rows_waiting
@@ -85,7 +88,8 @@ class Intake:
 
     def filters(self) -> list[str]:
         """What to subscribe to: this agent's machines only."""
-        return [f"plant/{self._site}/{machine}/+" for machine in self._views]
+        own = [f"plant/{self._site}/{machine}/+" for machine in self._views]
+        return own if self._waves is None else [*own, *(f"{each}/wave" for each in own)]
 
     async def run(self) -> None:
         """Take messages for ever.
@@ -101,8 +105,15 @@ class Intake:
 
     async def _receive(self) -> None:
         while True:
-            for messages in bounded(await self._client.receive(self._batch)):
-                await self._take(messages)
+            received = await self._client.receive(self._batch)
+            blocks = [] if self._waves is None else [each for each in received if is_wave_topic(each.topic)]
+            if blocks:
+                received = [each for each in received if not is_wave_topic(each.topic)]
+            if received:
+                for messages in bounded(received):
+                    await self._take(messages)
+            if blocks and self._waves is not None:
+                await self._waves(blocks)  # it acknowledges them
 
     async def _take(self, messages: Sequence[MqttMessage]) -> None:
         started = self._clock.monotonic()

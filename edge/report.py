@@ -48,7 +48,9 @@ class Reporter:
         version: str,
         seconds: float,
         listening: Callable[[], bool],
+        vibration: Callable[[str], Mapping[str, Any]] = lambda _: {},
     ) -> None:
+        self._vibration = vibration
         self._outbox, self._views, self._scoring, self._refusals = outbox, views, scoring, refusals
         self._clock, self._edge, self._version, self._seconds = clock, edge, version, seconds
         self._listening = listening
@@ -163,6 +165,7 @@ class Reporter:
             "reason": scoring.reason,
             "unscored": scoring.unscored,
             "leading": [sensor.model_dump() for sensor in scoring.leading],
+            "vibration": self._vibration(machine),
             "last": view.last(),
             "arrival_us": view.arrival_us,
             "skew_us": view.skew_us,

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from edge.outbox import ANOMALY_SECONDS, DEFAULT_MAX_BYTES
+from edge.vibration_settings import Vibration
 from shared.errors import Misconfigured, Rejected
 from shared.names import check_id
 from shared.settings import ServiceSettings
@@ -127,6 +128,7 @@ class EdgeSettings(ServiceSettings):
     operating: dict[Id, Operating] = Field(
         default_factory=dict, description="machine to how its operating state is told"
     )
+    vibration: Vibration = Field(Vibration(), description="waveform blocks")
     receive_batch: int = Field(500, ge=1, le=10_000, description="device messages a commit, at most")
     scoring_queue: int = Field(
         200_000, ge=1, description="readings that may wait to be scored; beyond: unscored"

@@ -22,9 +22,10 @@ from firmware_sim.publishing import (
     reading,
 )
 from firmware_sim.settings import SimSettings
+from firmware_sim.wave_blocks import SENSOR, block
 from shared.clock import MICROSECONDS, Clock, SystemClock
 from shared.errors import Misconfigured, Rejected
-from shared.names import DeviceTopic, check_id
+from shared.names import DeviceTopic, WaveTopic, check_id
 from shared.service import run_loops, wait_or_stop
 
 log = structlog.get_logger()
@@ -84,7 +85,14 @@ async def run(
                 await plant.backfill(stop)
             await stop.wait()
 
-        await run_loops(stop, grace=_GRACE_S, live=lambda: plant.live(stop), history=history, control=listen)
+        await run_loops(
+            stop,
+            grace=_GRACE_S,
+            live=lambda: plant.live(stop),
+            waves=lambda: plant.waves(stop),
+            history=history,
+            control=listen,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +156,20 @@ class Plant:
                 if not caught_up and self._next > self._clock.now_us() // self._interval_us - 1:
                     caught_up = True
                     self._emit({"event": "live", "at": milliseconds((self._next - 1) * self._interval_us)})
+
+    async def waves(self, stop: asyncio.Event) -> None:
+        """Publish a waveform block of each machine every `wave_s` seconds of wall time; it ends a moment ago."""
+        every_us = round(self._settings.wave_s * MICROSECONDS)
+        count, rate_hz = self._settings.wave_samples, self._settings.wave_rate_hz
+        while every_us and not stop.is_set():
+            now_us = self._clock.now_us()
+            if await wait_or_stop(stop, (every_us - now_us % every_us) / MICROSECONDS):
+                break
+            first_us = self._clock.now_us() - round(count / rate_hz * MICROSECONDS)
+            for name, machine in self._machines.items():
+                data = await asyncio.to_thread(block, machine, first_us, count=count, rate_hz=rate_hz)
+                await self._publisher.publish(str(WaveTopic(self._site, name, SENSOR)), data)
+        await stop.wait()
 
     async def backfill(self, stop: asyncio.Event) -> None:
         """Publish what lies between `backfill_hours` ago and the first live row."""

@@ -44,6 +44,13 @@ class SimSettings(DeviceSettings):
     backfill_hours: float = Field(
         default=0.0, ge=0.0, le=24.0 * 366, description="hours before now that are published too"
     )
+    wave_s: float = Field(
+        default=0.0, ge=0.0, le=86_400.0, description="seconds between two waveform blocks a machine; 0: none"
+    )
+    wave_samples: int = Field(default=8192, ge=64, le=122_000, description="samples a waveform block")
+    wave_rate_hz: float = Field(
+        default=12_800.0, ge=1000.0, le=102_400.0, description="sampling rate of waveform blocks"
+    )
     speed: float = Field(
         default=1.0,
         ge=1.0,

@@ -2,10 +2,13 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from firmware_sim.machines import machine_type
+from firmware_sim.wave_blocks import BEARING, NOMINAL_RPM
+from firmware_sim.wave_blocks import SENSOR as WAVE_SENSOR
 from industrialmind.embedded import EmbeddedNats
 from industrialmind.plant import DataDir, Machine, Plant, write_private
 from industrialmind.trainer_job import Job
@@ -48,6 +51,8 @@ class Processes:
     plant: Plant
     nats: EmbeddedNats
     ports: Ports
+    waves_s: float = field(default=0.0, kw_only=True)
+    """Seconds between two waveform blocks of a simulated machine, 0 = none."""
 
     def broker(self) -> Child:
         """nats-server: MQTT, the event log and the control plane."""
@@ -168,9 +173,21 @@ class Processes:
                     "token": self.data.token("metrics"),
                     "devices": self._mqtt(account, "devices"),
                     "uplink": self._mqtt(account, "uplink"),
+                    **(self._vibration(machine) if self.waves_s else {}),
                 }
             },
         )
+
+    def _vibration(self, machine: Machine) -> dict[str, Any]:
+        """What a person would enter for the simulator's vibration sensor. Its class is nobody's to guess, here either."""
+        bearing = {
+            "elements": BEARING.elements,
+            "element_mm": BEARING.element_mm,
+            "pitch_mm": BEARING.pitch_mm,
+        }
+        tells = "speed" in machine_type(machine.type).sensor_names
+        speed = {"speed_sensor": "speed"} if tells else {"speed_rpm": NOMINAL_RPM}
+        return {"vibration": {"points": {machine.id: {WAVE_SENSOR: {**speed, "bearing": bearing}}}}}
 
     def simulator(self, backfill_hours: float, on_line: Callable[[str], None]) -> Child:
         """The demonstration's machines."""
@@ -184,6 +201,7 @@ class Processes:
                     "site": self.plant.site,
                     "machines": [f"{m.id}:{m.type}" for m in self.plant.machines],
                     "backfill_hours": backfill_hours,
+                    "wave_s": self.waves_s,
                 }
             },
             on_line,

@@ -44,6 +44,9 @@ def up(
     ] = 400,
     speed: Annotated[float, typer.Option(help="Replay speed; 0: as fast as acknowledged.", min=0)] = 20.0,
     backfill_hours: Annotated[float, typer.Option(help="Simulated history of a first start.", min=0)] = 6.0,
+    waves: Annotated[
+        float, typer.Option(help="Seconds between two waveform blocks of a machine; 0: none.", min=0)
+    ] = 0.0,
     no_demo_fault: Annotated[bool, typer.Option("--no-demo-fault", help="Inject no fault.")] = False,
     fault_after: Annotated[
         float, typer.Option(help="Seconds from the last model's activation to the fault.", min=0)
@@ -80,6 +83,7 @@ def up(
         fault_after=None if no_demo_fault else fault_after,
         json=json,
         log_url=log_url,
+        waves_s=waves,
     )
     raise typer.Exit(run_main(lambda stop: run_up(options, stop)))
 

@@ -133,7 +133,8 @@ def edge_grants(scope: EdgeScope) -> Grants:
         *_bucket_read(f"OBJ_{names.MODEL_OBJECTS}"),
     ]
     subscribe = [f"{uplink}.acks", f"changed.{desired}.>", _inbox(scope.edge)]
-    subscribe += [f"plant.{scope.site}.{machine}.*" for machine in scope.machines]
+    for machine in scope.machines:
+        subscribe += [f"plant.{scope.site}.{machine}.*", f"plant.{scope.site}.{machine}.*.wave"]
     return Grants(tuple(publish), tuple(subscribe), ("STANDARD", "MQTT"))
 
 

@@ -45,6 +45,7 @@ class UpOptions:
     fault_after: float | None = 60.0
     json: bool = False
     log_url: str = ""
+    waves_s: float = 0.0
 
 
 async def run_up(options: UpOptions, stop: asyncio.Event) -> None:
@@ -77,7 +78,7 @@ async def _run(
     ports = options.ports
     nats = EmbeddedNats(data.root, plant.edges(), nats_port=ports.nats, mqtt_port=ports.mqtt)
     nats.write_config()
-    processes = Processes(data, plant, nats, ports)
+    processes = Processes(data, plant, nats, ports, waves_s=0.0 if options.replay else options.waves_s)
     await supervisor.start(processes.broker())
     await nats.wait_ready()
     await prepare(nats, plant)

@@ -42,6 +42,7 @@ from shared.people_events import (
     UserChanged,
     UserPasswordSet,
 )
+from shared.vibration_events import BearingCleared, BearingSuspected, VibrationStepped, ZoneChanged
 from shared.work_order_events import (
     WorkOrderCancelled,
     WorkOrderChanged,
@@ -234,6 +235,10 @@ EVENTS: Final[Mapping[str, type[Event]]] = {
     for cls in (
         EdgeStarted,
         AnomalyStarted,
+        BearingCleared,
+        BearingSuspected,
+        VibrationStepped,
+        ZoneChanged,
         AnomalyEnded,
         LimitCrossed,
         LimitCleared,

@@ -3,6 +3,7 @@
 Nothing else spells these strings. The grammar is ADR 0002.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -103,6 +104,18 @@ def slug(text: str) -> str:
     return made or "x"
 
 
+def derived(sensor: str, figure: str) -> str:
+    """The id of a sensor that is computed from another: `{sensor}-{figure}`.
+
+    Where that is too long, the sensor's part is cut and ends in six hex digits of its hash, so that two never become one.
+    """
+    made = f"{sensor}-{figure}"
+    if len(made) > _ID_MAX:
+        digest = hashlib.sha256(sensor.encode()).hexdigest()[:6]
+        made = f"{sensor[: _ID_MAX - len(figure) - 8]}-{digest}-{figure}"
+    return check_id(made, "sensor")
+
+
 def slugs(names: list[str]) -> list[str]:
     """Slugs of `names` in order; a numeric suffix tells colliding ones apart."""
     taken: set[str] = set()
@@ -137,6 +150,31 @@ class DeviceTopic:
             case ["plant", site, machine, sensor]:
                 return cls(check_id(site, "site"), check_id(machine, "machine"), check_id(sensor, "sensor"))
         raise Rejected(f"topic {topic[:120]!r} is not plant/SITE/MACHINE/SENSOR")
+
+
+@dataclass(frozen=True, slots=True)
+class WaveTopic:
+    """`plant/{site}/{machine}/{sensor}/wave`: where a device publishes waveform blocks."""
+
+    site: str
+    machine: str
+    sensor: str
+
+    def __str__(self) -> str:
+        return f"plant/{self.site}/{self.machine}/{self.sensor}/wave"
+
+    @classmethod
+    def parse(cls, topic: str) -> "WaveTopic":
+        """Parse a topic. Raises Rejected for any other shape or an id out of grammar."""
+        match topic.split("/"):
+            case ["plant", site, machine, sensor, "wave"]:
+                return cls(check_id(site, "site"), check_id(machine, "machine"), check_id(sensor, "sensor"))
+        raise Rejected(f"topic {topic[:120]!r} is not plant/SITE/MACHINE/SENSOR/wave")
+
+
+def is_wave_topic(topic: str) -> bool:
+    """Whether a waveform block is what the topic is for; its ids may still be wrong."""
+    return topic.startswith("plant/") and topic.endswith("/wave") and topic.count("/") == 4  # noqa: PLR2004
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Nats(Server):
             "listen": f'"{HOST}:{self.port}"',
             "max_payload": "1MB",
             "jetstream": f"{{ {store}, max_file_store: {self.max_file_store} }}",
-            "mqtt": f'{{ listen: "{HOST}:{self.mqtt_port}", ack_wait: "5s", max_ack_pending: 20000 }}',
+            "mqtt": f'{{ listen: "{HOST}:{self.mqtt_port}", ack_wait: "5s", max_ack_pending: 8000 }}',
             "authorization": "{ timeout: 10, users: [ { user: admin, password: secret } ] }",
             **self.settings,
         }

@@ -2,6 +2,7 @@
 
 import stat
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,17 @@ def test_every_service_takes_the_settings_it_is_given(processes: Processes) -> N
     assert edge.devices.password.get_secret_value() == processes.nats.credentials(machine.edge).password
     assert sim.backfill_hours == 1.5
     assert sim.machines[0] == "pump-01:centrifugal-pump"
+
+
+def test_waveforms_are_made_and_judged_only_when_asked_for(processes: Processes) -> None:
+    assert settings(processes, processes.simulator(0.0, print))["sim"].wave_s == 0
+    assert settings(processes, processes.edge(DEMO_PLANT.machines[0]))["edge"].vibration.points == {}
+    asked = replace(processes, waves_s=10.0)
+    assert settings(asked, asked.simulator(0.0, print))["sim"].wave_s == 10
+    for machine in DEMO_PLANT.machines:
+        points = settings(asked, asked.edge(machine))["edge"].vibration.points
+        assert points[machine.id]["bearing"].bearing.elements == 9
+        assert points[machine.id]["bearing"].machine_class == ""
 
 
 def test_a_replay_is_told_what_was_asked(processes: Processes, tmp_path: Path) -> None:
