@@ -98,7 +98,7 @@ class OutboxFile:
                 self._db.execute("ROLLBACK")
             self._load()
             if isinstance(error, sqlite3.OperationalError) and code(error) in AWAY:
-                raise Unavailable(f"the outbox can't be written: {error}", retry_after=5.0) from error
+                raise Unavailable(f"the outbox can't be written: {error}", retry_after=1.0) from error
             raise
 
     def make_room(self, arriving: Sequence[Piece]) -> None:
