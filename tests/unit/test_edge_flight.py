@@ -5,6 +5,7 @@ import random
 from edge.flight import Flight
 from edge.outbox_frames import FrameRef
 from shared.clock import ManualClock
+from shared.frames import Kind
 from shared.uplink import MAX_IN_FLIGHT, RESEND_AFTER_SECONDS, RESEND_CAP_SECONDS
 
 
@@ -77,3 +78,29 @@ async def test_a_new_connection_makes_everything_in_flight_due() -> None:
     flight.link_up()
     assert flight.next_due() == 0
     assert [ref.first for ref in flight.take()] == [4, 1, 2, 3]
+
+
+async def test_history_leaves_at_its_rate_and_live_frames_do_not_wait_for_it() -> None:
+    clock = ManualClock()
+    flight = Flight(clock, random.Random(1), drain_rows=2)
+    flight.add(refs(1, 6))
+    flight.link_up()
+    assert [ref.first for ref in flight.take()] == [6, 1, 5], "what was saved up, and one frame on credit"
+    flight.add(refs(7, 2))
+    assert [ref.first for ref in flight.take()] == [8, 7], "live"
+    assert flight.next_due() == 0.5
+    await clock.advance(0.51)
+    assert [ref.first for ref in flight.take()] == [2]
+    flight.free(range(1, 9))
+    assert flight.next_due() is None
+
+
+def test_aggregates_and_what_thinning_left_are_history() -> None:
+    flight, _ = made()
+    flight.add(refs(1, 2))
+    flight.add([FrameRef(9, 9, "pump", urgent=False, kind=Kind.AGGREGATE)])
+    flight.free([1])
+    flight.add(refs(3, 1), old=True)
+    flight.link_up()
+    flight.add(refs(20, 2))
+    assert [ref.first for ref in flight.take()] == [21, 9, 20, 3, 2]
