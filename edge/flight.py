@@ -172,7 +172,7 @@ class Flight:
         """Seconds until a frame in flight is overdue or more history may leave; None if there is nothing to wait for."""
         waits = [flying.due - self._clock.monotonic() for flying in self._flying.values()]
         held = self._drain.wait()
-        if held and self.in_flight < self._ordinary_limit and (self._old or self._ordinary):
+        if held and self.unsent and self.in_flight < self._ordinary_limit:
             waits.append(held)
         return max(0.0, min(waits)) if waits else None
 
