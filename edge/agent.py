@@ -22,8 +22,10 @@ from edge.commands import Commands
 from edge.delivery import Delivery
 from edge.flight import Flight
 from edge.heartbeat import Heartbeat
+from edge.input_limits import InputLimits
 from edge.intake import Intake, view_key
 from edge.local import LocalBroker, Will, farewell, presence
+from edge.mapping.inputs import MappedInputs, open_mapping
 from edge.models import SHADOW, ModelFolder
 from edge.outbox import Outbox, open_outbox
 from edge.outbox_copy import copy_on_request
@@ -133,6 +135,7 @@ async def build(
         for machine in settings.machines
     }
     refusals: dict[str, str] = {}
+    limits, mapped = _inputs(settings)
     reporter = Reporter(
         outbox,
         views,
@@ -145,6 +148,7 @@ async def build(
         seconds=settings.report_seconds,
         listening=lambda: intake.listening,
         vibration=lambda machine: vibration.loop.report(machine),  # noqa: PLW0108 - it is made below
+        left_out=limits.left_out,
     )
     local = LocalBroker(devices, scoring, clock, registry, site=settings.site, edge=edge)
     flight = Flight(clock, random.Random(), drain_rows=settings.buffer.drain_rows)  # noqa: S311 - jitter
@@ -186,6 +190,8 @@ async def build(
         committed=vibration.committed,
         rows_waiting=uplink.rows_waiting,
         waves=vibration.loop.put,
+        limits=limits,
+        mapped=mapped,
     )
     renewal = Renewal(settings.tls, clock, registry, edge=edge)
     folder = ModelFolder(settings.folder / "models")
@@ -235,6 +241,18 @@ async def build(
     loops["heartbeat"] = heartbeat.run
     loops["copies"] = lambda: copy_on_request(outbox, settings.outbox_path, clock)
     return loops
+
+
+def _inputs(settings: EdgeSettings) -> tuple[InputLimits, MappedInputs | None]:
+    """The sensors' limits, and the mapping if there is one. Raises Misconfigured."""
+    limits = InputLimits()
+    for machine, sensors in settings.inputs.items():
+        for sensor, each in sensors.items():
+            limits.set(machine, sensor, each)
+    if settings.mapping is None:
+        return limits, None
+    plain = f"plant/{settings.site}/"
+    return limits, open_mapping(settings.mapping, settings.machines, limits, edge=settings.edge, taken=plain)
 
 
 def _trouble(devices: MqttClient, intake: Intake) -> str:

@@ -1,14 +1,18 @@
 """From the devices' messages to committed rows: parsed, committed, and only then acknowledged."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from edge.input_limits import InputLimits
+from edge.mapping.gathered import Gathered, Letter
+from edge.mapping.inputs import MappedInputs
 from edge.outbox import Outbox
-from shared.clock import Clock
+from shared.clock import MICROSECONDS, Clock
 from shared.dead_letter import DeadLetter
 from shared.device_json import parse_device
 from shared.errors import Rejected, Unavailable
@@ -22,6 +26,9 @@ log = structlog.get_logger()
 
 Committed = Callable[[str, Readings], None]
 Waves = Callable[[Sequence[MqttMessage]], Awaitable[None]]
+
+TICK_SECONDS: Final = 0.5
+_MAX_COMMANDS: Final = 1000
 
 COMMIT_BYTES: Final = 256 * 1024
 """Payload that is committed at once. A commit has to fit the outbox as a whole, or a small one would wait for ever."""
@@ -64,16 +71,31 @@ class Intake:
         committed: Committed,
         rows_waiting: Callable[[], None],
         waves: Waves | None = None,
+        limits: InputLimits | None = None,
+        mapped: MappedInputs | None = None,
     ) -> None:
         self._waves = waves
         self._client, self._outbox, self._views, self._clock = client, outbox, views, clock
         self._site, self._edge, self._batch = site, edge, batch
         self._committed, self._rows_waiting = committed, rows_waiting
+        self._limits, self._mapped = limits or InputLimits(), mapped
+        self._plain = f"plant/{site}/"
+        self._commands: deque[tuple[str, bytes]] = deque(maxlen=_MAX_COMMANDS)
+        self._to_say = asyncio.Event()
         self.blocked = ""
         self.listening = False
         self._rows = Counter("im_edge_rows_committed", "Readings durable in the outbox", registry=registry)
         self._rejects = Counter(
             "im_edge_rejects", "Device inputs that became dead letters", registry=registry
+        )
+        self._left_out = Counter(
+            "im_edge_left_out_rows", "Readings that a limit left out", ["policy"], registry=registry
+        )
+        self._fates = Counter(
+            "im_edge_mapped_messages", "The mapping's messages by fate", ["fate"], registry=registry
+        )
+        self._skew = Gauge(
+            "im_edge_clock_skew_seconds", "The largest skew of a machine's clock", registry=registry
         )
         self._seconds = Histogram(
             "im_edge_commit_seconds",
@@ -87,9 +109,11 @@ class Intake:
         self._batch = messages
 
     def filters(self) -> list[str]:
-        """What to subscribe to: this agent's machines only."""
-        own = [f"plant/{self._site}/{machine}/+" for machine in self._views]
-        return own if self._waves is None else [*own, *(f"{each}/wave" for each in own)]
+        """What to subscribe to: this agent's machines only, and the mapping's topics."""
+        own = [f"{self._plain}{machine}/+" for machine in self._views]
+        if self._waves is not None:
+            own += [f"{each}/wave" for each in own]
+        return own if self._mapped is None else [*own, *self._mapped.filters()]
 
     async def run(self) -> None:
         """Take messages for ever.
@@ -97,10 +121,12 @@ class Intake:
         The subscription is asked for beside that: a session that was away has its queue delivered before the broker's
         grant, and one that is not taken from would never see it.
         """
-        await asyncio.gather(self._listen(), self._receive())
+        await asyncio.gather(self._listen(), self._receive(), self._tick(), self._say())
 
     async def _listen(self) -> None:
         await self._client.subscribe(*self.filters())
+        if self._mapped is not None and self._mapped.has_nodes:
+            await self._client.subscribe(*self._mapped.node_filters(), qos=0)
         self.listening = True
 
     async def _receive(self) -> None:
@@ -118,23 +144,80 @@ class Intake:
     async def _take(self, messages: Sequence[MqttMessage]) -> None:
         started = self._clock.monotonic()
         readings: dict[str, list[Readings]] = {}
-        letters: list[DeadLetter] = []
+        out = Gathered()
         for message in messages:
-            letters += self._parse(message, readings)
-        joined = {machine: concat_readings(parts) for machine, parts in readings.items()}
-        items = [Item(machine, Kind.READINGS, rows) for machine, rows in joined.items()]
-        items += [
-            Item(self._machine_of(letter.topic), Kind.REJECT, Records((letter.encode(),)))
-            for letter in letters
-        ]
-        await self._commit(items, self._seen(joined))
+            if self._mapped is None or message.topic.startswith(self._plain):
+                self._parse(message, readings, out)
+            else:
+                self._mapped.take(message, self._clock.now_us(), started, out)
+        joined = await self._keep(readings, out)
         self._client.ack(messages)
         self._seconds.observe(self._clock.monotonic() - started)
-        self._rejects.inc(len(letters))
+        self._tell(joined, out)
+
+    async def _keep(self, readings: dict[str, list[Readings]], out: Gathered) -> dict[str, Readings]:
+        """Commit what came of messages, but for what the limits leave out; the readings that are kept, by machine."""
+        for machine, rows in out.rows.items():
+            readings.setdefault(machine, []).append(rows.readings())
+        joined: dict[str, Readings] = {}
+        for machine, parts in readings.items():
+            kept, left = self._limits.take(machine, concat_readings(parts))
+            for policy, count in left.items():
+                self._left_out.labels(policy).inc(count)
+            if len(kept):
+                joined[machine] = kept
+        for machine, event_us, arrival_us in out.live:
+            self._views[machine].take_live(event_us, arrival_us)
+        items = [Item(machine, Kind.READINGS, rows) for machine, rows in joined.items()]
+        items += [
+            Item(machine, Kind.EVENT, Records(tuple(event.to_json() for event in events)), urgent=True)
+            for machine, events in out.events.items()
+        ]
+        items += [
+            Item(letter.machine, Kind.REJECT, Records((self._letter(letter).encode(),)))
+            for letter in out.letters
+        ]
+        if items:
+            await self._commit(items, self._seen(joined))
+        return joined
+
+    def _tell(self, joined: Mapping[str, Readings], out: Gathered) -> None:
+        """Hand on what is committed, and count it."""
+        self._rejects.inc(len(out.letters))
+        for fate, count in out.fates.items():
+            self._fates.labels(fate).inc(count)
+        for sentence in out.told:
+            log.warning("sparkplug", told=sentence)
+        if out.commands:
+            self._commands.extend(out.commands)  # when too many wait the oldest goes: a node is asked again
+            self._to_say.set()
+        skews = [abs(view.skew_us) for view in self._views.values() if view.skew_us is not None]
+        self._skew.set(max(skews, default=0) / MICROSECONDS)
         self._rows_waiting()
         for machine, rows in joined.items():
             self._rows.inc(len(rows))
             self._committed(machine, rows)
+
+    async def _tick(self) -> None:
+        """What time alone brings to Sparkplug nodes: gaps that do not close, births to ask for."""
+        while self._mapped is not None and self._mapped.has_nodes:
+            if self.listening and self._client.connected.is_set():
+                out = Gathered()
+                self._mapped.tick(self._clock.now_us(), self._clock.monotonic(), out)
+                self._tell(await self._keep({}, out), out)
+            await self._clock.sleep(TICK_SECONDS)
+
+    async def _say(self) -> None:
+        """Publish what nodes are asked for: apart from receiving, which a full inbox may hold up."""
+        while True:
+            await self._to_say.wait()
+            self._to_say.clear()
+            while self._commands:
+                topic, payload = self._commands.popleft()
+                try:
+                    await self._client.publish(topic, payload, qos=0)
+                except Rejected as error:
+                    log.warning("the broker refuses a request for births", topic=topic, problem=error.reason)
 
     def _seen(self, joined: Mapping[str, Readings]) -> dict[str, bytes]:
         """Show the rows to their machines' views; those whose shape changed, to be kept with the rows."""
@@ -161,8 +244,8 @@ class Intake:
                 self.blocked = ""
                 return
 
-    def _parse(self, message: MqttMessage, readings: dict[str, list[Readings]]) -> list[DeadLetter]:
-        """Add the message's rows to `readings`; what can't be accepted comes back as dead letters."""
+    def _parse(self, message: MqttMessage, readings: dict[str, list[Readings]], out: Gathered) -> None:
+        """Add a plain message's rows to `readings`; what can't be accepted to the letters."""
         now_us = self._clock.now_us()
         try:
             topic = DeviceTopic.parse(message.topic)
@@ -170,15 +253,22 @@ class Intake:
                 raise Rejected(f"{topic.machine} of {topic.site} is not this edge's machine")  # noqa: TRY301
             parsed = parse_device(topic, message.payload, now_us=now_us)
         except Rejected as error:
-            return [self._letter(error.reason, message.topic, message.payload, now_us)]
+            machine = self._machine_of(message.topic)
+            out.letters.append(Letter(machine, error.reason, message.topic, message.payload, now_us))
+            return
         if len(parsed.readings):
             readings.setdefault(topic.machine, []).append(parsed.readings)
             if not (parsed.batch or message.retain or message.dup):
-                self._views[topic.machine].take_live(int(parsed.readings.time_us[0]), now_us)
-        return [self._letter(reject.reason, message.topic, reject.item, now_us) for reject in parsed.rejects]
+                out.live.append((topic.machine, int(parsed.readings.time_us[0]), now_us))
+        out.letters += [
+            Letter(topic.machine, reject.reason, message.topic, reject.item, now_us)
+            for reject in parsed.rejects
+        ]
 
-    def _letter(self, reason: str, topic: str, payload: bytes, now_us: int) -> DeadLetter:
-        return DeadLetter.of(reason, topic, payload, source=self._edge, received_us=now_us)
+    def _letter(self, letter: Letter) -> DeadLetter:
+        return DeadLetter.of(
+            letter.reason, letter.topic, letter.payload, source=self._edge, received_us=letter.arrival_us
+        )
 
     def _machine_of(self, topic: str) -> str:
         """The machine that a dead letter is filed under, empty if the topic names none of ours."""

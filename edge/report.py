@@ -48,12 +48,13 @@ class Reporter:
         version: str,
         seconds: float,
         listening: Callable[[], bool],
+        left_out: Mapping[str, Mapping[str, Mapping[str, int]]],
         vibration: Callable[[str], Mapping[str, Any]] = lambda _: {},
     ) -> None:
         self._vibration = vibration
         self._outbox, self._views, self._scoring, self._refusals = outbox, views, scoring, refusals
         self._clock, self._edge, self._version, self._seconds = clock, edge, version, seconds
-        self._listening = listening
+        self._listening, self._left_out = listening, left_out
         self._changed = asyncio.Event()
         self._rows = Gauge(
             "im_edge_outbox_rows", "Rows that the event log did not confirm yet", registry=registry
@@ -169,4 +170,5 @@ class Reporter:
             "last": view.last(),
             "arrival_us": view.arrival_us,
             "skew_us": view.skew_us,
+            "left_out": {sensor: dict(counts) for sensor, counts in self._left_out.get(machine, {}).items()},
         }

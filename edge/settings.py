@@ -107,6 +107,23 @@ class Operating(_Part):
         return StateSpec(self.sensor, self.off, levels, self.hysteresis, settle_us, "rule")
 
 
+class SensorLimits(_Part):
+    """Which readings of one sensor are left out before they are committed; each is counted under its policy."""
+
+    deadband: float | None = Field(
+        None, ge=0, description="a value no further from the last kept is left out"
+    )
+    silence_seconds: float = Field(60.0, gt=0, description="after which a value is kept whatever it is")
+    per_second: float | None = Field(
+        None, gt=0, le=1_000_000, description="readings kept in a second of event time, at most"
+    )
+
+    @property
+    def limited(self) -> bool:
+        """Whether anything is ever left out."""
+        return self.deadband is not None or self.per_second is not None
+
+
 class EdgeSettings(ServiceSettings):
     """The edge agent: whose machines, which brokers, where it keeps its files."""
 
@@ -129,6 +146,10 @@ class EdgeSettings(ServiceSettings):
         default_factory=dict, description="machine to how its operating state is told"
     )
     vibration: Vibration = Field(Vibration(), description="waveform blocks")
+    inputs: dict[Id, dict[Id, SensorLimits]] = Field(
+        default_factory=dict, description="machine to sensor to deadband, silence_seconds and per_second"
+    )
+    mapping: Path | None = Field(None, description="YAML that makes readings of topics that are not plain")
     receive_batch: int = Field(500, ge=1, le=10_000, description="device messages a commit, at most")
     scoring_queue: int = Field(
         200_000, ge=1, description="readings that may wait to be scored; beyond: unscored"

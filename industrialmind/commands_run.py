@@ -28,7 +28,13 @@ def add_to(app: typer.Typer) -> None:
 
 
 @edge_app.command("run")
-def edge_run(config: ConfigOption = None) -> None:
+def edge_run(
+    mapping: Annotated[
+        Path | None,
+        typer.Option(help="YAML that makes readings of a plant's own topics.", exists=True, dir_okay=False),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
     """Run an edge agent until SIGTERM. SIGHUP: read the settings again."""
     from edge.agent import run
     from edge.reload import Again
@@ -37,11 +43,14 @@ def edge_run(config: ConfigOption = None) -> None:
     from shared.service import run_main
 
     given_sections(config)
-    settings = EdgeSettings.load(toml=config)
+    settings = EdgeSettings.load(flags={"mapping": mapping}, toml=config)
     configure(settings.edge)
 
     async def main(stop: asyncio.Event) -> None:
-        again = Again(lambda values: EdgeSettings.load(flags=values, toml=config), asyncio.Event())
+        again = Again(
+            lambda values: EdgeSettings.load(flags={"mapping": mapping, **values}, toml=config),
+            asyncio.Event(),
+        )
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, again.hangup.set)
         await run(settings, stop, again)
 

@@ -21,6 +21,7 @@ SECTIONS: Final[Mapping[str, tuple[str, str]]] = {
     "ledger": ("cloud.ledger.settings", "LedgerSettings"),
     "sim": ("firmware_sim.settings", "SimSettings"),
     "train": ("industrialmind.train_settings", "TrainSettings"),
+    "discover": ("industrialmind.discover_settings", "DiscoverSettings"),
     "servers": ("industrialmind.servers_settings", "ServersSettings"),
 }
 

@@ -13,6 +13,7 @@ from shared.errors import Rejected
 ID_PATTERN: Final = r"[a-z0-9][a-z0-9-]{0,39}"
 _ID = re.compile(ID_PATTERN)
 _ID_MAX = 40
+_FITTED_HEAD = 31  # what leaves room for a dash and eight hex digits
 
 # Event-log topics and who is their record's key.
 SENSOR_READINGS: Final = "sensor-readings"
@@ -114,6 +115,18 @@ def derived(sensor: str, figure: str) -> str:
         digest = hashlib.sha256(sensor.encode()).hexdigest()[:6]
         made = f"{sensor[: _ID_MAX - len(figure) - 8]}-{digest}-{figure}"
     return check_id(made, "sensor")
+
+
+def fitted(text: str) -> str:
+    """The slug of a name. One that a slug can't hold (too long, or nothing left) ends in a hash of the whole name."""
+    if re.fullmatch(ID_PATTERN, text):
+        return text
+    short = slug(text)
+    whole = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    if short == whole:
+        return short
+    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=4).hexdigest()
+    return f"{short[:_FITTED_HEAD].strip('-')}-{digest}"
 
 
 def slugs(names: list[str]) -> list[str]:

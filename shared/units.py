@@ -53,6 +53,43 @@ UNITS: Final[dict[str, Unit]] = {
     "1": Unit("ratio"),
 }
 
+NO_UNIT: Final = "1"
+SPELLINGS: Final[dict[str, str]] = {
+    "°C": "degC",
+    "℃": "degC",
+    "Cel": "degC",
+    "C": "degC",
+    "°F": "degF",
+    "℉": "degF",
+    "F": "degF",
+    "L/min": "l/min",
+    "lpm": "l/min",
+    "L/s": "l/s",
+    "m³/h": "m3/h",
+    "m^3/h": "m3/h",
+    "Amps": "A",
+    "Volts": "V",
+    "m/s²": "m/s2",
+    "m/s^2": "m/s2",
+    "RPM": "rpm",
+    "1/min": "rpm",
+    "µm": "um",
+    "μm": "um",
+    "N·m": "Nm",
+    "percent": "%",
+    "": NO_UNIT,
+}
+"""Other spellings of the table's units, as plants write them."""
+
+
+def spelled(text: str) -> str:
+    """The unit that a plant writes as `text`, as the table spells it. Raises Rejected that names it."""
+    text = text.strip()
+    unit = text if text in UNITS else SPELLINGS.get(text)
+    if unit is None:
+        raise Rejected(f"unknown unit {text[:40]!r}")
+    return unit
+
 
 def check_unit(name: str) -> Unit:
     """The unit called `name`. Raises Rejected that names it."""

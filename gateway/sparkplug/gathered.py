@@ -4,18 +4,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from gateway.sparkplug.names import Home
 from gateway.sparkplug.numbering import Numbering
-from gateway.sparkplug.translate import Row
 from shared import names
 from shared.dead_letter import DeadLetter
 from shared.eventlog import Record
 from shared.events import Event
-from shared.sparkplug.births import Fault
-
-_NAMED: Final = 5
+from shared.sparkplug.translate import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +67,3 @@ class Gathered:
             for home, events in self.events.items()
         ]
         return made + [Write(names.DEAD_LETTER, key, records) for key, records in self.letters.items()]
-
-
-def reasons(faults: Sequence[Fault]) -> str:
-    """Faults in a sentence: the first few by name, the others by number."""
-    said = "; ".join(f"{fault.name[:80]!r} {fault.reason}" for fault in faults[:_NAMED])
-    more = len(faults) - _NAMED
-    return f"{said}; and {more} more" if more > 0 else said

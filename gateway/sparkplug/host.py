@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from gateway.sparkplug.gathered import Gathered, reasons
-from gateway.sparkplug.names import Channel, Home, Homes, channels, is_control
-from gateway.sparkplug.translate import event, is_reading, reading
+from gateway.sparkplug.gathered import Gathered
+from gateway.sparkplug.names import Home, Homes
 from shared.errors import Rejected
-from shared.events import NodeGap, NodeOffline, NodeOnline, at
+from shared.events import NodeGap, NodeOffline, NodeOnline, SparkplugMetric, at
 from shared.sparkplug import codec
 from shared.sparkplug import session as sessions
-from shared.sparkplug.births import REBIRTH, Contents, Fault, Sample
-from shared.sparkplug.datatypes import DataType
+from shared.sparkplug.births import Contents, Fault, Sample
+from shared.sparkplug.channels import Channel, channels, is_control
 from shared.sparkplug.node import (
     AskRebirth,
     Born,
@@ -30,9 +29,10 @@ from shared.sparkplug.node import (
     Rules,
     Session,
 )
-from shared.sparkplug.payload import Payload, metric
+from shared.sparkplug.payload import Payload
 from shared.sparkplug.state import HostState
-from shared.sparkplug.topics import MessageType, NodeId, NodeTopic, StateTopic, parse_topic
+from shared.sparkplug.topics import NodeId, StateTopic, parse_topic
+from shared.sparkplug.translate import event, is_reading, reading, reasons, rebirth
 
 MAX_NODES: Final = 1000
 MAX_METRICS: Final = 200_000
@@ -239,7 +239,7 @@ class Host:
                 if is_reading(sample):
                     out.row(home, reading(sample, channel, turn.now_us))
                 else:
-                    out.event(home, event(sample, node, device, home, self._edge, turn.now_us))
+                    out.event(home, self._event(sample, node, device, home, turn))
             except Rejected as error:
                 faults.append(Fault(sample.name, error.reason))
                 continue
@@ -248,6 +248,18 @@ class Host:
         out.samples["faulty"] += len(faults) + len(contents.faults)
         out.samples["refused"] += contents.refused
         return kept, faults
+
+    def _event(self, sample: Sample, node: NodeId, device: str, home: Home, turn: Turn) -> SparkplugMetric:
+        """Raises Rejected."""
+        return event(
+            sample,
+            node,
+            device,
+            machine=home.machine,
+            source=f"gateway/{self._edge}",
+            edge=self._edge,
+            now_us=turn.now_us,
+        )
 
     def _died(self, node: NodeId, died: Died, turn: Turn, out: Gathered) -> None:
         if died.message is not None:
@@ -327,9 +339,3 @@ def _passed_over(sample: Sample, channel: Channel | None) -> str:
     if sample.value is None:
         return "null"
     return "transient" if sample.transient else ""
-
-
-def rebirth(node: NodeId, now_us: int) -> tuple[str, bytes]:
-    """Topic and payload of the request for new births."""
-    ask = metric(REBIRTH, DataType.BOOLEAN, True, timestamp=now_us // 1000)
-    return str(NodeTopic(node, MessageType.NCMD)), codec.encode(Payload(now_us // 1000, (ask,)))

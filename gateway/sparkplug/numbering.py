@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 
 from gateway.sparkplug.names import Home
-from gateway.sparkplug.translate import Row
 from shared import names
 from shared.eventlog import Record
 from shared.events import Event
 from shared.frame_codec import encode
 from shared.frames import EPOCH_BYTES, MAX_ROWS, Header, Kind, Readings
+from shared.sparkplug.translate import Row
 
 _PERSON: Final = b"sparkplug"
 

@@ -6,21 +6,23 @@ from typing import Any
 import pytest
 
 from gateway.sparkplug.gathered import Gathered
-from gateway.sparkplug.host import Bounds, Host, Turn, rebirth
-from gateway.sparkplug.names import Home, fitted, unit_of
+from gateway.sparkplug.host import Bounds, Host, Turn
+from gateway.sparkplug.names import Home
 from gateway.sparkplug.numbering import Numbering
-from gateway.sparkplug.translate import MAX_EVENT, plain
 from shared import names
 from shared.dead_letter import DeadLetter
 from shared.errors import Rejected
 from shared.events import NodeGap, NodeOffline, NodeOnline, SparkplugMetric, parse_event
 from shared.frame_codec import decode
 from shared.frames import Kind, Quality, Readings
+from shared.names import fitted
 from shared.sparkplug import codec
+from shared.sparkplug.channels import unit_of
 from shared.sparkplug.datatypes import DataType, Value
 from shared.sparkplug.node import Message, Rules
 from shared.sparkplug.payload import DataSet, Metric, Parameter, Property, Template, metric
 from shared.sparkplug.topics import MessageType, NodeId, parse_topic
+from shared.sparkplug.translate import MAX_EVENT, plain, rebirth
 from tests.golden.sparkplug_samples import golden_bytes
 from tests.sparkplug_messages import (
     NODE,

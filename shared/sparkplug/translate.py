@@ -2,25 +2,27 @@
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.sparkplug.names import Channel, Home
 from shared.device_json import AHEAD_US, EARLIEST_US, END_US
 from shared.errors import Rejected
 from shared.events import SparkplugMetric, at
 from shared.frames import Quality
-from shared.sparkplug.births import Sample
-from shared.sparkplug.datatypes import NUMERIC, Carried, data_type, typed
-from shared.sparkplug.payload import DataSet, Metric, Template
-from shared.sparkplug.topics import NodeId
+from shared.sparkplug import codec
+from shared.sparkplug.births import REBIRTH, Fault, Sample
+from shared.sparkplug.channels import Channel
+from shared.sparkplug.datatypes import NUMERIC, Carried, DataType, data_type, typed
+from shared.sparkplug.payload import DataSet, Metric, Payload, Template, metric
+from shared.sparkplug.topics import MessageType, NodeId, NodeTopic
 
 MAX_EVENT: Final = 64 * 1024
 GOOD: Final = 192
 STALE: Final = 500
 _GOOD_CODES: Final = range(192, 256)
 _BAD_CODES: Final = range(64)
+_NAMED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,13 @@ def quality(sample: Sample) -> Quality:
     return Quality.GOOD if code in _GOOD_CODES and not sample.suspect else Quality.UNCERTAIN
 
 
-def event(sample: Sample, node: NodeId, device: str, home: Home, edge: str, now_us: int) -> SparkplugMetric:
+def event(
+    sample: Sample, node: NodeId, device: str, *, machine: str, source: str, edge: str, now_us: int
+) -> SparkplugMetric:
     """The event that a sample of any other type is. Raises Rejected if it is too large."""
     made = SparkplugMetric(
-        source=f"gateway/{edge}",
-        subject=home.machine,
+        source=source,
+        subject=machine,
         occurred_at=at(time_us(sample, now_us)),
         edge=edge,
         group=node.group,
@@ -152,3 +156,16 @@ def _kind(number: int | None) -> str | None:
         return None if number is None else data_type(number).name
     except Rejected:
         return str(number)
+
+
+def reasons(faults: Sequence[Fault]) -> str:
+    """Faults in a sentence: the first few by name, the others by number."""
+    said = "; ".join(f"{fault.name[:80]!r} {fault.reason}" for fault in faults[:_NAMED])
+    more = len(faults) - _NAMED
+    return f"{said}; and {more} more" if more > 0 else said
+
+
+def rebirth(node: NodeId, now_us: int) -> tuple[str, bytes]:
+    """Topic and payload of the request for new births."""
+    ask = metric(REBIRTH, DataType.BOOLEAN, True, timestamp=now_us // 1000)
+    return str(NodeTopic(node, MessageType.NCMD)), codec.encode(Payload(now_us // 1000, (ask,)))

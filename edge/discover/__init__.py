@@ -1,0 +1,1 @@
+"""Looking at what a plant publishes, and proposing a mapping for it."""

@@ -1,0 +1,1 @@
+"""Mapping files: how messages of any topic and shape become readings."""
