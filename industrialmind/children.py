@@ -159,6 +159,10 @@ class Processes:
         """One agent a machine."""
         account = self.nats.credentials(machine.edge)
         folder = self.data.edge(machine.edge)
+        told = {}
+        if machine.operating_sensor and machine.off is not None:
+            rule = {"sensor": machine.operating_sensor, "off": machine.off, "hysteresis": machine.off / 5}
+            told = {"operating": {machine.id: rule}}
         return self._service(
             machine.edge,
             ("edge", "run"),
@@ -174,6 +178,7 @@ class Processes:
                     "devices": self._mqtt(account, "devices"),
                     "uplink": self._mqtt(account, "uplink"),
                     **(self._vibration(machine) if self.waves_s else {}),
+                    **told,
                 }
             },
         )

@@ -24,12 +24,14 @@ DEMO_SITE: Final = "demo"
 class Machine:
     """A machine, what kind it is, and the edge that looks after it.
 
-    `operating_sensor` tells its operating point: outside the range that training saw of it nothing is judged.
+    `operating_sensor` tells its operating point: outside the range that training saw of it nothing is judged. At or
+    below `off` of it the machine is off; with nothing told, nobody knows its state.
     """
 
     id: str
     type: str
     operating_sensor: str = ""
+    off: float | None = None
 
     @property
     def edge(self) -> str:
@@ -60,7 +62,8 @@ class Plant:
     def to_json(self) -> bytes:
         """As kept in DATA/plant.json."""
         machines = [
-            {"id": m.id, "type": m.type, "operating_sensor": m.operating_sensor} for m in self.machines
+            {"id": m.id, "type": m.type, "operating_sensor": m.operating_sensor, "off": m.off}
+            for m in self.machines
         ]
         made = {"site": self.site, "machines": machines} | ({"log": self.log} if self.log else {})
         return orjson.dumps(made, option=orjson.OPT_INDENT_2)
@@ -71,7 +74,9 @@ class Plant:
         try:
             raw = orjson.loads(data)
             machines = tuple(
-                Machine(check_id(m["id"]), check_id(m["type"]), str(m.get("operating_sensor", "")))
+                Machine(
+                    check_id(m["id"]), check_id(m["type"]), str(m.get("operating_sensor", "")), m.get("off")
+                )
                 for m in raw["machines"]
             )
             return cls(check_id(raw["site"]), machines, str(raw.get("log", "")))
@@ -81,14 +86,15 @@ class Plant:
             ) from error
 
 
+# Off is at or below a twentieth of what each does at full load.
 DEMO_PLANT: Final = Plant(
     DEMO_SITE,
     (
-        Machine("pump-01", "centrifugal-pump", "speed"),
-        Machine("compressor-01", "screw-compressor", "capacity"),
-        Machine("spindle-01", "machining-spindle", "speed"),
-        Machine("gearbox-01", "conveyor-gearbox", "speed"),
-        Machine("fan-01", "extraction-fan", "speed"),
+        Machine("pump-01", "centrifugal-pump", "speed", 150.0),
+        Machine("compressor-01", "screw-compressor", "capacity", 5.0),
+        Machine("spindle-01", "machining-spindle", "speed", 600.0),
+        Machine("gearbox-01", "conveyor-gearbox", "speed", 4.4),
+        Machine("fan-01", "extraction-fan", "speed", 74.0),
     ),
 )
 

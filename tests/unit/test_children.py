@@ -74,6 +74,7 @@ def test_every_service_takes_the_settings_it_is_given(processes: Processes) -> N
     assert inference.credentials.get_secret_value() == processes.nats.credentials("inference").userinfo
     assert cloud["ledger"].path == processes.data.root / "ledger.json"
     assert edge.machines == (machine.id,)
+    assert edge.operating[machine.id].sensor == "speed"
     assert edge.folder == processes.data.edge(machine.edge)
     assert edge.devices.client_id != edge.uplink.client_id
     assert edge.devices.password.get_secret_value() == processes.nats.credentials(machine.edge).password

@@ -3,9 +3,11 @@ import os
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from firmware_sim.machines import machine_type
+from firmware_sim.model import Inputs
 from industrialmind.plant import DEMO_PLANT, DataDir, Machine, Plant, write_private
 from shared.errors import Misconfigured, NotFound
 
@@ -69,7 +71,13 @@ def test_an_empty_folder_holds_no_plant(tmp_path: Path) -> None:
 
 def test_the_demonstration_knows_each_machine_s_operating_point() -> None:
     for machine in DEMO_PLANT.machines:
-        assert machine.operating_sensor == machine_type(machine.type).operating_sensor
+        kind = machine_type(machine.type)
+        assert machine.operating_sensor == kind.operating_sensor
+        load = np.repeat([0.0, 1.0], 600)
+        full = kind.physics(Inputs(1.0, load, load * 0 + 1, load * 0 + 20, load * 0))[kind.operating_sensor]
+        assert machine.off == pytest.approx(0.05 * full[-1], rel=0.02)
+        assert full[599] < machine.off
+    assert Plant.from_json(DEMO_PLANT.to_json()) == DEMO_PLANT
 
 
 def test_a_plant_remembers_its_event_log_and_hands_out_its_credentials_apart() -> None:
