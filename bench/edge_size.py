@@ -18,8 +18,8 @@ from industrialmind.embedded import EmbeddedNats
 from industrialmind.grants import EdgeScope
 from shared.supervise import free_ports
 
-DISK_BOUND_MB = 250
-MEMORY_BOUND_MB = 130
+DISK_BOUND_MB = 220
+MEMORY_BOUND_MB = 110
 IDLE_SECONDS = 10.0
 ROOT = Path(__file__).resolve().parent.parent
 

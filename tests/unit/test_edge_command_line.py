@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,24 @@ def test_mistakes_and_silence_are_told(plant: RunningPlant, command: Command) ->
     assert (sent.code, sent.json["outcome"], sent.json["by"]) == (0, "open", "cli")
     silent = command("edge", "command", EDGE, "rebirth", "--wait", "0.2", "--data", root)
     assert (silent.code, "did not answer" in silent.err) == (3, True)
+
+
+def test_rules_by_certificate_are_written_as_the_running_plant_says(
+    plant: RunningPlant, command: Command, tmp_path: Path
+) -> None:
+    at = ("--folder", tmp_path / "pki")
+    assert command("pki", "init", *at).code == 0
+    for name in (EDGE, "edge-fan-1"):
+        assert command("pki", "issue", name, *at).code == 0
+    assert command("pki", "revoke", "edge-fan-1", *at).code == 0
+    found = command("pki", "rules", *at, "--data", plant.data.root, "--log-denied", "--json")
+    acl, mosquitto, nats = (Path(name).read_text() for name in found.json["files"])
+    assert f"user {EDGE}\n" in acl
+    assert "topic read plant/s1/pump-1/+" in acl
+    assert "user device.fan-1\ntopic write plant/s1/fan-1/+" in acl
+    assert "log_type debug" in mosquitto
+    assert f'user: "{EDGE}.g1"' in nats
+    assert "edge-fan-1.g" not in nats
 
 
 def test_values_are_json_or_text() -> None:

@@ -53,11 +53,17 @@ def test_the_unit_restarts_for_ever_and_may_write_nothing_but_its_state() -> Non
 
 
 @pytest.mark.skipif(not ANALYZE, reason="no systemd-analyze")
-def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
-    installed = tmp_path / UNIT.name
-    installed.write_text(UNIT.read_text().replace("/opt/industrialmind/bin/industrialmind", sys.executable))
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
+    units = [path for path in sorted(UNIT.parent.iterdir()) if path.suffix in {".service", ".timer"}]
+    assert len(units) == 3
+    for path in units:
+        text = path.read_text().replace("/opt/industrialmind/bin/industrialmind", sys.executable)
+        (tmp_path / path.name).write_text(text)
     found = subprocess.run(
-        [ANALYZE, "verify", "--man=no", str(installed)], capture_output=True, text=True, check=False
+        [ANALYZE, "verify", "--man=no", *(str(tmp_path / path.name) for path in units)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (found.returncode, found.stdout + found.stderr) == (0, "")
 
