@@ -387,9 +387,12 @@ async def test_a_full_outbox_leaves_messages_with_the_broker(nats_server: NatsSe
 
 def test_the_agent_is_light() -> None:
     script = """
-import sys, asyncio
-import edge.agent, edge.settings
+import importlib, pkgutil, sys
+import edge
+for module in pkgutil.iter_modules(edge.__path__, "edge."):
+    importlib.import_module(module.name)
 heavy = {"torch", "pandas", "fastapi", "sklearn", "onnx", "uvicorn", "chromadb", "mlflow"} & set(sys.modules)
+heavy |= {"langchain", "langchain_core", "dash", "sqlalchemy", "scipy"} & set(sys.modules)
 assert not heavy, heavy
 import psutil
 print(psutil.Process().memory_info().rss)
