@@ -17,7 +17,7 @@ import pytest
 from edge.outbox_file import OutboxFile
 from shared.clock import ManualClock
 from shared.frame_codec import decode, decode_body
-from shared.frames import Aggregates, Readings
+from shared.frames import Aggregates, Body, Readings
 from shared.ranges import RangeSet
 from shared.settings import child_environment
 from tests.faults.outbox_load import MAX_BYTES, ROWS
@@ -95,7 +95,7 @@ class Books:
     def _count(
         self,
         frames: dict[tuple[bytes, int], bytes],
-        waiting: list[tuple[str, object]],
+        waiting: list[tuple[str, Body]],
         degraded: RangeSet,
         report: dict[str, object],
     ) -> list[int]:
@@ -110,9 +110,9 @@ class Books:
             elif isinstance(body, Aggregates):
                 thinned[header.machine] += int(body.rows.sum())
         assert rows.gaps(1, int(str(report["produced"]))) == [], "a row number is nowhere"
-        for machine, body in waiting:
-            if isinstance(body, Readings):
-                raw[machine] += [int(value) for value in body.value]
+        for machine, kept in waiting:
+            if isinstance(kept, Readings):
+                raw[machine] += [int(value) for value in kept.value]
         starts = []
         for lane, (machine, found) in enumerate(raw.items()):
             assert len(set(found)) == len(found), "a row twice"
