@@ -41,7 +41,7 @@ class OutboxFile:
         self._acked = RangeSet()
         self._clock = clock
         self._db, self.set_aside = open_database(path, clock)
-        self._room = Room(self._db, max_bytes)
+        self._room = Room(self._db, max_bytes, path)
         self._damaged = Damaged(self._db, clock)
         self._frames = Frames(self._db)
         self._spans = Spans(self._db)
@@ -89,6 +89,7 @@ class OutboxFile:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that happens inside is durable when the block ends, or did not happen. Raises Unavailable."""
+        self._room.check_journal()
         try:
             self._db.execute("BEGIN IMMEDIATE")
             yield
@@ -301,15 +302,19 @@ class OutboxFile:
         return data
 
     def data_unnoted(self, first: int) -> bytes | None:
-        """The same where the disk refuses writes: that it was sent is remembered as long as this process lives."""
+        """The same where the disk refuses writes: only of frames that thinning leaves alone as it is.
+
+        Another one could be sent, forgotten by a crash, and thinned: then its readings would be downstream twice.
+        """
         ref, found = self._frames.get(first), self._frames.data(first)
         if ref is None or found is None:
             return None
+        if ref.level is not Level.KEPT:
+            raise Unavailable("that this frame is sent can't be noted", retry_after=1.0)
         try:
             check_frame(self._header_of(ref, found[0]), found[1])
         except Rejected as error:
             raise Unavailable(f"a damaged frame can't be set aside: {error.reason}") from error
-        self._frames.flown.add(first)
         return found[1]
 
     def _checked(self, ref: FrameRef) -> bytes | None:

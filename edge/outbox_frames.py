@@ -62,8 +62,6 @@ class Frames:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self.flown: set[int] = set()
-        """Frames that were sent while the disk refused to note it: thinning leaves them alone, too."""
         self.load()
 
     def load(self) -> None:
@@ -131,7 +129,6 @@ class Frames:
     def drop(self, first: int) -> None:
         """Forget a frame."""
         self._unnote(self._refs.pop(first))
-        self.flown.discard(first)
         del self._firsts[bisect_left(self._firsts, first)]
         self._db.execute("DELETE FROM frames WHERE first = ?", (first,))
 
@@ -150,16 +147,12 @@ class Frames:
             " ORDER BY first LIMIT ?",
             (int(level), int(level), most),
         )
-        return [self._refs[first] for (first,) in found if first not in self.flown]
+        return [self._refs[first] for (first,) in found]
 
     def aggregates(self, machine: str, width_us: int, from_us: int, to_us: int) -> list[FrameRef]:
         """Frames of aggregates that were not sent and cover some of this time."""
         made = self._made.get((machine, width_us), {})
-        return [
-            ref
-            for ref in made.values()
-            if ref.to_us >= from_us and ref.from_us <= to_us and ref.first not in self.flown
-        ]
+        return [ref for ref in made.values() if ref.to_us >= from_us and ref.from_us <= to_us]
 
     def data(self, first: int) -> tuple[object, bytes] | None:
         """Kind and bytes as they stand in the file."""

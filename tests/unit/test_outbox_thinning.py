@@ -150,23 +150,27 @@ def test_windows_come_from_scores_and_events() -> None:
     ]
 
 
-async def test_a_disk_that_refuses_still_gives_frames_away_and_says_so(tmp_path: Path) -> None:
+async def test_a_disk_that_refuses_gives_away_only_what_is_never_thinned_and_says_so(tmp_path: Path) -> None:
     async with open_outbox(tmp_path / "outbox.db", site="s1", edge="e1", clock=ManualClock()) as outbox:
         await outbox.append([Item("pump", Kind.READINGS, readings(0, 1000))])
-        [ref] = await outbox.cut(partial=False)
+        [old] = await outbox.cut(partial=False)
+        await outbox.append([Item("pump", Kind.READINGS, readings(1000, 1))])
+        [live] = await outbox.cut(partial=True)
         outbox._file._db.execute("PRAGMA query_only = ON")
         with pytest.raises(Unavailable, match="readonly"):
-            await outbox.append([Item("pump", Kind.READINGS, readings(1000, 1))])
+            await outbox.append([Item("pump", Kind.READINGS, readings(1001, 1))])
         assert "readonly" in outbox.trouble
-        assert (await outbox.usage()).rows == 1000
-        assert (await outbox.report())["produced"] == 1000
-        assert await outbox.data(ref.first) is not None
+        assert (await outbox.usage()).rows == 1001
+        assert (await outbox.report())["produced"] == 1001
+        assert await outbox.data(live.first) is not None
+        with pytest.raises(Unavailable, match="noted"):
+            await outbox.data(old.first)
         assert "readonly" in outbox.trouble, "reading makes no disk well"
         outbox._file._db.execute("PRAGMA query_only = OFF")
-        thin(outbox._file, FIRST)
-        assert len(await outbox.frames()) == 1, "what was sent meanwhile is not thinned"
-        await outbox.append([Item("pump", Kind.READINGS, readings(1000, 1))])
+        assert await outbox.data(old.first) is not None
         assert outbox.trouble == ""
+        thin(outbox._file, FIRST)
+        assert len(await outbox.frames()) == 2, "what was sent is not thinned"
 
 
 async def test_a_lowered_cap_is_reached_by_thinning(tmp_path: Path) -> None:
