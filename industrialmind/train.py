@@ -86,7 +86,7 @@ async def run_job_on(settings: TrainSettings, job: Job, tell: Tell) -> None:
 def _machine(text: str) -> Machine:
     """Of the settings' ID:TYPE[:SENSOR], which they have checked."""
     machine, kind, *sensor = text.split(":")
-    return Machine(machine, kind, *sensor)
+    return Machine(machine, kind, sensor[0] if sensor else "")
 
 
 @dataclass(frozen=True, slots=True)
