@@ -165,11 +165,15 @@ class Envelopes:
         """How far, in Hz, a line's surroundings are the line's."""
         return max(1.5 * self.step_hz, _MASK * frequency_hz)
 
-    def mask(self, frequencies_hz: Sequence[float]) -> NDArray[np.bool_]:
-        """The bins that lines at these frequencies explain."""
+    def unsure(self, frequency_hz: float) -> float:
+        """The share by which a comb's frequency may be off, as its highest line lies between two bins."""
+        return self.step_hz / (2 * _HARMONICS * frequency_hz)
+
+    def mask(self, frequencies_hz: Sequence[float], unsure: float = 0.0) -> NDArray[np.bool_]:
+        """The bins that lines at these frequencies explain, each known but for a share of `unsure`."""
         masked = np.zeros(self._length, np.bool_)
         for frequency in frequencies_hz:
-            reach = self.reach(frequency)
+            reach = max(self.reach(frequency), unsure * frequency)
             low, high = (frequency - reach) / self.step_hz, (frequency + reach) / self.step_hz
             masked[max(0, math.ceil(low)) : max(0, math.floor(high) + 1)] = True
         return masked

@@ -151,12 +151,11 @@ def diagnose(acceleration: Floats, rate_hz: float, speed_hz: float, bearing: Bea
             return Verdict(
                 reason=f"{hidden[0].value} strikes at a multiple of the shaft's speed, which has lines too"
             )
-    if len(speak) > 1 and combs[Part.CAGE].log_p > _HINT:
-        speak.pop(
-            Part.BALL, None
-        )  # the cage carries balls through the load: a ball's strikes swell at its pace
-    if len(speak) > 1 and shaft.log_p > _HINT:
-        speak.pop(Part.INNER, None)  # and the shaft its race
+    # The cage carries balls through the load, the shaft its race: strikes that do not swell at their pace are others'.
+    for part, carrier in ((Part.BALL, combs[Part.CAGE]), (Part.INNER, shaft)):
+        rest = [each.log_p for other, each in speak.items() if other is not part]
+        if part in speak and rest and carrier.log_p > _HINT and min(rest) <= speak[part].log_p / _SURE:
+            del speak[part]
     if len(speak) < 2:  # noqa: PLR2004 - one or none
         return Verdict(next(iter(speak), None), found=found)
     return _between(envelopes, speak, nothing, speed_hz, found)
@@ -193,7 +192,11 @@ def _between(
         for other, its in speak.items():
             if other is part or (other is Part.CAGE and each.strength > _MODULATION * its.strength):
                 continue
-            explained = envelopes.mask(_lines_of(other, its.frequency_hz, speed_hz, cage_hz))
+            lines = _lines_of(other, its.frequency_hz, speed_hz, cage_hz)
+            # The outer race's strikes are a high multiple of the cage's turns, which are known less well than that.
+            multiple = (part, other) == (Part.OUTER, Part.CAGE)
+            unsure = envelopes.unsure(its.frequency_hz) if multiple else 0.0
+            explained = envelopes.mask(lines, unsure)
             base = each.frequency_hz
             if (part, other) == (Part.CAGE, Part.BALL):
                 base *= 3.0  # a ball's swelling has the cage's first lines and no long comb of them

@@ -23,7 +23,7 @@ from shared.errors import Rejected
 from shared.eventlog import Record
 from shared.frame_codec import encode
 from shared.frames import MAX_ROWS, Header, Kind, Readings
-from shared.names import DeviceTopic
+from shared.names import DeviceTopic, is_wave_topic
 
 _UNITS: Final = len(UNIT_NAMES)
 _BUSY_ROWS: Final = 1000
@@ -205,6 +205,7 @@ class _Odd:
 
 
 def _left_to_its_edge(topic: str, assignments: Assignments) -> bool:
-    """Whether an edge hears this topic too, good or bad: `plant/SITE/MACHINE/…` of four parts, of its machine."""
+    """Whether an edge hears this topic too, good or bad: `plant/SITE/MACHINE/SENSOR`, or `…/wave` below it, of its machine."""
     parts = topic.split("/")
-    return len(parts) == 4 and parts[2] in assignments  # noqa: PLR2004 - the grammar of device topics
+    heard = len(parts) == 4 or is_wave_topic(topic)  # noqa: PLR2004 - the grammar of device topics
+    return heard and parts[2] in assignments

@@ -7,6 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from edge.vibration_point import PointState, VibrationPoint
+from edge.vibration_settings import BearingGeometry, Point
+from edge.vibration_speed import Speed
+from edge.vibration_zones import read_limits
 from shared.errors import Rejected
 from shared.names import is_id
 from shared.wave import KeptWave, Sync, Wave, Why, decode_wave, encode_wave
@@ -72,3 +76,40 @@ def test_any_bytes_are_refused_or_read(raw: bytes) -> None:
     for read in (decode_wave, KeptWave.decode):
         with contextlib.suppress(Rejected):
             read(b"IMWV\1" + raw)
+
+
+POINT = Point(
+    machine_class="group-1-rigid",
+    speed_rpm=1.0,
+    bearing=BearingGeometry(elements=9, element_mm=7.94, pitch_mm=39.04),
+    band_hz=(3.0, 900.0),
+)
+extremes = st.builds(
+    Wave,
+    st.one_of(
+        hnp.arrays(np.int16, st.integers(64, 3000), elements=st.sampled_from([-32768, -1, 0, 1, 32767])),
+        hnp.arrays(
+            np.float32, st.integers(64, 3000), elements=st.sampled_from([0.0, 1e-45, -1.0, 3e38, -3e38])
+        ),
+    ),
+    st.sampled_from([1.0, 333.3, 25_600.0, 1e6]),
+    st.sampled_from([1e-300, 1e-9, 1.0, 1e6]),
+    st.sampled_from(["m/s2", "g"]),
+    st.just(1_700_000_000_000_000),
+    st.just(Sync.SYNCHRONISED),
+)
+
+
+@given(extremes, st.sampled_from([None, 1e-6, 0.5, 25.0, 20_000.0]), st.booleans())
+def test_no_block_that_is_read_breaks_the_judgement(wave: Wave, speed_hz: float | None, random: bool) -> None:  # noqa: FBT001
+    """It would come again after each restart."""
+    if random:
+        noise = np.random.default_rng(1).integers(-32768, 32767, len(wave.samples)).astype(np.int16)
+        wave = Wave(noise, wave.rate_hz, wave.scale, wave.unit, wave.time_us, wave.sync)
+    point = VibrationPoint("e1", "pump", "de", POINT, read_limits()["group-1-rigid"])
+    speed = Speed(speed_hz, "" if speed_hz else "not known", entered=True)
+    told = point.take(wave, speed, "steady(0)", wave.end_us)
+    assert np.isfinite(told.readings.value).all()
+    assert all(event.to_json() for event in told.events)
+    assert PointState.decode(point.state.encode()) == point.state
+    assert point.report()["verdict"]

@@ -271,3 +271,10 @@ def test_what_an_edge_hears_too_is_left_to_it_good_or_bad() -> None:
     plan = planner().plan(arrivals(batch), ASSIGNED, now_us=NOW_US)
     assert [group.messages for group in plan.groups] == [[2]]
     assert "not plant/SITE/MACHINE/SENSOR" in DeadLetter.decode(plan.groups[0].records[0].value).reason
+
+
+def test_a_waveform_is_left_to_its_machines_edge_and_refused_where_there_is_none() -> None:
+    batch = [(f"plant/s1/{machine}/bearing/wave", b"IMWV\1 and so on") for machine in ("m1", "m9")]
+    plan = planner().plan(arrivals(batch), ASSIGNED, now_us=NOW_US)
+    [group] = plan.groups
+    assert (group.topic, list(group.messages)) == (names.DEAD_LETTER, [1])
