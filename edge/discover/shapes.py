@@ -275,7 +275,8 @@ def _text_unit(raws: Sequence[object]) -> str | None:
 def _unit_of(at: Steps, leaves: dict[Steps, list[object]]) -> tuple[Steps | None, str | None]:
     """Where the unit of the value at `at` is said, beside it, and what it is."""
     for other, raws in leaves.items():
-        if other[:-1] == at[:-1] and other != at and words.key(other[-1]) in words.UNIT:
+        beside = bool(at and other) and other[:-1] == at[:-1] and other != at
+        if beside and words.key(other[-1]) in words.UNIT:
             units = {words.known_unit(raw) for raw in raws}
             known = units - {None}
             if known:
