@@ -16,6 +16,7 @@ from cloud.api.app import build_app
 from cloud.api.cached import Answers
 from cloud.api.fleet import Reported
 from cloud.api.live import Broadcaster
+from cloud.api.looking import Looking
 from cloud.api.settings import ApiSettings
 from cloud.assets.settings import AssetsSettings
 from cloud.cache.port import Cache, CacheMetrics, open_cache
@@ -109,6 +110,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             people = await stack.enter_async_context(wire_people(settings.api, audit, clock, registry))
         models = ModelAnswers(events, control, clock)
         assets = await open_assets_part(stack, settings.api.app_url, events, clock, registry)
+        looking = Looking(live.fleet, store, models.models, None if assets is None else assets.reader, clock)
         letters = DeadLetters(
             events,
             control.assignments,
@@ -156,6 +158,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             ),
             reports=until_stop(stop, reported.follow),
             live=until_stop(stop, lambda: live.run(events)),
+            others=until_stop(stop, looking.run),
             ledger=lambda: ledger.run(stop),
             audit=until_stop(stop, people.sender.run if people is not None else for_ever),
             watch=until_stop(stop, watch.run),

@@ -1,7 +1,10 @@
-"""Every assigned machine as its edge reports it, brought up to the newest readings that the log has."""
+"""Every machine as its edge reports it, brought up to the newest readings that the log has.
+
+Of one that no edge looks after the log and the store are asked instead.
+"""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -9,6 +12,7 @@ import structlog
 
 from cloud.api.journal import Journal
 from cloud.api.logic import LastValue, MachineStatus, Newest, machine_status
+from cloud.api.others import Others
 from cloud.telemetry.port import Latest
 from shared.clock import Clock
 from shared.errors import NotFound
@@ -28,6 +32,8 @@ class Reported:
         self._control = control
         self._reports: Reports = {}
         self.assignments: dict[str, tuple[str, str]] = {}
+        self.loaded = False
+        """Whether all assignments that there were are known."""
         self.changed: Callable[[str], None] = lambda _: None
         """Called with the edge after each change; set by who wants to know."""
 
@@ -41,6 +47,7 @@ class Reported:
             watched: set[str] = set()
             async for change in self._control.watch_assignments():
                 if change is None:
+                    self.loaded = True
                     continue
                 machine, assigned = change
                 if assigned is None:
@@ -65,27 +72,47 @@ class Reported:
 
 
 class Fleet:
-    """The machines' statuses: the edges' reports, and beside them what the log brought since."""
+    """The machines' statuses: the edges' reports, and beside them what the log brought since.
+
+    `others` are those known by other means; that they have no edge is sure only once the assignments are loaded.
+    """
 
     def __init__(self, reported: Reported, journal: Journal, clock: Clock, *, stale_after: float) -> None:
         self._reported = reported
         self._journal = journal
         self._clock = clock
         self._stale_after = stale_after
+        self.others = Others()
 
     def statuses(self) -> list[MachineStatus]:
         """All of them, by machine."""
-        return [self._status(machine) for machine in sorted(self._reported.assignments)]
+        return [
+            self._status(machine) for machine in sorted((*self._reported.assignments, *self.unassigned()))
+        ]
+
+    def unassigned(self) -> list[str]:
+        """Those with no edge, in no order."""
+        if not self._reported.loaded:
+            return []
+        return [machine for machine in self.others.sites if machine not in self._reported.assignments]
+
+    def has_edge(self, machine: str) -> bool:
+        """Whether an edge speaks for it."""
+        return machine in self._reported.assignments
 
     def status(self, machine: str) -> MachineStatus:
         """One machine's. Raises NotFound."""
-        if machine not in self._reported.assignments:
-            raise NotFound(f"no machine {machine[:40]!r} is assigned to an edge")
-        return self._status(machine)
+        found = self.find(machine)
+        if found is None:
+            raise NotFound(
+                f"no machine {machine[:40]!r} is assigned to an edge, has sent, or is an asset in use"
+            )
+        return found
 
     def find(self, machine: str) -> MachineStatus | None:
-        """The same; None where it is assigned to no edge."""
-        return self._status(machine) if machine in self._reported.assignments else None
+        """The same; None where nothing is known of it."""
+        known = self.has_edge(machine) or (self._reported.loaded and machine in self.others.sites)
+        return self._status(machine) if known else None
 
     def newest(self, machine: str, known: Mapping[str, Latest]) -> dict[str, dict[str, Any]]:
         """Each sensor's newest row that the log brought, where the store does not have it yet."""
@@ -101,12 +128,12 @@ class Fleet:
         return {name: series.unit for name, series in sensors.items() if series.points}
 
     def _status(self, machine: str) -> MachineStatus:
-        site, edge = self._reported.assignments[machine]
+        site, edge = self._reported.assignments.get(machine, (self.others.sites.get(machine, ""), ""))
         return machine_status(
             machine,
             site,
             edge,
-            self._reported.of(edge),
+            self._reported.of(edge) if edge else self.others.report(machine),
             now_us=self._clock.now_us(),
             stale_after=self._stale_after,
             newest=self._newest(machine),
@@ -136,6 +163,11 @@ class Fleet:
             return  # not such a report: the status says unknown
         for machine, sensor, time_us in shown:
             self._journal.show(machine, sensor, time_us)
+
+    def stored(self, machine: str, latest: Sequence[Latest]) -> None:
+        """The same with what the store has of a machine with no edge."""
+        for each in latest:
+            self._journal.show(machine, each.sensor, each.time_us)
 
 
 def _report(edge: str, value: bytes | None) -> dict[str, Any]:

@@ -103,11 +103,14 @@ class Broadcaster:
             self._touch(record, record.key, None)
             if record.topic == MACHINE_EVENTS:
                 self.events_at[record.partition] = record.offset
+                if not self.fleet.has_edge(record.key):
+                    self._dirty |= self.fleet.others.take_event(record.key, record.value)
             self.journal.take_event(record.key, record.value)
             self._wake()
             return
         header, body = decode(record.value)
         self.sites[header.machine] = header.site
+        self.fleet.others.take_site(header.machine, header.site)
         match body:
             case Readings():
                 self._touch(record, header.machine, body.time_us)
@@ -115,6 +118,8 @@ class Broadcaster:
             case Scores():
                 self._touch(record, header.machine, body.time_us)
                 news = self.journal.take_scores(header.machine, body)
+                if not self.fleet.has_edge(header.machine):
+                    self.fleet.others.take_scores(header.machine, body)
             case _:
                 self._touch(record, header.machine, None)
                 news = False  # aggregates replace history
