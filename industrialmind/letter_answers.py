@@ -14,6 +14,7 @@ from cloud.api.dead_letters import (
 )
 from cloud.deadletters.app import DeadLetters, Done, Seen
 from cloud.deadletters.logic import Fate, Place, Wanted
+from shared.eventlog import Position
 
 
 class LetterAnswers:
@@ -21,6 +22,10 @@ class LetterAnswers:
 
     def __init__(self, letters: DeadLetters) -> None:
         self._letters = letters
+
+    async def position(self) -> Position:
+        """How far in the topic `audit` the answers count. Raises Unavailable."""
+        return await self._letters.position()
 
     async def page(self, wanted: Filter, before: str, limit: int) -> LetterList:
         """Letters, newest first. Raises Rejected (`before`), Unavailable."""

@@ -33,6 +33,7 @@ from cloud.api.stream import live_router
 from cloud.api.work import counters_router, orders_router
 from cloud.assets.port import AssetCommands, AssetReader
 from cloud.commands.port import EdgeCommands
+from cloud.ledger.report import LedgerReport
 from cloud.people.limits import Requests as RequestLimit
 from cloud.telemetry.port import TelemetryReader
 from shared.access import Right
@@ -50,7 +51,7 @@ MAY_READ: Final[Any] = Depends(needs(Right.READ))
 
 
 class MachineList(BaseModel):
-    """Every assigned machine, by name."""
+    """Every machine, by name; `edge` is empty for one that no edge looks after."""
 
     machines: list[MachineStatus]
 
@@ -127,7 +128,12 @@ def build_app(
         """The same of one machine."""
         return live.fleet.status(machine)
 
-    @app.get("/v1/ledger", response_class=Response, responses=example(LEDGER), dependencies=[MAY_READ])
+    @app.get(
+        "/v1/ledger",
+        response_class=Response,
+        responses=example(LEDGER, model=LedgerReport),
+        dependencies=[MAY_READ],
+    )
     async def loss_ledger() -> Response:
         """Per edge and epoch: rows produced, buffered, logged, stored, rejected; findings with their stage."""
         return Response(await ledger(), media_type="application/json")

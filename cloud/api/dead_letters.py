@@ -6,10 +6,12 @@ from fastapi import APIRouter, Depends, Header, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.api.examples import DEAD_LETTER, DEAD_LETTERS, LETTER_DONE, example
+from cloud.api.positions import MinPosition, parse_position, reached
 from cloud.api.times import moment
 from shared.access import Principal, Right
 from shared.asgi_access import needs
 from shared.clock import Clock
+from shared.eventlog import Position
 from shared.problems import documented
 
 MAX_LETTERS = 500
@@ -117,6 +119,10 @@ class LetterAnswer(BaseModel):
 class Answers(Protocol):
     """Who answers about letters. All raise Unavailable; an id that is none is Rejected, one that is not there NotFound."""
 
+    async def position(self) -> Position:
+        """How far in the topic `audit` the answers count."""
+        ...
+
     async def page(self, wanted: Filter, before: str, limit: int) -> LetterList:
         """Letters, newest first."""
         ...
@@ -138,7 +144,9 @@ def dead_letters_router(answers: Answers, clock: Clock) -> APIRouter:
     """The endpoints."""
     router = APIRouter()
 
-    @router.get("/v1/dead-letters", responses=example(DEAD_LETTERS), dependencies=[MAY_READ])
+    @router.get(
+        "/v1/dead-letters", responses=example(DEAD_LETTERS) | documented(202), dependencies=[MAY_READ]
+    )
     async def list_letters(
         reason: Annotated[str, Query(max_length=200, description="text in the reason")] = "",
         topic: Annotated[
@@ -151,15 +159,20 @@ def dead_letters_router(answers: Answers, clock: Clock) -> APIRouter:
         ] = "",
         limit: Annotated[int, Query(ge=1, le=MAX_LETTERS)] = 50,
         all: Annotated[bool, Query(description="those that somebody saw to, too")] = False,  # noqa: A002, FBT002
+        min_position: MinPosition = "",
     ) -> LetterList:
         """Open dead letters, newest first. A filter that finds little answers early, with `next` to go on from."""
+        await reached(parse_position(min_position), answers.position, clock)
         since_us = moment(since, clock.now_us(), "since") if since else 0
         wanted = Filter(reason=reason, topic=topic, source=source, since_us=since_us, handled=all)
         return await answers.page(wanted, before, limit)
 
-    @router.get("/v1/dead-letters/{letter}", responses=example(DEAD_LETTER), dependencies=[MAY_READ])
-    async def one_letter(letter: str) -> LetterDetail:
+    @router.get(
+        "/v1/dead-letters/{letter}", responses=example(DEAD_LETTER) | documented(202), dependencies=[MAY_READ]
+    )
+    async def one_letter(letter: str, min_position: MinPosition = "") -> LetterDetail:
         """One letter with its payload, and whether it can be sent again."""
+        await reached(parse_position(min_position), answers.position, clock)
         return await answers.show(letter)
 
     @router.post("/v1/dead-letters/{letter}/replay", responses=example(LETTER_DONE) | documented(409))

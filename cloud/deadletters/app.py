@@ -133,6 +133,11 @@ class DeadLetters:
         self._fates = FatesView(events)
         self._one_by_one = asyncio.Lock()
 
+    async def position(self) -> Position:
+        """How far in the topic `audit` the decisions are known. Raises Unavailable."""
+        _, position = await self._fates.look()
+        return position
+
     async def page(self, wanted: Wanted, before: Mapping[str, int], limit: int) -> SeenPage:
         """Letters that are wanted, newest first, without their payloads. Raises Unavailable."""
         fates, _ = await self._fates.look()

@@ -240,6 +240,11 @@ async def test_the_schema_is_whole_and_needs_the_token(api: Api) -> None:
         "/v1/models",
         "/v1/ledger",
     }
+    answer = schema["paths"]["/v1/ledger"]["get"]["responses"]["200"]["content"]["application/json"]
+    assert answer["schema"] == {"$ref": "#/components/schemas/LedgerReport"}
+    assert {"sources", "findings", "lateness"} <= set(
+        schema["components"]["schemas"]["LedgerReport"]["properties"]
+    )
     operations = [operation for path in schema["paths"].values() for operation in path.values()]
     assert all(operation["description"] for operation in operations)
     assert (await api.http.get("/docs")).status_code == 404

@@ -44,6 +44,9 @@ class Asked:
     def __init__(self) -> None:
         self.calls: list[Any] = []
 
+    async def position(self) -> dict[str, int]:
+        return {"0": 17}
+
     async def page(self, wanted: Filter, before: str, limit: int) -> LetterList:
         self.calls.append((wanted, before, limit))
         return LetterList(letters=(LetterSummary(**SUMMARY, handled=DONE),), next="0-7", scanned=1)
@@ -117,6 +120,14 @@ async def test_a_list_is_asked_by_filters(opened: Api) -> None:
         refused = await opened.get("", **query)
         assert refused.status_code == 422
         assert refused.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_decision_s_position_can_be_waited_for(opened: Api) -> None:
+    for path in ("", "/0-7"):
+        assert (await opened.get(path, min_position="0-17")).status_code == 200
+        assert (await opened.get(path, min_position="x")).status_code == 422
+        late = await opened.get(path, min_position="0-18")
+        assert (late.status_code, late.headers["retry-after"]) == (202, "1")
 
 
 async def test_one_letter_or_none(opened: Api) -> None:
