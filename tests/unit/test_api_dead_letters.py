@@ -6,6 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from cloud.api import positions
 from cloud.api.access import CLI as ADMIN
 from cloud.api.access import UI, fixed_tokens
 from cloud.api.dead_letters import (
@@ -122,7 +123,8 @@ async def test_a_list_is_asked_by_filters(opened: Api) -> None:
         assert refused.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_decision_s_position_can_be_waited_for(opened: Api) -> None:
+async def test_a_decision_s_position_can_be_waited_for(opened: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(positions, "WAIT_SECONDS", 0.0)
     for path in ("", "/0-7"):
         assert (await opened.get(path, min_position="0-17")).status_code == 200
         assert (await opened.get(path, min_position="x")).status_code == 422
