@@ -36,6 +36,10 @@ class Reader(Protocol):
         """The newest work orders that match."""
         ...
 
+    async def counters(self, owner: str) -> list[Mapping[str, Any]]:
+        """All of one machine or component; of every one, if it is empty."""
+        ...
+
     async def export(self, layout: str) -> str:
         """Every asset in use as a file."""
         ...
@@ -69,6 +73,17 @@ class OverHttp:
             "work_orders"
         ]
         return found
+
+    async def counters(self, owner: str) -> list[Mapping[str, Any]]:
+        """See Reader."""
+        found: list[Mapping[str, Any]] = []
+        after = ""
+        while True:
+            page = self._client.get("/v1/counters", owner=owner, cursor=after, limit=_PAGE)
+            found += page["counters"]
+            if page["next"] is None:
+                return found
+            after = page["next"]
 
     async def export(self, layout: str) -> str:
         """See Reader."""
@@ -111,6 +126,19 @@ class FromTables:
 
         page = await self._tables.orders(WantedOrders(**filters), 0, limit)  # type: ignore[arg-type]
         return [order_answer(order).model_dump(mode="json") for order in page.items]
+
+    async def counters(self, owner: str) -> list[Mapping[str, Any]]:
+        """See Reader."""
+        from cloud.api.work import counter_answer  # noqa: PLC0415 - as above
+
+        found: list[Mapping[str, Any]] = []
+        after = ""
+        while True:
+            page = await self._tables.counters(owner, after, _PAGE)
+            found += [counter_answer(counter).model_dump(mode="json") for counter in page.items]
+            if not page.more:
+                return found
+            after = page.items[-1].id
 
     async def export(self, layout: str) -> str:
         """See Reader."""

@@ -23,6 +23,7 @@ from industrialmind import (
     commands_rebuild,
     commands_run,
     commands_servers,
+    commands_work,
 )
 from shared.errors import Conflict, IndustrialMindError, Misconfigured, NotFound, Rejected, Unavailable
 
@@ -46,6 +47,7 @@ commands_discover.add_to(app)
 commands_models.add_to(app)
 commands_people.add_to(app)
 commands_assets.add_to(app)
+commands_work.add_to(app)
 commands_log.add_to(app)
 commands_dlq.add_to(app)
 commands_rebuild.add_to(app)

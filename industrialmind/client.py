@@ -44,6 +44,10 @@ class Client:
         """Change what is at `path`. Raises Unavailable, NotFound, Rejected."""
         return self._ask("PATCH", path, json=body, headers={"Idempotency-Key": idempotency_key})
 
+    def put(self, path: str, body: Mapping[str, Any], *, idempotency_key: str) -> Any:  # noqa: ANN401 - JSON
+        """Set what is at `path`. Raises Unavailable, NotFound, Rejected."""
+        return self._ask("PUT", path, json=body, headers={"Idempotency-Key": idempotency_key})
+
     def send_file(
         self, path: str, content: bytes, *, idempotency_key: str, seconds: float, **query: str | bool
     ) -> Any:  # noqa: ANN401 - JSON

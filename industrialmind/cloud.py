@@ -141,7 +141,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             assets=None if assets is None else (assets.reader, assets.commands),
             commands=dispatcher,
         )
-        health.add_check("assignments", lambda: "" if reported.assignments else "none read yet")
+        health.add_check("assignments", lambda: "" if reported.loaded else "not read yet")
         probes: dict[str, Probe] = {"store": store.positions}
         if assets is not None:
             probes["database"] = assets.reader.positions

@@ -1,4 +1,4 @@
-"""Commands on what the plant consists of: `assets list|show|set|export|import`, `work-orders list|open|close`."""
+"""`assets list|show|set|retire|restore|export|import`: what the plant consists of."""
 
 import asyncio
 import sys
@@ -13,20 +13,17 @@ import typer
 from industrialmind.options import DATA, DataOption, JsonOption
 
 assets_app = typer.Typer(help="Sites, areas, machines, components, sensors, edges.", no_args_is_help=True)
-orders_app = typer.Typer(help="Work orders.", no_args_is_help=True)
 
 FILE_WIDTH = 160
 """Columns of a table that goes to no terminal."""
 
 KindArgument = Annotated[str, typer.Argument(help="site, area, machine, component, sensor or edge.")]
 AssetArgument = Annotated[str, typer.Argument(help="Its id; MACHINE.NAME for a component or sensor.")]
-OrderArgument = Annotated[str, typer.Argument(help="A work order's id.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.add_typer(assets_app, name="assets")
-    app.add_typer(orders_app, name="work-orders")
 
 
 @assets_app.command("list")
@@ -52,11 +49,11 @@ def assets_list(
 
     found = asyncio.run(read())
     if json:
-        _print_json(found)
+        print_json(found)
         return
     columns = sorted({name for asset in found for name in asset["fields"]} - {"description"})
     rows = ([asset["id"], *(_shown(asset["fields"].get(name)) for name in columns)] for asset in found)
-    _print_table(("id", *columns), rows)
+    print_table(("id", *columns), rows)
 
 
 @assets_app.command("show")
@@ -73,13 +70,13 @@ def assets_show(
 
     found = asyncio.run(read())
     if json:
-        _print_json(found)
+        print_json(found)
         return
     who = f"revision {found['revision']}, {found['changed_at']} by {found['changed_by']}"
     retired = f", retired: {found['retired_why']}" if found["retired_at"] else ""
     sys.stdout.write(f"{found['kind']} {found['id']} ({who}{retired})\n")
     rows = ([name, _shown(value), found["sources"][name]] for name, value in sorted(found["fields"].items()))
-    _print_table(("field", "value", "source"), rows)
+    print_table(("field", "value", "source"), rows)
 
 
 @assets_app.command("set")
@@ -98,10 +95,31 @@ def assets_set(
     with Client.of(DataDir(data)) as client:
         done = set_fields(client, _kind(kind), asset, fields)
     if json:
-        _print_json(done)
+        print_json(done)
         return
     said = "is at" if done["changed"] else "was so already, at"
     sys.stdout.write(f"{kind} {asset} {said} revision {done['asset']['revision']}\n")
+
+
+@assets_app.command("retire")
+def assets_retire(
+    kind: KindArgument,
+    asset: AssetArgument,
+    why: Annotated[str, typer.Option(help="Why it goes out of use.")],
+    data: DataOption = DATA,
+    json: JsonOption = False,
+) -> None:
+    """Take an asset out of use, a machine with its parts; its history stays."""
+    done = post_change(data, f"/v1/assets/{_kind(kind)}/{asset}/retire", {"why": why})
+    _tell_asset(done, "is out of use", json=json)
+
+
+@assets_app.command("restore")
+def assets_restore(
+    kind: KindArgument, asset: AssetArgument, data: DataOption = DATA, json: JsonOption = False
+) -> None:
+    """Put an asset in use again."""
+    _tell_asset(post_change(data, f"/v1/assets/{_kind(kind)}/{asset}/restore", {}), "is in use", json=json)
 
 
 @assets_app.command("export")
@@ -149,7 +167,7 @@ def assets_import(
     with Client.of(DataDir(data)) as client:
         made = import_file(client, file, dry_run=dry_run)
     if json:
-        _print_json(made)
+        print_json(made)
         return
     for one in made["differences"]:
         changes = ", ".join(f"{k}: {_shown(old)} -> {_shown(new)}" for k, (old, new) in one["fields"].items())
@@ -158,80 +176,21 @@ def assets_import(
     sys.stderr.write(f"{count} {'changed' if made['applied'] else 'would change'}\n")
 
 
-@orders_app.command("list")
-def orders_list(
-    status: Annotated[str, typer.Option(help="open, 'in progress', closed or cancelled.")] = "",
-    machine: Annotated[str, typer.Option(help="Only of this machine.")] = "",
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 50,
-    data: DataOption = DATA,
-    json: JsonOption = False,
-) -> None:
-    """Work orders, newest first."""
-    from industrialmind.assets import reading
-    from industrialmind.plant import DataDir
-
-    filters = {name: value for name, value in (("status", status), ("machine", machine)) if value}
-
-    async def read() -> list[Mapping[str, Any]]:
-        async with reading(DataDir(data)) as reader:
-            return await reader.orders(filters, limit)
-
-    found = asyncio.run(read())
+def _tell_asset(done: Any, what: str, *, json: bool) -> None:  # noqa: ANN401 - JSON
     if json:
-        _print_json(found)
+        print_json(done)
         return
-    names = ("id", "status", "priority", "machine", "component", "title", "created_at", "created_by")
-    _print_table(names, ([str(order[name])[:60] for name in names] for order in found))
+    asset, already = done["asset"], "" if done["changed"] else " already"
+    sys.stdout.write(f"{asset['kind']} {asset['id']} {what}{already}, at revision {asset['revision']}\n")
 
 
-@orders_app.command("open")
-def orders_open(
-    machine: Annotated[str, typer.Argument(help="The machine.")],
-    title: Annotated[str, typer.Argument(help="What is to be done.")],
-    component: Annotated[str, typer.Option(help="Its component, MACHINE.NAME.")] = "",
-    kind: Annotated[
-        str, typer.Option(help="corrective, preventive, inspection or condition-based.")
-    ] = "corrective",
-    priority: Annotated[str, typer.Option(help="low, medium, high or urgent.")] = "medium",
-    description: Annotated[str, typer.Option(help="The same at length.")] = "",
-    anomaly: Annotated[str, typer.Option(help="The id of the anomaly that is the reason.")] = "",
-    data: DataOption = DATA,
-    json: JsonOption = False,
-) -> None:
-    """Open a work order."""
-    body = {
-        "machine": machine, "title": title, "component": component, "kind": kind,
-        "priority": priority, "description": description, "anomaly": anomaly,
-    }  # fmt: skip
-    _order(data, "/v1/work-orders", body, json=json)
-
-
-@orders_app.command("close")
-def orders_close(
-    order: OrderArgument,
-    failure_code: Annotated[
-        str, typer.Option(help="The failure mode found (ISO 14224): VIB, BRD, OHE.")
-    ] = "",
-    actions: Annotated[str, typer.Option(help="What was done.")] = "",
-    data: DataOption = DATA,
-    json: JsonOption = False,
-) -> None:
-    """Close a work order."""
-    body = {"failure_code": failure_code, "actions": actions}
-    _order(data, f"/v1/work-orders/{order}/close", body, json=json)
-
-
-def _order(data: Path, path: str, body: Mapping[str, Any], *, json: bool) -> None:
+def post_change(data: Path, path: str, body: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    """The running plant's answer to a change, which is made once. Raises Unavailable, Rejected, NotFound, Conflict."""
     from industrialmind.client import Client
     from industrialmind.plant import DataDir
 
     with Client.of(DataDir(data)) as client:
-        done = client.post(path, body, idempotency_key=str(uuid.uuid4()))
-    if json:
-        _print_json(done)
-        return
-    order = done["work_order"]
-    sys.stdout.write(f"{order['id']} is {order['status']}: {order['title']}\n")
+        return client.post(path, body, idempotency_key=str(uuid.uuid4()))
 
 
 def _kind(name: str) -> Any:  # noqa: ANN401 - a Kind, whose module loads only now
@@ -249,11 +208,13 @@ def _shown(value: Any) -> str:  # noqa: ANN401 - a field
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
-def _print_json(value: Any) -> None:  # noqa: ANN401 - JSON
+def print_json(value: Any) -> None:  # noqa: ANN401 - JSON
+    """To stdout, on one line."""
     sys.stdout.write(orjson.dumps(value).decode() + "\n")
 
 
-def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """To stdout, at a fixed width where that is no terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -101,6 +101,34 @@ def test_a_file_s_faults_are_told_with_their_lines(
     assert "line 3: site: " in outcome.err
 
 
+def test_an_asset_goes_out_of_use_and_comes_back(command: Command, plant: RunningPlant) -> None:
+    root = plant.data.root
+    appeared(command, root)
+    assert command("assets", "set", "area", "s1-hall", "site=s1", "--data", root).code == 0
+    gone = command("assets", "retire", "area", "s1-hall", "--why", "torn down", "--data", root)
+    assert gone.out == "area s1-hall is out of use, at revision 2\n"
+    assert command("assets", "list", "--kind", "area", "--data", root, "--json").json == []
+    assert "retired: torn down" in command("assets", "show", "area", "s1-hall", "--data", root).out
+    back = command("assets", "restore", "area", "s1-hall", "--data", root, "--json")
+    assert back.json["asset"]["revision"] == 3
+    again = command("assets", "restore", "area", "s1-hall", "--data", root)
+    assert again.out == "area s1-hall is in use already, at revision 3\n"
+    assert command("assets", "retire", "area", "none", "--why", "x", "--data", root).code == 1
+
+
+def test_a_counter_begins_at_nought_again(command: Command, plant: RunningPlant) -> None:
+    root = plant.data.root
+    appeared(command, root)
+    told = command("counters", "set", "pump-1.run-hours", "812.5", "--data", root)
+    assert told.out == "pump-1.run-hours stands at 812.5\n"
+    reset = command("counters", "reset", "pump-1.run-hours", "--reason", "new pump", "--data", root)
+    assert reset.out == "pump-1.run-hours stands at 0; it stood at 812.5\n"
+    [counter] = command("counters", "list", "--machine", "pump-1", "--data", root, "--json").json
+    assert (counter["value"], counter["resets"][0]["reason"]) == (0.0, "new pump")
+    assert command("counters", "list", "--machine", "fan-1", "--data", root, "--json").json == []
+    assert command("counters", "reset", "pump-1.none", "--reason", "x", "--data", root).code == 1
+
+
 def test_work_orders_are_opened_and_closed(command: Command, plant: RunningPlant) -> None:
     root = plant.data.root
     appeared(command, root)
