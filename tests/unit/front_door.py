@@ -76,11 +76,18 @@ class Command:
 def commanding(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
     """Commands on a wide terminal; logging is as before afterwards."""
     monkeypatch.setenv("COLUMNS", "220")
+    with logging_of_its_own():
+        yield Command(monkeypatch, capsys)
+
+
+@contextmanager
+def logging_of_its_own() -> Iterator[None]:
+    """Commands that run in this process set logging up, on a stream that ends with their test: undone in the end."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))  # as it is by then
     try:
-        yield Command(monkeypatch, capsys)
+        yield
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)

@@ -154,7 +154,10 @@ def test_the_signal_of_an_orderly_end_is_a_servers_own(tmp_path: Path) -> None:
         stop_signal = signal.SIGINT  # as PostgreSQL's
 
     server = Polite(tmp_path)
-    server.code = "import time\ntry:\n    print('up'); time.sleep(60)\nexcept KeyboardInterrupt:\n    print('goodbye')\n"
+    server.code = (
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's & ignores it
+        "try:\n    print('up'); time.sleep(60)\nexcept KeyboardInterrupt:\n    print('goodbye')\n"
+    )
     server.start()
     server.stop()
     assert server.log_file.read_text() == "up\ngoodbye\n"

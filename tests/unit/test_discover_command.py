@@ -1,7 +1,7 @@
 """`industrialmind discover` as its users call it, on a real broker."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,8 +14,15 @@ from shared.errors import Unavailable
 from shared.paho import open_mqtt
 from shared.supervise import free_ports
 from tests.servers import NatsServer
+from tests.unit.front_door import logging_of_its_own
 
 WRONG = "version: 1\nrules: [{topic: hall/m1, machine: m1, sensors: {/temp_c: {unit: bar}, /note: {unit: bar}}}]\n"
+
+
+@pytest.fixture(autouse=True)
+def logging_restored() -> Iterator[None]:
+    with logging_of_its_own():
+        yield
 
 
 @asynccontextmanager
