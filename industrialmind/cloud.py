@@ -1,7 +1,6 @@
 """The cloud process: data API and loss ledger together, as `cloud run api` starts them."""
 
 import asyncio
-import gc
 import sys
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
@@ -149,8 +148,6 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             probes["people"] = people.store.ping
         watch = Watch(health, probes)
         health.started = True
-        # What is here by now stays: walking it again and again would hold up every request by a tenth of a second.
-        gc.freeze()
         await run_loops(
             stop,
             http=lambda: serve(

@@ -1,6 +1,6 @@
 """An agent over a long time: its memory does not grow, its files stay under the cap, and every reading reaches the log.
 
-Three minutes of it run with the demonstration's tests, two hours in the nightly suites.
+Three minutes of it run with the tests of real servers, two hours in the nightly suites.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ def growth(looks: list[tuple[float, float]]) -> tuple[float, float]:
 @pytest.mark.parametrize(
     "seconds",
     [
-        pytest.param(180.0, marks=[pytest.mark.demo, pytest.mark.e2e, pytest.mark.timeout(400)]),
+        pytest.param(180.0, marks=[pytest.mark.real, pytest.mark.e2e, pytest.mark.timeout(400)]),
         pytest.param(7200.0, marks=[pytest.mark.nightly, pytest.mark.timeout(7600)]),
     ],
 )

@@ -193,6 +193,26 @@ def test_a_crash_while_draining_is_seen_by_the_supervisor() -> None:
     assert "RuntimeError: a bug" in err
 
 
+SETTLING = """
+    import asyncio, gc, sys
+    from shared import service
+
+    service.SETTLED_SECONDS = 0.0
+
+    async def main(stop):
+        async with asyncio.timeout(10):
+            while not gc.get_freeze_count():
+                await asyncio.sleep(0.01)
+
+    sys.exit(service.run_main(main))
+"""
+
+
+def test_what_a_process_began_with_is_left_out_of_later_collections() -> None:
+    script = textwrap.dedent(SETTLING)
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=30, check=False).returncode == 0
+
+
 def signalled(sig: signal.Signals, *, crash: bool) -> tuple[int, list[str], str]:
     script = textwrap.dedent(CHILD).replace("{crash}", str(crash))
     with subprocess.Popen(
