@@ -25,6 +25,7 @@ from shared.ranges import Range
 
 DEFAULT_MAX_BYTES: Final = 1024**3
 MAX_BATCH: Final = 256  # commands a transaction
+STEPS_BEFORE: Final = 4  # of thinning, before each transaction of a full outbox
 MAX_QUEUED: Final = 4096  # commands that may wait for the writer
 
 T = TypeVar("T")
@@ -186,6 +187,11 @@ class Outbox:
             while len(batch) < MAX_BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             ended = None in batch
+            for _ in range(
+                STEPS_BEFORE
+            ):  # by themselves: in the appends' transaction they would swell the journal
+                if not self._thin():
+                    break
             self._together([command for command in batch if command is not None and not command.alone])
             for each in batch:
                 if each is not None and each.alone:

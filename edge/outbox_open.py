@@ -3,10 +3,12 @@
 import os
 import secrets
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
+from pydantic import TypeAdapter, ValidationError
 
 from edge.outbox_frames import ADDED, Level
 from edge.outbox_spans import SCHEMA as SPANS
@@ -121,9 +123,8 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not {"meta", "waiting", "frames", "tally"} <= tables:
         raise DamagedError("it is a database, but not an outbox")
-    meta = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('schema', 'epoch', 'next_row')"))
-    if len(meta) != 3:  # noqa: PLR2004 - the three keys asked for
-        raise DamagedError("its epoch or row number is missing")
+    meta = dict(db.execute("SELECT key, value FROM meta WHERE key NOT LIKE 'state:%'"))
+    _check_meta(meta, db.execute("SELECT max(last) FROM frames").fetchone()[0])
     if meta["schema"] not in {1, SCHEMA_VERSION}:
         raise Misconfigured(
             f"the outbox {path} has schema {meta['schema']}, this release writes {SCHEMA_VERSION}",
@@ -131,6 +132,25 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
         )
     if meta["schema"] == 1:
         _migrate(db, with_sums="damaged" in tables)
+
+
+def _check_meta(meta: Mapping[str, object], last_cut: object) -> None:
+    """SQLite's check sees no bit that flips in a value. Raises DamagedError for values that nobody can have written."""
+    epoch, row = meta.get("epoch"), meta.get("next_row")
+    if not isinstance(meta.get("schema"), int) or not isinstance(epoch, bytes) or len(epoch) != EPOCH_BYTES:
+        raise DamagedError("its schema or epoch is missing")
+    if not isinstance(row, int) or row < 1 or (isinstance(last_cut, int) and row <= last_cut):
+        raise DamagedError(f"its next row, {row!r}, is none that can follow")
+    shapes: dict[str, Any] = {
+        "freed": list[tuple[int, int]],
+        "degraded": list[tuple[int, int]],
+        "thinned": tuple[int, int],
+    }
+    for name in shapes.keys() & meta.keys():
+        try:
+            TypeAdapter(shapes[name]).validate_json(meta[name])  # type: ignore[arg-type]
+        except ValidationError as error:
+            raise DamagedError(f"its {name} rows can't be read") from error
 
 
 def _migrate(db: sqlite3.Connection, *, with_sums: bool) -> None:

@@ -136,7 +136,8 @@ def test_kills_and_full_disks_lose_and_double_nothing(tmp_path: Path, faults: in
         said = load(path, log, seed + fault, limit, starts, rng.uniform(0.1, 0.6))
         refused += sum(words[0] == "refused" for words in said)
         books.note(said)
-        assert sum(each.stat().st_size for each in path.parent.iterdir()) <= MAX_BYTES
+        sizes = {each.name: each.stat().st_size for each in path.parent.iterdir()}
+        assert sum(sizes.values()) <= MAX_BYTES, sizes
         starts = books.check(path, log)
     file = OutboxFile(path, site="s1", edge="e1", max_bytes=MAX_BYTES, clock=ManualClock())
     thinned = file.thinned

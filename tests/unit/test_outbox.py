@@ -203,6 +203,30 @@ def rot(path: Path, statement: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
+        "value = CAST(x'5b5b312c31305d5d20ff' AS TEXT) WHERE key = 'freed'",
+        "value = CAST('[[1]]' AS BLOB) WHERE key = 'freed'",
+        "value = 10 WHERE key = 'next_row'",
+        "value = 'x' WHERE key = 'next_row'",
+        "value = x'00' WHERE key = 'epoch'",
+    ],
+)
+async def test_a_value_that_nobody_wrote_makes_the_file_a_damaged_one(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "outbox.db"
+    async with opened(path) as outbox:
+        for first in (1, 11):
+            await outbox.append([item(first, 10)])
+            await outbox.cut(partial=True)
+        await outbox.free([(1, 10)])
+        epoch = outbox.epoch
+    rot(path, f"UPDATE meta SET {change}")  # noqa: S608 - own text
+    async with opened(path) as outbox:
+        assert outbox.set_aside is not None
+        assert outbox.epoch != epoch
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
         "data = CAST(substr(data, 1, length(data) - 4) || x'00000000' AS BLOB)",  # in the columns: the frame's sum
         "data = substr(data, 1, length(data) - 4) || x'00000000'",  # its type, too
         "data = x'ff'",
