@@ -152,6 +152,8 @@ class Backbone:
             network.heal()
         self.load.stop(seconds)
         took = self.until_ready()
+        # A batch that the log refused while it was away may wait to be tried again behind one that came later.
+        took += self.until(self._nothing_in_flight, seconds, "gateways wait for no confirmation")
         took += self.until(lambda: asyncio.run(self._arrived()), seconds, "all readings stored")
         rows = "im_edge_outbox_rows"
         took += self.until(
@@ -182,6 +184,15 @@ class Backbone:
     def rss_mb(self, part: str) -> float:
         """Resident memory of a part."""
         return float(psutil.Process(self.parts[part].pid).memory_info().rss) / 1e6
+
+    def _nothing_in_flight(self) -> bool:
+        """Whether no gateway holds a message that the log has not confirmed."""
+        waiting = "im_gateway_in_flight_messages"
+        found = [self.figures(name) for name in self.parts if name.startswith("gateway")]
+        return all(
+            figures and not any(value for key, value in figures.items() if key.startswith(waiting))
+            for figures in found
+        )
 
     async def _arrived(self) -> bool:
         async with self.wiring.store() as store:
