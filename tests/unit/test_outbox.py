@@ -205,7 +205,7 @@ def rot(path: Path, statement: str) -> None:
     [
         "value = CAST(x'5b5b312c31305d5d20ff' AS TEXT) WHERE key = 'freed'",
         "value = CAST('[[1]]' AS BLOB) WHERE key = 'freed'",
-        "value = 10 WHERE key = 'next_row'",
+        "value = -10 WHERE key = 'next_row'",
         "value = 'x' WHERE key = 'next_row'",
         "value = x'00' WHERE key = 'epoch'",
     ],
