@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import os
 import random
+import secrets
 import signal
 import socket
 import sys
@@ -220,9 +221,17 @@ async def _lines(stream: asyncio.StreamReader | None) -> AsyncIterator[bytes]:
         yield line
 
 
+_LOWEST_PORT: Final = 20_000
+_PORTS: Final = 12_000
+
+
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that nobody listens on now."""
-    opened = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    """Loopback ports that nobody listens on now, below those that systems give to outgoing connections."""
+    opened: list[socket.socket] = []
+    while len(opened) < count:
+        with contextlib.suppress(OSError):
+            port = _LOWEST_PORT + secrets.randbelow(_PORTS)
+            opened.append(socket.create_server(("127.0.0.1", port)))
     ports = [int(one.getsockname()[1]) for one in opened]
     for one in opened:
         one.close()
