@@ -87,7 +87,7 @@ async def fill(url: str, days: float) -> int:
 
 
 def questions(days: float, seed: int) -> Iterator[str]:
-    """What screens, scripts and notebooks ask, no two alike."""
+    """What screens, scripts and notebooks ask, no two alike but for sensors."""
     rng = random.Random(seed)
     end = T0 + int(days * 86_400) * SECOND
 
@@ -108,7 +108,7 @@ def questions(days: float, seed: int) -> Iterator[str]:
         (10, lambda: f"/v1/readings?{series(1)}&{span(1)}&limit=500"),
         (10, lambda: f"/v1/events?limit=50&to={rng.randrange(T0, T0 + 28 * 86_400 * SECOND)}"),
         (5, lambda: f"/v1/anomalies?limit=20&from={rng.randrange(T0)}"),
-        (5, lambda: f"/v1/machines/{rng.choice(MACHINES)}/sensors?n={rng.randrange(10**9)}"),
+        (5, lambda: f"/v1/machines/{rng.choice(MACHINES)}/sensors"),
     ]
     while True:
         yield rng.choices([make for _, make in kinds], [weight for weight, _ in kinds])[0]()
