@@ -4,13 +4,13 @@ A model is a file named by its sha256; `{machine}.json` beside it says which one
 appear by rename, so that a crash leaves the old or the new one, and what is half-written fails its hash.
 """
 
-import os
 from pathlib import Path
 from typing import Final
 
 import orjson
 import structlog
 
+from shared.durable import replace
 from shared.errors import Rejected
 from shared.loaded import Desired, LoadedModel, load_model
 
@@ -32,8 +32,8 @@ class ModelFolder:
         """Make the model the machine's current one, the old one its fallback. Raises OSError (disk full)."""
         old = self._chosen(machine)
         previous = [each.to_dict() for each in old if each.sha256 != desired.sha256][:1]
-        _write(self._blob(desired.sha256), data)
-        _write(self._record(machine), orjson.dumps({"models": [desired.to_dict(), *previous]}))
+        replace(self._blob(desired.sha256), data)
+        replace(self._record(machine), orjson.dumps({"models": [desired.to_dict(), *previous]}))
         self._prune()
 
     def forget(self, slot: str) -> None:
@@ -72,18 +72,3 @@ class ModelFolder:
         for blob in self._folder.glob("*.model"):
             if blob.stem not in kept:
                 blob.unlink()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Replace a file by rename, durable when this returns."""
-    temporary = path.with_name(f"{path.name}.part")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -5,21 +5,18 @@ room. When the quota is reached the least important go first (one a day, then on
 of them before the others; what is less important than all that is there is not kept. What is let go is counted.
 """
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import structlog
 
+from shared.durable import PART, replace
 from shared.errors import Rejected, Unavailable
 from shared.names import is_id
 from shared.wave import KeptWave, Why
 
 log = structlog.get_logger()
-
-_NEW: Final = ".new"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -57,7 +54,7 @@ class WaveStore:
         self._kept: dict[str, Kept] = {}
         with suppress(OSError):
             for path in folder.iterdir():
-                if path.name.endswith(_NEW):
+                if path.name.endswith(PART):
                     path.unlink()
                 elif (kept := Kept.of(path)) is not None:
                     self._kept[kept.name] = kept
@@ -92,7 +89,8 @@ class WaveStore:
             if not self._make_room(new):
                 self.let_go += 1
                 return False
-            self._write(new.name, data)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            replace(self._folder / new.name, data)
         except OSError as error:
             raise Unavailable(f"a waveform can't be kept: {error}", retry_after=5.0) from error
         self._kept[new.name] = new
@@ -109,21 +107,6 @@ class WaveStore:
             self.let_go += 1
             used -= each.size
         return used + new.size <= self._quota
-
-    def _write(self, name: str, data: bytes) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / name
-        new = path.with_name(name + _NEW)
-        with new.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def next(self) -> tuple[Kept, bytes] | None:
         """The most important block, of several the oldest, with its record's bytes; what can't be read is dropped."""

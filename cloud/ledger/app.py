@@ -1,7 +1,6 @@
 """The ledger as a service: it follows the log's headers, and answers with a report when asked."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -15,6 +14,7 @@ from cloud.ledger.report import EdgeReport, LedgerReport
 from cloud.telemetry.lateness import STAGES
 from cloud.telemetry.port import TelemetryReader
 from shared.clock import Clock
+from shared.durable import replace
 from shared.errors import Rejected, Unavailable
 from shared.eventlog import EventLog, Position
 from shared.names import WAVEFORMS
@@ -215,7 +215,7 @@ class Ledger:
         data = self.fold.to_json()
         if self._path is not None and data != self._saved:
             try:
-                await asyncio.to_thread(_replace, self._path, data)
+                await asyncio.to_thread(replace, self._path, data)
             except OSError as error:  # it only saves time at the next start
                 log.warning("the ledger's snapshot can't be saved", path=str(self._path), why=error.strerror)
                 return
@@ -241,12 +241,3 @@ def _load(path: Path) -> Fold:
     except Rejected as error:
         log.warning("the ledger's snapshot can't be read; it is made again from the log", why=error.reason)
         return Fold()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

@@ -93,7 +93,7 @@ async def test_before_the_log_is_read_nothing_is_judged(plant: Plant) -> None:
 
 async def test_a_damaged_snapshot_is_made_again(plant: Plant) -> None:
     (plant.folder / "ledger.json").write_bytes(b"damaged")
-    (plant.folder / "ledger.part").mkdir()  # so that no new one can be saved
+    (plant.folder / "ledger.json.part").mkdir()  # so that no new one can be saved
     await plant.move(rows(10))
     ledger = ledger_of(plant, CollectorRegistry())
     stop = asyncio.Event()
