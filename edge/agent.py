@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -25,7 +25,6 @@ from edge.heartbeat import Heartbeat
 from edge.input_limits import InputLimits
 from edge.intake import Intake, view_key
 from edge.local import LocalBroker, Will, farewell, presence
-from edge.mapping.inputs import MappedInputs, open_mapping
 from edge.models import SHADOW, ModelFolder
 from edge.outbox import Outbox, open_outbox
 from edge.outbox_copy import copy_on_request
@@ -44,6 +43,9 @@ from shared.nats import ControlPlane, Timeouts, open_control
 from shared.paho import MqttClient, open_mqtt
 from shared.service import run_loops, until_stop
 from shared.systemd import keep_watchdog
+
+if TYPE_CHECKING:
+    from edge.mapping.inputs import MappedInputs
 
 log = structlog.get_logger()
 
@@ -243,7 +245,7 @@ async def build(
     return loops
 
 
-def _inputs(settings: EdgeSettings) -> tuple[InputLimits, MappedInputs | None]:
+def _inputs(settings: EdgeSettings) -> tuple[InputLimits, "MappedInputs | None"]:
     """The sensors' limits, and the mapping if there is one. Raises Misconfigured."""
     limits = InputLimits()
     for machine, sensors in settings.inputs.items():
@@ -251,6 +253,8 @@ def _inputs(settings: EdgeSettings) -> tuple[InputLimits, MappedInputs | None]:
             limits.set(machine, sensor, each)
     if settings.mapping is None:
         return limits, None
+    from edge.mapping.inputs import open_mapping  # noqa: PLC0415 - YAML and Sparkplug: 3 MB, where there is one
+
     plain = f"plant/{settings.site}/"
     return limits, open_mapping(settings.mapping, settings.machines, limits, edge=settings.edge, taken=plain)
 

@@ -3,14 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from edge.input_limits import InputLimits
 from edge.mapping.gathered import Gathered, Letter
-from edge.mapping.inputs import MappedInputs
 from edge.outbox import Outbox
 from shared.clock import MICROSECONDS, Clock
 from shared.dead_letter import DeadLetter
@@ -21,6 +20,9 @@ from shared.machine_view import MachineView
 from shared.names import DeviceTopic, is_wave_topic
 from shared.packing import Item
 from shared.paho import MqttClient, MqttMessage
+
+if TYPE_CHECKING:
+    from edge.mapping.inputs import MappedInputs
 
 log = structlog.get_logger()
 
@@ -72,7 +74,7 @@ class Intake:
         rows_waiting: Callable[[], None],
         waves: Waves | None = None,
         limits: InputLimits | None = None,
-        mapped: MappedInputs | None = None,
+        mapped: "MappedInputs | None" = None,
     ) -> None:
         self._waves = waves
         self._client, self._outbox, self._views, self._clock = client, outbox, views, clock
