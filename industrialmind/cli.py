@@ -15,6 +15,7 @@ from industrialmind import (
     commands_discover,
     commands_dlq,
     commands_edge,
+    commands_labels,
     commands_log,
     commands_models,
     commands_people,
@@ -48,6 +49,7 @@ commands_models.add_to(app)
 commands_people.add_to(app)
 commands_assets.add_to(app)
 commands_work.add_to(app)
+commands_labels.add_to(app)
 commands_log.add_to(app)
 commands_dlq.add_to(app)
 commands_rebuild.add_to(app)

@@ -23,6 +23,8 @@ from cloud.commands.app import Dispatcher
 from cloud.commands.app import Metrics as CommandMetrics
 from cloud.deadletters.app import DeadLetters, Publish, publisher
 from cloud.deadletters.app import Metrics as LetterMetrics
+from cloud.labels.app import Metrics as VerdictMetrics
+from cloud.labels.app import VerdictDesk
 from cloud.ledger.app import Ledger, Metrics, edge_reports
 from cloud.ledger.settings import LedgerSettings
 from cloud.people.audit import AuditTopic
@@ -139,6 +141,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             ),
             assets=None if assets is None else (assets.reader, assets.commands),
             commands=dispatcher,
+            verdicts=VerdictDesk(events, store, clock, VerdictMetrics(registry)),
         )
         health.add_check("assignments", lambda: "" if reported.loaded else "not read yet")
         probes: dict[str, Probe] = {"store": store.positions}

@@ -42,6 +42,7 @@ from shared.people_events import (
     UserChanged,
     UserPasswordSet,
 )
+from shared.verdict_events import VerdictGiven
 from shared.vibration_events import BearingCleared, BearingSuspected, VibrationStepped, ZoneChanged
 from shared.work_order_events import (
     WorkOrderCancelled,
@@ -267,6 +268,7 @@ EVENTS: Final[Mapping[str, type[Event]]] = {
         WorkOrderStarted,
         WorkOrderClosed,
         WorkOrderCancelled,
+        VerdictGiven,
         CommandIssued,
         CommandAnswered,
         UserAdded,

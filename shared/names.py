@@ -25,6 +25,7 @@ AUDIT: Final = "audit"
 DEAD_LETTER: Final = "dead-letter"
 ASSETS: Final = "assets"
 WORK_ORDERS: Final = "work-orders"
+VERDICTS: Final = "verdicts"
 COMMANDS: Final = "commands"
 LOG_TOPICS: Final = (
     SENSOR_READINGS,
@@ -36,6 +37,7 @@ LOG_TOPICS: Final = (
     DEAD_LETTER,
     ASSETS,
     WORK_ORDERS,
+    VERDICTS,
     COMMANDS,
 )
 

@@ -30,9 +30,11 @@ from cloud.api.sessions import Parts, sessions_router, sign_in_router
 from cloud.api.settings import ApiSettings
 from cloud.api.shortcut import Questions, Shortcut
 from cloud.api.stream import live_router
+from cloud.api.verdicts import verdicts_router
 from cloud.api.work import counters_router, orders_router
 from cloud.assets.port import AssetCommands, AssetReader
 from cloud.commands.port import EdgeCommands
+from cloud.labels.port import Verdicts
 from cloud.ledger.report import LedgerReport
 from cloud.people.limits import Requests as RequestLimit
 from cloud.telemetry.port import TelemetryReader
@@ -75,6 +77,7 @@ def build_app(
     kept: Kept | None = None,
     assets: tuple[AssetReader, AssetCommands] | None = None,
     commands: EdgeCommands | None = None,
+    verdicts: Verdicts | None = None,
 ) -> FastAPI:
     """The ASGI application. `ledger`, `models`, `promote` and `letters` are answered by their own services.
 
@@ -115,6 +118,8 @@ def build_app(
         _add_assets(app, *assets, clock)
     if commands is not None:
         app.include_router(edge_commands_router(commands))
+    if verdicts is not None:
+        app.include_router(verdicts_router(verdicts, clock))
     if letters is not None:
         app.include_router(dead_letters_router(letters, clock))
 

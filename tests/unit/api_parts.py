@@ -16,6 +16,7 @@ from cloud.api.rebuilds import Rebuilds
 from cloud.api.sessions import Parts
 from cloud.api.settings import ApiSettings
 from cloud.commands.port import EdgeCommands
+from cloud.labels.port import Verdicts
 from cloud.telemetry.port import Entry, TelemetryStore
 from shared.asgi_access import Verify
 from shared.clock import Clock, ManualClock
@@ -83,6 +84,7 @@ class Api:
         letters: Answers | None = None,
         rebuilds: Rebuilds | None = None,
         commands: EdgeCommands | None = None,
+        verdicts: Verdicts | None = None,
         **more: Any,  # noqa: ANN401 - settings
     ) -> None:
         clock = clock or ManualClock(T0 + 2_000_000)
@@ -122,6 +124,7 @@ class Api:
             letters=letters,
             rebuilds=rebuilds,
             commands=commands,
+            verdicts=verdicts,
         )
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app),

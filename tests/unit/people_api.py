@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from cloud.api.settings import ApiSettings
 from cloud.commands.app import Dispatcher
 from cloud.deadletters.app import DeadLetters
+from cloud.labels.app import VerdictDesk
 from cloud.people.argon2 import Hasher
 from cloud.people.audit import AuditTopic
 from cloud.people.port import open_people
@@ -107,6 +108,7 @@ async def people_plant(
             letters=LetterAnswers(DeadLetters(events, control.assignments, clock)),
             rebuilds=RebuildJobs({}),
             commands=Dispatcher(events, control, clock),
+            verdicts=VerdictDesk(events, store, clock),
             **settings,
         )
         await stack.enter_async_context(api.http)
