@@ -189,7 +189,7 @@ async def build(
         site=settings.site,
         edge=edge,
         batch=settings.receive_batch,
-        committed=vibration.committed,
+        arrived=vibration.arrived,
         rows_waiting=uplink.rows_waiting,
         waves=vibration.loop.put,
         limits=limits,

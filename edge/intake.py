@@ -1,8 +1,9 @@
-"""From the devices' messages to committed rows: parsed, committed, and only then acknowledged."""
+"""From the devices' messages to committed rows: parsed, given to scoring, committed, and only then acknowledged."""
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-Committed = Callable[[str, Readings], None]
+Arrived = Callable[[str, Readings], None]
 Waves = Callable[[Sequence[MqttMessage]], Awaitable[None]]
 
 TICK_SECONDS: Final = 0.5
@@ -34,6 +35,9 @@ _MAX_COMMANDS: Final = 1000
 
 COMMIT_BYTES: Final = 256 * 1024
 """Payload that is committed at once. A commit has to fit the outbox as a whole, or a small one would wait for ever."""
+WAITING_BYTES: Final = 1024 * 1024
+"""Payload that may be scored and wait for its commit; then nothing is taken until there is room."""
+WAITING_PARTS: Final = 4096
 
 
 def bounded(messages: Sequence[MqttMessage]) -> Iterator[Sequence[MqttMessage]]:
@@ -45,6 +49,17 @@ def bounded(messages: Sequence[MqttMessage]) -> Iterator[Sequence[MqttMessage]]:
             start, size = at, 0
         size += len(message.payload)
     yield messages[start:]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What came of messages that arrived together, at `started`: to be committed, told and acknowledged, in this order."""
+
+    messages: Sequence[MqttMessage]
+    readings: Mapping[str, Readings]
+    out: Gathered
+    started: float
+    size: int
 
 
 def view_key(machine: str) -> str:
@@ -70,7 +85,7 @@ class Intake:
         site: str,
         edge: str,
         batch: int,
-        committed: Committed,
+        arrived: Arrived,
         rows_waiting: Callable[[], None],
         waves: Waves | None = None,
         limits: InputLimits | None = None,
@@ -79,9 +94,12 @@ class Intake:
         self._waves = waves
         self._client, self._outbox, self._views, self._clock = client, outbox, views, clock
         self._site, self._edge, self._batch = site, edge, batch
-        self._committed, self._rows_waiting = committed, rows_waiting
+        self._arrived, self._rows_waiting = arrived, rows_waiting
         self._limits, self._mapped = limits or InputLimits(), mapped
         self._plain = f"plant/{site}/"
+        self._parts: deque[_Part] = deque()
+        self._waiting = 0  # bytes
+        self._unwritten, self._room = asyncio.Event(), asyncio.Event()
         self._commands: deque[tuple[str, bytes]] = deque(maxlen=_MAX_COMMANDS)
         self._to_say = asyncio.Event()
         self.blocked = ""
@@ -123,7 +141,7 @@ class Intake:
         The subscription is asked for beside that: a session that was away has its queue delivered before the broker's
         grant, and one that is not taken from would never see it.
         """
-        await asyncio.gather(self._listen(), self._receive(), self._tick(), self._say())
+        await asyncio.gather(self._listen(), self._receive(), self._write(), self._tick(), self._say())
 
     async def _listen(self) -> None:
         await self._client.subscribe(*self.filters())
@@ -152,13 +170,23 @@ class Intake:
                 self._parse(message, readings, out)
             else:
                 self._mapped.take(message, self._clock.now_us(), started, out)
-        joined = await self._keep(readings, out)
-        self._client.ack(messages)
-        self._seconds.observe(self._clock.monotonic() - started)
-        self._tell(joined, out)
+        self._hand_on(messages, readings, out, started)
+        while self._waiting > WAITING_BYTES or len(self._parts) > WAITING_PARTS:
+            self._room.clear()
+            await self._room.wait()
 
-    async def _keep(self, readings: dict[str, list[Readings]], out: Gathered) -> dict[str, Readings]:
-        """Commit what came of messages, but for what the limits leave out; the readings that are kept, by machine."""
+    def _hand_on(
+        self,
+        messages: Sequence[MqttMessage],
+        readings: dict[str, list[Readings]],
+        out: Gathered,
+        started: float,
+    ) -> None:
+        """Give what the limits do not leave out to scoring, and all to the commits.
+
+        Scoring does not wait for these: a disk that takes its time delays no alarm. The outbox writes in the order of
+        asking, so a score is durable with or after the readings that it was made of.
+        """
         for machine, rows in out.rows.items():
             readings.setdefault(machine, []).append(rows.readings())
         joined: dict[str, Readings] = {}
@@ -170,21 +198,64 @@ class Intake:
                 joined[machine] = kept
         for machine, event_us, arrival_us in out.live:
             self._views[machine].take_live(event_us, arrival_us)
-        items = [Item(machine, Kind.READINGS, rows) for machine, rows in joined.items()]
-        items += [
-            Item(machine, Kind.EVENT, Records(tuple(event.to_json() for event in events)), urgent=True)
-            for machine, events in out.events.items()
-        ]
-        items += [
-            Item(letter.machine, Kind.REJECT, Records((self._letter(letter).encode(),)))
-            for letter in out.letters
-        ]
-        if items:
-            await self._commit(items, self._seen(joined))
-        return joined
+        size = sum(len(message.payload) for message in messages)
+        self._parts.append(_Part(messages, joined, out, started, size))
+        self._waiting += size
+        self._unwritten.set()
+        for machine, arrived in joined.items():
+            self._arrived(machine, arrived)
 
-    def _tell(self, joined: Mapping[str, Readings], out: Gathered) -> None:
-        """Hand on what is committed, and count it."""
+    async def _write(self) -> None:
+        """Commit what waits, as much at once as came during the last commit; then acknowledge it."""
+        while True:
+            await self._unwritten.wait()
+            self._unwritten.clear()
+            while self._parts:
+                parts = self._next()
+                readings: dict[str, list[Readings]] = {}
+                for part in parts:
+                    for machine, rows in part.readings.items():
+                        readings.setdefault(machine, []).append(rows)
+                joined = {machine: concat_readings(rows) for machine, rows in readings.items()}
+                items = self._items(joined, [part.out for part in parts])
+                if items:
+                    await self._commit(items, self._seen(joined))
+                self._client.ack([message for part in parts for message in part.messages])
+                now = self._clock.monotonic()
+                for part in parts:
+                    self._waiting -= part.size
+                    if part.messages:
+                        self._seconds.observe(now - part.started)
+                    self._tell(part.out)
+                for rows in joined.values():
+                    self._rows.inc(len(rows))
+                self._room.set()
+                self._rows_waiting()
+
+    def _next(self) -> list[_Part]:
+        """The parts that are committed together."""
+        parts = [self._parts.popleft()]
+        size = parts[0].size
+        while self._parts and (size := size + self._parts[0].size) <= COMMIT_BYTES:
+            parts.append(self._parts.popleft())
+        return parts
+
+    def _items(self, joined: Mapping[str, Readings], outs: Sequence[Gathered]) -> list[Item]:
+        """What one commit appends."""
+        items = [Item(machine, Kind.READINGS, rows) for machine, rows in joined.items()]
+        for out in outs:
+            items += [
+                Item(machine, Kind.EVENT, Records(tuple(event.to_json() for event in events)), urgent=True)
+                for machine, events in out.events.items()
+            ]
+            items += [
+                Item(letter.machine, Kind.REJECT, Records((self._letter(letter).encode(),)))
+                for letter in out.letters
+            ]
+        return items
+
+    def _tell(self, out: Gathered) -> None:
+        """Count what is committed, and ask for births."""
         self._rejects.inc(len(out.letters))
         for fate, count in out.fates.items():
             self._fates.labels(fate).inc(count)
@@ -193,20 +264,14 @@ class Intake:
         if out.commands:
             self._commands.extend(out.commands)  # when too many wait the oldest goes: a node is asked again
             self._to_say.set()
-        skews = [abs(view.skew_us) for view in self._views.values() if view.skew_us is not None]
-        self._skew.set(max(skews, default=0) / MICROSECONDS)
-        self._rows_waiting()
-        for machine, rows in joined.items():
-            self._rows.inc(len(rows))
-            self._committed(machine, rows)
 
     async def _tick(self) -> None:
         """What time alone brings to Sparkplug nodes: gaps that do not close, births to ask for."""
         while self._mapped is not None and self._mapped.has_nodes:
             if self.listening and self._client.connected.is_set():
-                out = Gathered()
-                self._mapped.tick(self._clock.now_us(), self._clock.monotonic(), out)
-                self._tell(await self._keep({}, out), out)
+                out, now = Gathered(), self._clock.monotonic()
+                self._mapped.tick(self._clock.now_us(), now, out)
+                self._hand_on((), {}, out, now)
             await self._clock.sleep(TICK_SECONDS)
 
     async def _say(self) -> None:
@@ -230,6 +295,8 @@ class Intake:
             view.take(rows)
             if view.shape != before:
                 kept[view_key(machine)] = view.to_json()
+        skews = [abs(view.skew_us) for view in self._views.values() if view.skew_us is not None]
+        self._skew.set(max(skews, default=0) / MICROSECONDS)
         return kept
 
     async def _commit(self, items: list[Item], state: Mapping[str, bytes]) -> None:

@@ -1,4 +1,4 @@
-"""The loop that scores: after the commit, off its path, behind a bounded queue."""
+"""The loop that scores: beside the commit, off its path, behind a bounded queue."""
 
 import asyncio
 import time
@@ -50,10 +50,10 @@ AT_ONCE_ROWS: Final = 64
 
 
 class ScoringLoop:
-    """Takes committed rows and new models in one order, so that a model is swapped between two windows.
+    """Takes rows and new models in one order, so that a model is swapped between two windows.
 
-    If scoring lags behind by `limit` rows, further rows stay unscored and are counted; none is lost: they were
-    committed before they came here.
+    If scoring lags behind by `limit` rows, further rows stay unscored and are counted; none is lost: what commits them
+    does not wait for scoring.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class ScoringLoop:
         self._limit = rows
 
     def offer(self, machine: str, readings: Readings) -> None:
-        """Rows that are committed."""
+        """Rows that arrived, in the order in which they are committed."""
         if self._rows + len(readings) > self._limit:
             self.unscored_rows += len(readings)
             self._dropped.inc(len(readings))

@@ -54,8 +54,8 @@ class VibrationWiring:
             condition=self._condition,
         )
 
-    def committed(self, machine: str, rows: Readings) -> None:
-        """Devices' rows that are durable: the speeds among them are wanted, and all are scored."""
+    def arrived(self, machine: str, rows: Readings) -> None:
+        """Devices' rows that are being committed: the speeds among them are wanted, and all are scored."""
         self.loop.seen(machine, rows)
         self._scorer.offer(machine, rows)
 

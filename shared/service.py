@@ -160,6 +160,7 @@ def run_main(
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, stop.set)
+        _keep_what_is_here()
         settling = loop.call_later(SETTLED_SECONDS, _keep_what_is_here)
         try:
             await main(stop)

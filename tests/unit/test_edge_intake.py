@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from edge.agent import _trouble
 from edge.flight import Flight
-from edge.intake import Intake
+from edge.intake import WAITING_BYTES, Intake
 from edge.outbox import open_outbox
 from edge.uplink import Uplink
 from shared.clock import ManualClock
@@ -77,7 +77,7 @@ async def test_no_ack_before_the_rows_are_durable(tmp_path: Path) -> None:
             site="s1",
             edge="e1",
             batch=10,
-            committed=lambda *_: None,
+            arrived=lambda *_: None,
             rows_waiting=lambda: None,
         )
         task = asyncio.create_task(intake.run())
@@ -91,6 +91,47 @@ async def test_no_ack_before_the_rows_are_durable(tmp_path: Path) -> None:
         assert inbox.acked == [0, 1, 2]
         assert intake.blocked == ""
         assert (await outbox.report())["waiting"] == 1002  # two messages' rows and one dead letter
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_scoring_sees_rows_while_the_disk_takes_none_up_to_a_bound(tmp_path: Path) -> None:
+    clock = ManualClock()
+    count = 60
+    batch = b"[%s]" % b",".join([b'{"ts": %d, "value": 1, "unit": "bar"}' % NOW_MS] * 1000)
+    inbox = Inbox(*(("plant/s1/pump/pressure", batch) for _ in range(count)))
+    seen: list[int] = []
+    async with open_outbox(tmp_path / "o.db", site="s1", edge="e1", clock=clock) as outbox:
+        database = outbox._file._db
+        pages = database.execute("PRAGMA page_count").fetchone()[0]
+        database.execute(f"PRAGMA max_page_count = {pages}")
+        intake = Intake(
+            as_client(inbox),
+            outbox,
+            {"pump": MachineView()},
+            clock,
+            CollectorRegistry(),
+            site="s1",
+            edge="e1",
+            batch=1,
+            arrived=lambda _, rows: seen.append(len(rows)),
+            rows_waiting=lambda: None,
+        )
+        task = asyncio.create_task(intake.run())
+        await turns()
+        bound = WAITING_BYTES // len(batch)
+        assert bound <= len(seen) <= bound + 2
+        assert inbox.acked == []
+        database.execute("PRAGMA max_page_count = 100000")
+        for _ in range(50):
+            await clock.advance(5)
+            await turns()
+            if len(inbox.acked) == count:
+                break
+        assert inbox.acked == list(range(count))
+        assert seen == [1000] * count
+        assert (await outbox.report())["waiting"] == 1000 * count
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
@@ -119,7 +160,7 @@ async def test_a_queue_that_comes_before_the_subscription_is_granted_is_taken(tm
             site="s1",
             edge="e1",
             batch=10,
-            committed=lambda *_: None,
+            arrived=lambda *_: None,
             rows_waiting=lambda: None,
         )
         task = asyncio.create_task(intake.run())
@@ -150,7 +191,7 @@ async def test_a_backlog_larger_than_the_outbox_is_taken_part_by_part(tmp_path: 
             site="s1",
             edge="e1",
             batch=500,
-            committed=lambda *_: None,
+            arrived=lambda *_: None,
             rows_waiting=lambda: None,
         )
         task = asyncio.create_task(intake.run())
@@ -183,7 +224,7 @@ async def test_acks_for_another_edge_or_epoch_free_nothing(tmp_path: Path) -> No
             site="s1",
             edge="e1",
             batch=10,
-            committed=lambda *_: None,
+            arrived=lambda *_: None,
             rows_waiting=lambda: None,
         )
         task = asyncio.create_task(intake.run())
@@ -240,7 +281,7 @@ async def test_an_edge_is_not_ready_before_it_hears_its_devices(tmp_path: Path) 
             site="s1",
             edge="e1",
             batch=10,
-            committed=lambda _machine, _rows: None,
+            arrived=lambda _machine, _rows: None,
             rows_waiting=lambda: None,
         )
         assert _trouble(as_client(inbox), intake) == "not connected yet"
