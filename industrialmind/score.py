@@ -130,6 +130,7 @@ def score_rows(
     machine: str = "recording",
     now_us: int = 0,
     config: Config | None = None,
+    seed: int = 0,
 ) -> RowScores:
     """Fit on one recording's rows and score another's, row by row.
 
@@ -142,13 +143,22 @@ def score_rows(
         machine: Id for the manifest.
         now_us: When this is, for the manifest.
         config: What a person may turn.
+        seed: Of whatever the models draw; the same seed gives the same scores.
     """
     config = config or Config()
     units = ("",) * len(sensors)
     step = choose_step(Recording(fit_us, sensors, units, fit_values), config.mask_limit)
     # Rows come with a phase of their own; cells end where the first row lies.
     aligned = Recording(fit_us - int(fit_us.min()), sensors, units, fit_values)
-    data = fit(aligned, machine=machine, machine_type="recording", now_us=now_us, config=config, step_us=step)
+    data = fit(
+        aligned,
+        machine=machine,
+        machine_type="recording",
+        now_us=now_us,
+        seed=seed,
+        config=config,
+        step_us=step,
+    )
     artifact = unpack(data)
     scorer = Scorer(artifact)
     scorer.self_test()

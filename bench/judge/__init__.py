@@ -1,0 +1,1 @@
+"""Judges what `industrialmind score` and `industrialmind rul` ship by the protocols of the data sets, beside floors."""

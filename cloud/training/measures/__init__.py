@@ -1,0 +1,1 @@
+"""How models are measured: row by row, event by event, with intervals. Never with point adjustment."""
