@@ -30,6 +30,7 @@ def fit_candidates(
     lock_sha256: str | None = None,
     parent: str | None = None,
     clusters: bool = False,
+    labels_as_of_us: int | None = None,
 ) -> Trained:
     """Fit window PCA and the convolutional autoencoder, and compare them. The same arguments give the same bytes.
 
@@ -44,7 +45,17 @@ def fit_candidates(
     config = config or Config()
     step = step_us or choose_step(recording, config.mask_limit)
     request = Request(
-        machine, machine_type, now_us, seed, operating_sensor, author, code_sha, lock_sha256, parent, clusters
+        machine,
+        machine_type,
+        now_us,
+        seed,
+        operating_sensor,
+        author,
+        code_sha,
+        lock_sha256,
+        parent,
+        clusters,
+        labels_as_of_us,
     )
     fitted = [fit_window_pca(recording, config, step)]
     panels: list[compare.Panel] = []

@@ -123,6 +123,7 @@ def full_windows(recording: Recording, config: Config, step_us: int | None) -> t
         ]
     )
     window = config.window
+    ends = ends[~recording.touching(cells.times_us[ends], window * step)]
     if len(ends) < WINDOWS_MIN * window:
         raise Rejected(
             f"{len(ends)} full windows are too few to learn from: give at least "

@@ -46,6 +46,7 @@ class Request:
     lock_sha256: str | None = None
     parent: str | None = None
     clusters: bool = False
+    labels_as_of_us: int | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def pack_fitted(
             persistence_n=fitted.budget.n,
         ),
         provisional=limit.provisional,
-        training=fitted.data,
+        training=training_data(fitted, recording, request),
         seed=request.seed,
         code_sha=request.code_sha,
         lock_sha256=request.lock_sha256,
@@ -167,6 +168,18 @@ def pack_fitted(
         author=request.author,
     )
     return pack(graph, manifest, probe)
+
+
+def training_data(fitted: Fitted, recording: Recording, request: Request) -> TrainingData:
+    """Which rows the model saw, which windows were left out and why, and as of when labels were read."""
+    spec, data = fitted.cells.spec, fitted.data
+    counted = recording.counted(spec.step_us, spec.window * spec.step_us)
+    # Windows of the grid that touch what is left out are counted by that, not as masked.
+    touch = int(recording.touching(fitted.cells.times_us, spec.window * spec.step_us).sum())
+    masked = max(data.excluded["masked"] - touch, 0)
+    return data.model_copy(
+        update={"excluded": {"masked": masked, **counted}, "labels_as_of_us": request.labels_as_of_us}
+    )
 
 
 def _sensors(recording: Recording, scale: Scale) -> tuple[SensorSpec, ...]:

@@ -1,13 +1,35 @@
 """A machine's rows, and the step of the grid that fits them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.errors import Rejected
-from shared.windows import Floats, Ints
+from shared.windows import Bools, Floats, Ints
+
+REASONS: Final = (
+    "degraded",
+    "maintenance",
+    "open-alarm",
+    "before-failure",
+    "fault",
+    "sensor-fault",
+    "data-fault",
+    "under-review",
+)
+"""Why rows are not trained on. A window that two reasons hold for counts for the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Time [from, to] in µs whose rows are not trained on, and why: one of REASONS."""
+
+    reason: str
+    from_us: int
+    to_us: int
 
 
 @dataclass(frozen=True)
@@ -19,12 +41,14 @@ class Recording:
         sensors: Names of the S columns.
         units: Their units, "" = unknown.
         values: float64[n, S], NaN = that sensor has no row then.
+        left_out: Time whose rows are gone from here: no window that touches it is trained on.
     """
 
     times_us: Ints
     sensors: tuple[str, ...]
     units: tuple[str, ...]
     values: Floats
+    left_out: tuple[LeftOut, ...] = ()
 
     def __post_init__(self) -> None:
         if self.values.shape != (len(self.times_us), len(self.sensors)) or len(self.units) != len(
@@ -49,6 +73,45 @@ class Recording:
         values = np.full((len(times), len(sensors)), np.nan)
         values[place, np.asarray(sensor, dtype=np.int64)] = np.asarray(value, dtype=np.float64)
         return cls(times, tuple(sensors), tuple(units), values)
+
+    def without(self, left_out: Sequence[LeftOut]) -> "Recording":
+        """The same without the rows of these times, which are cut to the recording's own."""
+        if not len(self.times_us):
+            return self
+        first, last = int(self.times_us.min()), int(self.times_us.max())
+        spans = tuple(
+            LeftOut(one.reason, max(one.from_us, first), min(one.to_us, last))
+            for one in left_out
+            if one.from_us <= last and one.to_us >= first
+        )
+        gone = np.zeros(len(self.times_us), np.bool_)
+        for one in spans:
+            gone |= (self.times_us >= one.from_us) & (self.times_us <= one.to_us)
+        return replace(
+            self, times_us=self.times_us[~gone], values=self.values[~gone], left_out=(*self.left_out, *spans)
+        )
+
+    def touching(self, edges_us: Ints, reach_us: int) -> Bools:
+        """Which windows of `reach_us`, by their right edges, touch time that is left out."""
+        touch = np.zeros(len(edges_us), np.bool_)
+        for one in self.left_out:
+            touch |= (edges_us >= one.from_us) & (edges_us < one.to_us + reach_us)
+        return touch
+
+    def counted(self, step_us: int, reach_us: int) -> dict[str, int]:
+        """How many windows each reason left out."""
+        if not self.left_out:
+            return {}
+        first = min(one.from_us for one in self.left_out) // step_us
+        last = max(one.to_us + reach_us for one in self.left_out) // step_us
+        edges = np.arange(first, last + 1) * step_us
+        taken = np.zeros(len(edges), np.bool_)
+        found: dict[str, int] = {}
+        for one in sorted(self.left_out, key=lambda each: REASONS.index(each.reason)):
+            touch = (edges >= one.from_us) & (edges < one.to_us + reach_us) & ~taken
+            found[one.reason] = found.get(one.reason, 0) + int(touch.sum())
+            taken |= touch
+        return found
 
 
 def choose_step(recording: Recording, mask_limit: float) -> int:
