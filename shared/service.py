@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -32,6 +32,22 @@ EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 3
 
 Loop = Callable[[], Awaitable[None]]
+
+
+async def ended(*tasks: "asyncio.Future[Any]", again: float = 5.0) -> None:
+    """Cancel tasks and return when they are done, whatever came of them.
+
+    One cancellation may not do: `asyncio.wait_for` of Python 3.11, which drivers wait with, loses one that comes together
+    with what it waits for (CPython issue 86296). So what goes on is cancelled again after so many seconds, and again.
+    """
+    going: set[asyncio.Future[Any]] = set(tasks)
+    while going:
+        for task in going:
+            task.cancel()
+        _, going = await asyncio.wait(going, timeout=again)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # was looked at: nobody is told of it when the task goes
 
 
 class LoopEndedError(RuntimeError):
@@ -62,16 +78,13 @@ async def run_loops(stop: asyncio.Event, *, grace: float = 10.0, **loops: Loop) 
             _, late = await asyncio.wait(running, timeout=grace)
             for task in late:
                 log.warning("loop cancelled after the grace time", loop=task.get_name(), seconds=grace)
-                task.cancel()
+            await ended(*late)
             results = await asyncio.gather(*running, return_exceptions=True)
             failures = [r for r in results if isinstance(r, Exception)]
             if failures:
                 raise failures[0]
     finally:
-        stopper.cancel()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(stopper, *tasks, return_exceptions=True)
+        await ended(stopper, *tasks)
 
 
 def until_stop(stop: asyncio.Event, loop: Loop) -> Loop:
@@ -80,7 +93,7 @@ def until_stop(stop: asyncio.Event, loop: Loop) -> Loop:
     It may be cut off at any await, so what it does must be safe to leave half done.
     """
 
-    async def ended() -> None:
+    async def to_its_end() -> None:
         work = asyncio.ensure_future(loop())
         stopping = asyncio.create_task(stop.wait())
         try:
@@ -88,11 +101,9 @@ def until_stop(stop: asyncio.Event, loop: Loop) -> Loop:
             if work.done():
                 work.result()
         finally:
-            work.cancel()
-            stopping.cancel()
-            await asyncio.gather(work, stopping, return_exceptions=True)
+            await ended(work, stopping)
 
-    return ended
+    return to_its_end
 
 
 async def wait_or_stop(stop: asyncio.Event, seconds: float) -> bool:

@@ -15,12 +15,13 @@ from nats.aio.client import Client
 
 from shared.errors import IndustrialMindError, Misconfigured, Unavailable
 from shared.nats.session import Session, Timeouts, first_of
+from shared.service import ended
 from shared.tls import Certificates, TlsFiles
 
 log = structlog.get_logger()
 
 TLS_SCHEME: Final = "tls"
-_AGAIN_S = 0.2
+_AGAIN_S: Final = 0.2
 _RENEWAL_S: Final = 1.0
 _DENIED = re.compile(r'permissions violation for (\w+) to "([^"]+)"', re.IGNORECASE)
 
@@ -189,13 +190,4 @@ async def open_link(
             await link.first()
         yield link
     finally:
-        await end(task)
-
-
-async def end(task: "asyncio.Task[None]") -> None:
-    """Cancel until the task is over: nats-py may swallow a cancellation that meets it while it connects or closes."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=_AGAIN_S)
-    if not task.cancelled():
-        task.exception()  # a link that failed on its way out has nobody left to tell
+        await ended(task, again=_AGAIN_S)

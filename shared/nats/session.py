@@ -52,6 +52,7 @@ class Session:
         self._user = user
         self._next = 0
         self._waiting: dict[str, tuple[str, Callable[[Msg], None], asyncio.Future[Any]]] = {}
+        self._flushing: set[asyncio.Task[None]] = set()
 
     @property
     def max_payload(self) -> int:
@@ -94,11 +95,22 @@ class Session:
             raise Unavailable("the connection to nats-server was lost")
 
     async def flush(self) -> None:
-        """Return once the server has handled all that was sent. Raises Unavailable."""
+        """Return once the server has handled all that was sent. Raises Unavailable.
+
+        It goes on when its caller is cancelled: nats-py gives the connection up when a PONG has nobody who waits for it.
+        """
+        flushing = asyncio.create_task(self._client.flush(timeout=max(1, round(self.timeouts.request))))
+        self._flushing.add(flushing)
+        flushing.add_done_callback(self._flushed)
         try:
-            await self._client.flush(timeout=max(1, round(self.timeouts.request)))
+            await asyncio.shield(flushing)
         except (nats.errors.Error, OSError) as error:
             raise translated(error, "flush") from error
+
+    def _flushed(self, task: "asyncio.Task[None]") -> None:
+        self._flushing.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller may be gone
 
     async def ask(
         self, subject: str, data: bytes = b"", *, headers: dict[str, str] | None = None
@@ -197,6 +209,8 @@ class Session:
                 future.set_exception(Unavailable(f"{subject}: the connection was lost"))
                 future.exception()  # some have no reader any more
         await self._client.close()
+        for task in list(self._flushing):
+            task.cancel()
 
 
 async def answered(future: "asyncio.Future[T]", wait: float, doing: str) -> T:

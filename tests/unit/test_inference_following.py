@@ -20,6 +20,7 @@ from shared.frame_codec import decode
 from shared.frames import Readings, Scores
 from shared.names import MACHINE_EVENTS, SCORES, SENSOR_READINGS
 from shared.packing import join
+from shared.service import ended
 from tests.servers import NatsServer
 from tests.unit.edge_models import artifact, loaded
 from tests.unit.inference_parts import CLOCK, Inference, open_inference
@@ -167,9 +168,7 @@ async def test_killed_again_and_again_no_window_is_lost_or_doubled(inference: In
         ]
         await asyncio.sleep(random.uniform(0.02, 0.25))
         assert not any(task.done() for task in tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(*tasks)
     await feeding
     async with at_work(member(inference)):
         await until(lambda: has(inference, len(steady())))

@@ -274,3 +274,18 @@ async def test_a_stream_beyond_the_servers_store_is_unavailable(nats_server: Nat
             budgets={names.AUDIT: TopicBudget(2 << 30)},
             max_file_store=1 << 40,
         )
+
+
+async def test_a_flush_whose_caller_is_gone_costs_no_connection(nats_server: NatsServer) -> None:
+    async with open_link(nats_server.url, credentials=nats_server.credentials, timeouts=QUICK) as link:
+        session = link.session()
+        for _ in range(50):
+            flushing = asyncio.create_task(session.flush())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            flushing.cancel()
+            await asyncio.gather(flushing, return_exceptions=True)
+            assert flushing.cancelled()
+        await session.flush()
+        assert link.session() is session
+        assert not session.lost.is_set()

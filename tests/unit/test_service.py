@@ -17,6 +17,7 @@ from shared.service import (
     Loop,
     LoopEndedError,
     Patience,
+    ended,
     run_loops,
     run_main,
     until_stop,
@@ -302,3 +303,25 @@ async def test_what_answers_ends_no_other_wait() -> None:
     assert "away" in patience.waiting_for
     stop.set()
     assert await waiting is None
+
+
+async def test_a_task_that_lost_a_cancellation_is_cancelled_again() -> None:
+    lost = 0
+
+    async def deaf() -> None:
+        nonlocal lost
+        while lost < 3:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                lost += 1
+        await asyncio.Event().wait()
+
+    async def failing() -> None:
+        raise KeyError("row")
+
+    tasks = [asyncio.create_task(deaf()), asyncio.create_task(failing())]
+    await asyncio.sleep(0)
+    await ended(*tasks, again=0.01)
+    assert [task.cancelled() for task in tasks] == [True, False]
+    assert lost == 3
