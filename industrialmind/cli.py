@@ -12,6 +12,7 @@ from industrialmind import (
     commands_assets,
     commands_backup,
     commands_data,
+    commands_datasets,
     commands_discover,
     commands_dlq,
     commands_edge,
@@ -44,6 +45,7 @@ commands_plant.add_to(app)
 commands_run.add_to(app)
 commands_edge.add_to(commands_run.edge_app)
 commands_data.add_to(app)
+commands_datasets.add_to(app)
 commands_discover.add_to(app)
 commands_models.add_to(app)
 commands_people.add_to(app)

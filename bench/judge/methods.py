@@ -14,6 +14,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.preprocessing import StandardScaler
 
 from cloud.training.datasets.run import Bools, Run
+from cloud.training.logic import Config
 from industrialmind.score import score_rows
 from shared.windows import Floats
 
@@ -42,6 +43,11 @@ class Scored:
     about: str = ""
 
 
+def configuration() -> str:
+    """Hash of what `industrialmind score` is configured with: the same for every set."""
+    return Config().sha256()
+
+
 Method = Callable[[Run, int], Scored]
 
 
@@ -66,10 +72,10 @@ def chance(run: Run, seed: int) -> Scored:
 
 
 def pca(run: Run, seed: int) -> Scored:
-    """Row-wise T² and Q."""
+    """Row-wise T² and Q; columns are scaled by all of FIT, as for the data sets' own table."""
     del seed
     cut = int(len(run.fit) * FITTED)
-    scaler = StandardScaler().fit(run.fit[:cut])
+    scaler = StandardScaler().fit(run.fit)
     known, asked = scaler.transform(run.fit), scaler.transform(run.test)
     model = PCA(VARIANCE if run.fit.shape[1] > 1 else 1).fit(known[:cut])
 

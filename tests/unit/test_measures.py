@@ -1,9 +1,15 @@
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, confusion_matrix, f1_score
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    mean_pinball_loss,
+    root_mean_squared_error,
+)
 
 from cloud.training.datasets.run import Segment
-from cloud.training.measures import bootstrap, events, rows
+from cloud.training.measures import bootstrap, events, life, rows
 
 HOUR_US = 3_600_000_000
 
@@ -117,3 +123,30 @@ def test_intervals_are_over_whole_parts_repeatable_and_cover() -> None:
         low, high = bootstrap.interval(random.normal(size=40).tolist(), mean, seed=seed, draws=200)
         inside += low <= 0 <= high
     assert 48 <= inside <= 59  # 90 % of 60 is 54
+
+
+def test_life_is_measured_with_late_predictions_costing_more() -> None:
+    true = np.array([50.0, 50.0, 20.0])
+    predicted = np.array([60.0, 37.0, 20.0])
+    assert life.rmse(predicted, true) == pytest.approx(root_mean_squared_error(true, predicted))
+    assert life.phm08(predicted, true) == pytest.approx((np.e - 1) + (np.e - 1))
+    assert life.phm08(true + 20, true) > life.phm08(true - 20, true)
+    assert life.phm08(true, true) == 0
+
+
+def test_intervals_of_life_are_covered_where_the_truth_lies_within_and_cost_their_width_and_misses() -> None:
+    low, high = np.array([0.0, 10.0, 10.0]), np.array([10.0, 20.0, 20.0])
+    true = np.array([5.0, 25.0, 8.0])
+    assert life.coverage(low, high, true) == pytest.approx(1 / 3)
+    assert life.winkler(low, high, true) == pytest.approx(10 + 20 * (5 + 2) / 3)
+    # Winkler's score is that of two quantiles' pinball losses, over their level.
+    pinballs = mean_pinball_loss(true, low, alpha=0.05) + mean_pinball_loss(true, high, alpha=0.95)
+    assert life.winkler(low, high, true) == pytest.approx(pinballs / 0.05)
+    assert life.coverage(low, np.full(3, np.inf), true) == pytest.approx(2 / 3)
+
+
+def test_coverage_is_told_by_bins_of_predicted_life() -> None:
+    predicted = np.array([5.0, 15.0, 25.0, 95.0])
+    true = predicted + np.array([0.0, 3.0, 0.0, 0.0])
+    bins = life.coverage_by(predicted, predicted - 2, predicted + 2, true, [0, 20, 50, 80, 125])
+    assert [(each.begin, each.units, each.coverage) for each in bins] == [(0, 2, 0.5), (20, 1, 1), (80, 1, 1)]
