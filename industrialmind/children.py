@@ -108,6 +108,7 @@ class Processes:
                     "token": self.data.token("cli"),
                     "ui_token": self.data.token("ui"),
                     "app_url": self.data.app_url,
+                    "similar_url": self.data.similar_url,
                     "telemetry_url": self.data.telemetry_url,
                     "nats_url": self.nats.nats_url,
                     "credentials": account.userinfo,

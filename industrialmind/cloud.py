@@ -28,6 +28,8 @@ from cloud.labels.app import VerdictDesk
 from cloud.ledger.app import Ledger, Metrics, edge_reports
 from cloud.ledger.settings import LedgerSettings
 from cloud.people.audit import AuditTopic
+from cloud.similar.app import SimilarAnomalies
+from cloud.similar.port import open_vectors
 from cloud.telemetry.port import open_store
 from industrialmind.asset_part import Eyes, follow_assets, open_assets_part
 from industrialmind.letter_answers import LetterAnswers
@@ -120,6 +122,10 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             metrics=LetterMetrics(registry),
             turn=audit.turn,
         )
+        similar = None
+        if settings.api.similar_url:
+            vectors = await stack.enter_async_context(open_vectors(settings.api.similar_url))
+            similar = SimilarAnomalies(vectors, store)
         dispatcher = Dispatcher(events, control, clock, CommandMetrics(registry))
         app = build_app(
             settings.api,
@@ -142,6 +148,7 @@ async def run_cloud(settings: CloudSettings, stop: asyncio.Event) -> None:
             assets=None if assets is None else (assets.reader, assets.commands),
             commands=dispatcher,
             verdicts=VerdictDesk(events, store, clock, VerdictMetrics(registry)),
+            similar=similar,
         )
         health.add_check("assignments", lambda: "" if reported.loaded else "not read yet")
         probes: dict[str, Probe] = {"store": store.positions}

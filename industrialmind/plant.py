@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import orjson
 
@@ -129,6 +129,11 @@ class DataDir:
     def app_url(self) -> str:
         """What is no event: login links, later users and tokens."""
         return f"sqlite:///{(self.root / 'app.db').resolve()}"
+
+    @property
+    def similar_url(self) -> str:
+        """Vectors of anomalies: derived from the telemetry store."""
+        return f"chroma+file://{quote(str((self.root / 'similar').resolve()))}"
 
     @property
     def logs(self) -> Path:

@@ -29,6 +29,7 @@ from cloud.api.rights import describe_rights
 from cloud.api.sessions import Parts, sessions_router, sign_in_router
 from cloud.api.settings import ApiSettings
 from cloud.api.shortcut import Questions, Shortcut
+from cloud.api.similar import similar_router
 from cloud.api.stream import live_router
 from cloud.api.verdicts import verdicts_router
 from cloud.api.work import counters_router, orders_router
@@ -37,6 +38,7 @@ from cloud.commands.port import EdgeCommands
 from cloud.labels.port import Verdicts
 from cloud.ledger.report import LedgerReport
 from cloud.people.limits import Requests as RequestLimit
+from cloud.similar.app import SimilarAnomalies
 from cloud.telemetry.port import TelemetryReader
 from shared.access import Right
 from shared.asgi_access import Access, Verify, needs
@@ -78,6 +80,7 @@ def build_app(
     assets: tuple[AssetReader, AssetCommands] | None = None,
     commands: EdgeCommands | None = None,
     verdicts: Verdicts | None = None,
+    similar: SimilarAnomalies | None = None,
 ) -> FastAPI:
     """The ASGI application. `ledger`, `models`, `promote` and `letters` are answered by their own services.
 
@@ -110,6 +113,7 @@ def build_app(
     app.include_router(history_router(store, live, models, clock, assets and assets[0]))
     app.include_router(readings_router(store, kept, questions, clock))
     app.include_router(happenings_router(store, kept, questions, clock))
+    app.include_router(similar_router(similar))
     for router in (sign_in_router, sessions_router, users_router, tokens_router, keys_router):
         app.include_router(router(people))
     if rebuilds is not None:

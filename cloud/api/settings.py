@@ -48,6 +48,11 @@ class ApiSettings(TelemetrySettings, LogSettings):
         64 * 1024 * 1024, ge=0, description="bytes of answers kept in this process; 0: none"
     )
     cache_seconds: float = Field(60.0, gt=0, description="how long an answer is kept at most")
+    similar_url: str = Field(
+        "",
+        description="where vectors of anomalies are kept, chroma+file:///PATH (of this process alone) or "
+        "http://HOST:PORT of a Chroma server; empty: nothing is found by likeness",
+    )
     reader_processes: int = Field(
         2,
         ge=0,

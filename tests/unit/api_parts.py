@@ -17,6 +17,7 @@ from cloud.api.sessions import Parts
 from cloud.api.settings import ApiSettings
 from cloud.commands.port import EdgeCommands
 from cloud.labels.port import Verdicts
+from cloud.similar.app import SimilarAnomalies
 from cloud.telemetry.port import Entry, TelemetryStore
 from shared.asgi_access import Verify
 from shared.clock import Clock, ManualClock
@@ -85,6 +86,7 @@ class Api:
         rebuilds: Rebuilds | None = None,
         commands: EdgeCommands | None = None,
         verdicts: Verdicts | None = None,
+        similar: SimilarAnomalies | None = None,
         **more: Any,  # noqa: ANN401 - settings
     ) -> None:
         clock = clock or ManualClock(T0 + 2_000_000)
@@ -125,6 +127,7 @@ class Api:
             rebuilds=rebuilds,
             commands=commands,
             verdicts=verdicts,
+            similar=similar,
         )
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app),

@@ -1,0 +1,1 @@
+"""Anomalies that looked alike: each as a vector of its sensors' shares, found again by nearness."""
