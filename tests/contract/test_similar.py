@@ -164,7 +164,7 @@ async def test_the_api_answers_with_them_and_says_what_to_set_where_none_are_kep
         without = Api(store, control)
         async with without.http:
             said = await without.get(f"/v1/anomalies/{one.id}/similar", 404)
-            assert "api.similar_url" in said["detail"]
+            assert "api.similar_url" in said["title"]
 
 
 def test_nothing_is_loaded_before_the_first_question() -> None:

@@ -234,6 +234,7 @@ async def test_the_schema_is_whole_and_needs_the_token(api: Api) -> None:
         "/v1/access-tokens",
         "/v1/keys",
         "/v1/anomalies",
+        "/v1/anomalies/{anomaly}/similar",
         "/v1/events",
         "/v1/readings",
         "/v1/readings/export",
