@@ -5,14 +5,15 @@ A row's score is that of the window that had closed when the row came, so that n
 
 import csv
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
-from cloud.training.logic import Config, Recording, choose_step, fit
-from industrialmind.table import Table, read_table
+from cloud.training.logic import WINDOWS_MIN, Config, Recording, choose_step, fit
+from industrialmind.table import Table, microseconds, read_table, second
 from shared.artifact import unpack
 from shared.clock import MICROSECONDS, Clock, SystemClock
 from shared.errors import Misconfigured, Rejected
@@ -20,9 +21,12 @@ from shared.grid import grid_frame
 from shared.manifest import Manifest
 from shared.names import slug
 from shared.onnxruntime import Scorer, check_machine
-from shared.windows import Floats, Ints
+from shared.windows import Floats, GridSpec, Ints
 
-_SPAN_MAX: Final = 2**53  # µs; larger spans would lose µs in float64
+KNOWN_SHARE: Final = 0.5  # of the cells of FIT: a sensor that is known less often can't be learnt
+
+
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -61,20 +65,23 @@ class RowScores:
     """A score a row: NaN, no alarm and NaN contributions where the row's window could not be scored."""
 
     score: Floats  # [n]
-    alarm: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    alarm: Bools
     contributions: Floats  # [n, S]
-    manifest: Manifest
+    manifest: Manifest  # of the sensors that are judged
     version_hash: str
+    left_out: tuple[str, ...] = ()  # sensors with too few values in FIT
 
 
 def run_score(fit_path: Path, test_path: Path, out: Path, *, clock: Clock | None = None) -> ScoreReport:
     """Fit on FIT, score TEST, write OUT: time, score, alarm, then a contribution a sensor; a row a row of TEST.
 
     Raises:
-        Misconfigured: A file is not there or can't be written.
+        Misconfigured: A file is not there or can't be written, or OUT is one of the others.
         Rejected: A file's content can't be used; the message says where and what to do.
     """
     known, asked = read_table(fit_path), read_table(test_path)
+    if out.exists() and (out.samefile(fit_path) or out.samefile(test_path)):
+        raise Misconfigured(f"{out} is what is read from", hint="give --out another name")
     notes = []
     missing = [name for name in known.sensors if name not in asked.sensors]
     if missing:
@@ -89,12 +96,12 @@ def run_score(fit_path: Path, test_path: Path, out: Path, *, clock: Clock | None
             f"the times of {fit_path} and {test_path} differ in kind: one has numbers, the other dates"
         )
     columns = [asked.sensors.index(name) for name in known.sensors]
-    factor = _factor(known)
+    factor = second(known)
     result = score_rows(
         known.sensors,
-        _microseconds(known, factor),
+        microseconds(known, factor),
         known.values,
-        _microseconds(asked, factor),
+        microseconds(asked, factor),
         asked.values[:, columns],
         machine=slug(fit_path.stem),
         now_us=(clock or SystemClock()).now_us(),
@@ -102,6 +109,12 @@ def run_score(fit_path: Path, test_path: Path, out: Path, *, clock: Clock | None
     unlearnt = tuple(each.name for each in result.manifest.sensors if not each.learnt)
     if unlearnt:
         notes.append(f"never moves in {fit_path.name}, so it is not judged: {', '.join(unlearnt)[:300]}")
+    if result.left_out:
+        notes.append(
+            f"has too few values in {fit_path.name}, so it is not judged: {', '.join(result.left_out)[:300]}"
+        )
+    if blind := int(np.isnan(result.score).sum()):
+        notes.append(f"{blind} rows are not scored: values are missing there or just before")
     _write(out, asked, known, result)
     step = result.manifest.grid.step_us / factor
     return ScoreReport(
@@ -113,7 +126,7 @@ def run_score(fit_path: Path, test_path: Path, out: Path, *, clock: Clock | None
         window=result.manifest.grid.window,
         step=f"{step:g}" if known.numeric else f"{step / MICROSECONDS:g} s",
         sensors=len(known.sensors),
-        unlearnt=unlearnt,
+        unlearnt=(*unlearnt, *result.left_out),
         version_hash=result.version_hash,
         out=str(out),
         notes=tuple(notes),
@@ -134,6 +147,8 @@ def score_rows(
 ) -> RowScores:
     """Fit on one recording's rows and score another's, row by row.
 
+    A sensor with too few values in FIT is left out, and contributes nothing.
+
     Args:
         sensors: Names of the S columns.
         fit_us: int64[m], event times of healthy rows.
@@ -146,6 +161,21 @@ def score_rows(
         seed: Of whatever the models draw; the same seed gives the same scores.
     """
     config = config or Config()
+    told = _told(fit_us, fit_values, config)
+    if not told.all():
+        names = tuple(name for name, kept in zip(sensors, told.tolist(), strict=True) if kept)
+        made = score_rows(
+            names,
+            fit_us,
+            fit_values[:, told],
+            test_us,
+            test_values[:, told],
+            machine=machine,
+            now_us=now_us,
+            config=config,
+            seed=seed,
+        )
+        return _widened(made, sensors, told)
     units = ("",) * len(sensors)
     step = choose_step(Recording(fit_us, sensors, units, fit_values), config.mask_limit)
     # Rows come with a phase of their own; cells end where the first row lies.
@@ -199,27 +229,35 @@ def score_rows(
     )
 
 
-def _factor(known: Table) -> float:
-    """µs a unit of time. Numbers have no unit: their usual interval in FIT becomes a second."""
-    if not known.numeric:
-        return 1.0
-    distinct = np.unique(np.array([float(time - known.times[0]) for time in known.times]))
-    if len(distinct) < 2:  # noqa: PLR2004 - one interval
-        raise Rejected(f"{known.path}: all rows have the same time")
-    return MICROSECONDS / float(np.median(np.diff(distinct)))
+def _told(fit_us: Ints, fit_values: Floats, config: Config) -> Bools:
+    """bool[S], the sensors whose values can be learnt; all of them where none can, for whoever says so.
+
+    A sensor needs as many values as the windows that training asks for have cells, else its own slow step would leave
+    too few windows for all; and it must be known in half of the cells.
+    """
+    there = np.isfinite(fit_values)
+    everyone = np.ones(there.shape[1], dtype=np.bool_)
+    if there.all():
+        return everyone
+    enough = np.flatnonzero(there.sum(axis=0) >= (WINDOWS_MIN + 1) * config.window)
+    if not len(enough):
+        return everyone
+    names = tuple(map(str, enough.tolist()))
+    rows = Recording(fit_us, names, ("",) * len(names), fit_values[:, enough])
+    step = choose_step(rows, config.mask_limit)
+    spec = GridSpec(names, step, config.window, config.max_age, config.lateness, config.mask_limit)
+    share = np.isfinite(grid_frame(spec, fit_us, rows.values).cells).mean(axis=0)
+    kept = enough[share >= KNOWN_SHARE]
+    return np.isin(np.arange(len(everyone)), kept) if len(kept) else everyone
 
 
-def _microseconds(table: Table, factor: float) -> Ints:
-    if not table.numeric:
-        return np.array(table.times, dtype=np.int64)
-    # From each file's own start: numbers often begin anew in TEST, which is then taken to follow FIT.
-    start = min(table.times)
-    spans = np.array([float(time - start) * factor for time in table.times])
-    if float(spans.max()) > _SPAN_MAX:
-        raise Rejected(
-            f"{table.path}: its times span {float(spans.max()) / MICROSECONDS:.3g} intervals of FIT"
-        )
-    return np.round(spans).astype(np.int64)
+def _widened(made: RowScores, sensors: tuple[str, ...], told: Bools) -> RowScores:
+    """With the sensors that were left out, which contribute nothing."""
+    shares = np.zeros((len(made.score), len(sensors)))
+    shares[np.isnan(made.score)] = np.nan
+    shares[:, told] = made.contributions
+    left_out = tuple(name for name, kept in zip(sensors, told.tolist(), strict=True) if not kept)
+    return replace(made, contributions=shares, left_out=(*left_out, *made.left_out))
 
 
 def _write(out: Path, asked: Table, known: Table, result: RowScores) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,11 +11,17 @@ from typing import Final
 
 import numpy as np
 
+from shared.clock import MICROSECONDS
 from shared.errors import Misconfigured, Rejected
-from shared.windows import Floats
+from shared.windows import Floats, Ints
 
 _DELIMITERS: Final = (",", ";", "\t")
+_QUOTED: Final = re.compile(r'"(?:[^"]|"")*"')
 _MISSING: Final = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "?"})
+_VALUE_MAX: Final = 1e150  # no sensor's; the squares of larger ones are no numbers any more
+_VALUE_MIN: Final = 1e-290  # 0 for every purpose; the inverses of smaller ones are no numbers any more
+_TIME_MAX: Final = 1e24  # nanoseconds since the epoch are 1e18
+_SPAN_MAX: Final = 2**53  # µs; larger spans would lose µs in float64
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -28,7 +35,7 @@ class Table:
         times: Times as integers or floats (numbers), or in µs (ISO); `numeric` says which.
         numeric: Whether the time column holds numbers.
         sensors: Names of the other columns.
-        values: float64[n, S], NaN = an empty cell.
+        values: float64[n, S], NaN = an empty cell, or a number that no sensor has (infinite, above 1e150).
     """
 
     path: Path
@@ -40,7 +47,9 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read `path`; delimiters `,` `;` and tab, any line end, decimal commas where `;` delimits.
+    """Read `path`; delimiters `,` `;` and tab, any line end, decimal commas where `;` or tab delimits.
+
+    Columns at the end that have neither a name nor a cell (lines that end in a delimiter) are passed over.
 
     Raises:
         Misconfigured: There is no such file, or it can't be read.
@@ -49,7 +58,7 @@ def read_table(path: Path) -> Table:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             first = file.readline()
-            delimiter = max(_DELIMITERS, key=first.count)
+            delimiter = max(_DELIMITERS, key=_QUOTED.sub("", first).count)
             file.seek(0)
             return _parse(path, csv.reader(file, delimiter=delimiter), comma=delimiter != ",")
     except OSError as error:
@@ -63,12 +72,18 @@ def read_table(path: Path) -> Table:
 
 
 def _parse(path: Path, lines: Iterator[list[str]], *, comma: bool) -> Table:
-    names = _header(path, next(lines, []))
+    first = next(lines, [])
+    names = _header(path, _trimmed(first))
     labels: list[str] = []
+    places: list[int] = []
     rows: list[list[float]] = []
     for number, line in enumerate(lines, start=2):
         if not any(cell.strip() for cell in line):
             continue
+        if len(line) > len(names):
+            line = [*line[: len(names)], *_trimmed(line[len(names) :])]  # noqa: PLW2901 - the same line
+        if len(names) < len(line) <= len(first):
+            raise Rejected(f"{path}: column {len(names) + 1} has no name in the first line")
         if len(line) != len(names):
             raise Rejected(f"{path}, line {number}: {len(line)} columns, the first line names {len(names)}")
         try:
@@ -78,12 +93,20 @@ def _parse(path: Path, lines: Iterator[list[str]], *, comma: bool) -> Table:
                 [_number(path, number, names[at], cell, comma) for at, cell in enumerate(line[1:], 1)]
             )
         labels.append(line[0].strip())
+        places.append(number)
     if not rows:
         raise Rejected(f"{path} has no rows below its first line")
     values = np.array(rows, dtype=np.float64).reshape(len(rows), len(names) - 1)
-    values[~np.isfinite(values)] = np.nan
-    times, numeric = _times(path, labels)
+    values[~(np.abs(values) <= _VALUE_MAX)] = np.nan
+    values[np.abs(values) < _VALUE_MIN] = 0.0
+    times, numeric = _times(path, places, labels)
     return Table(path, tuple(labels), times, numeric, tuple(names[1:]), values)
+
+
+def _trimmed(cells: list[str]) -> list[str]:
+    """Without the empty cells at the end."""
+    last = max((at for at, cell in enumerate(cells, 1) if cell.strip()), default=0)
+    return cells[:last]
 
 
 def _header(path: Path, line: list[str]) -> list[str]:
@@ -122,23 +145,23 @@ def _number(path: Path, line: int, column: str, cell: str, comma: bool) -> float
         ) from None
 
 
-def _times(path: Path, labels: list[str]) -> tuple[tuple[int | float, ...], bool]:
-    try:
-        return tuple(int(label) for label in labels), True
-    except ValueError:
-        pass
-    if _is_number(labels[0]):
-        return tuple(_decimal_time(path, at, label) for at, label in enumerate(labels, 2)), True
-    return tuple(_iso_time(path, at, label) for at, label in enumerate(labels, 2)), False
+def _times(path: Path, places: list[int], labels: list[str]) -> tuple[tuple[int | float, ...], bool]:
+    """Labels as the first of them is: whole numbers stay exact, however many digits they have."""
+    if not _is_number(labels[0]):
+        return tuple(_iso_time(path, at, label) for at, label in zip(places, labels, strict=True)), False
+    return tuple(_number_time(path, at, label) for at, label in zip(places, labels, strict=True)), True
 
 
-def _decimal_time(path: Path, line: int, label: str) -> float:
+def _number_time(path: Path, line: int, label: str) -> int | float:
     try:
-        value = float(label)
+        value: int | float = int(label)
     except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise Rejected(f"{path}, line {line}: {label[:40]!r} is not a time; the rows above have numbers")
+        try:
+            value = float(label)
+        except ValueError:
+            value = math.nan
+    if not abs(value) <= _TIME_MAX:  # so is NaN
+        raise Rejected(f"{path}, line {line}: {label[:40]!r} is not a time; the first row has a number")
     return value
 
 
@@ -152,3 +175,30 @@ def _iso_time(path: Path, line: int, label: str) -> int:
     # A file without zones is in one zone, whichever: only differences count.
     since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def second(known: Table) -> float:
+    """µs a unit of time. Numbers have no unit: their usual interval becomes a second. Raises Rejected."""
+    if not known.numeric:
+        return 1.0
+    distinct = np.unique(np.array([float(time - known.times[0]) for time in known.times]))
+    if len(distinct) < 2:  # noqa: PLR2004 - one interval
+        raise Rejected(f"{known.path}: all rows have the same time")
+    factor = MICROSECONDS / float(np.median(np.diff(distinct)))
+    if not math.isfinite(factor):
+        raise Rejected(f"{known.path}: its times differ by too little to tell them apart")
+    return factor
+
+
+def microseconds(table: Table, factor: float) -> Ints:
+    """Times in µs. Raises Rejected for numbers that span more than can be told apart."""
+    if not table.numeric:
+        return np.array(table.times, dtype=np.int64)
+    # From each file's own start: numbers often begin anew in TEST, which is then taken to follow FIT.
+    start = min(table.times)
+    spans = np.array([float(time - start) * factor for time in table.times])
+    if not float(spans.max()) <= _SPAN_MAX:
+        raise Rejected(
+            f"{table.path}: its times span {float(spans.max()) / MICROSECONDS:.3g} usual intervals of FIT"
+        )
+    return np.round(spans).astype(np.int64)

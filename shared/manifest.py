@@ -11,7 +11,7 @@ from shared.states import MAX_LEVELS, StateSpec, Teacher
 from shared.windows import STATES_SINCE, GridSpec, Operating
 
 SCHEMA_VERSION: Final = 1
-SENSORS_MAX: Final = 256
+SENSORS_MAX: Final = 1024
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Id = Annotated[str, Field(pattern=rf"^{ID_PATTERN}$")]
 

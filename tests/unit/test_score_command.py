@@ -198,3 +198,80 @@ def test_a_fit_file_with_one_time_or_too_few_rows_says_so(tmp_path: Path, known:
     few = write(tmp_path / "few.csv", [iso(row) for row in range(50)], healthy(50))
     with pytest.raises(Rejected, match="too few to learn from: give at least 144 rows"):
         run_score(few, known, tmp_path / "o.csv")
+
+
+@pytest.mark.parametrize(
+    "known", [np.arange(600) % 12 == 0, np.arange(600) < 200, np.zeros(600, dtype=np.bool_)]
+)
+def test_a_sensor_with_too_few_values_is_left_out_and_named(
+    tmp_path: Path, known: np.ndarray[tuple[int], np.dtype[np.bool_]]
+) -> None:
+    fit, asked = healthy(600), faulty()
+    fit[~known, 1] = np.nan
+    test = write(tmp_path / "t.csv", list(range(600, 900)), asked)
+    report = run_score(write(tmp_path / "f.csv", list(range(600)), fit), test, tmp_path / "o.csv")
+    rows = read(tmp_path / "o.csv")
+    assert report.scored == 300
+    assert report.unlearnt == (SENSORS[1],)
+    assert f"has too few values in f.csv, so it is not judged: {SENSORS[1]}" in str(report)
+    assert list(rows[0]) == ["time", "score", "alarm", *SENSORS]
+    assert {row[SENSORS[1]] for row in rows} == {"0"}
+    assert {row["alarm"] for row in rows[216:]} == {"1"}
+
+
+def test_what_is_not_scored_is_said(tmp_path: Path, known: Path) -> None:
+    table = faulty()
+    table[100:, :2] = np.nan
+    report = run_score(
+        known, write(tmp_path / "t.csv", [iso(600 + row) for row in range(300)], table), tmp_path / "o.csv"
+    )
+    assert f"{300 - report.scored} rows are not scored: values are missing" in str(report)
+    assert 100 < report.scored < 120
+
+
+def test_lines_that_end_in_a_delimiter_and_quoted_names_with_others(tmp_path: Path) -> None:
+    def ended(path: Path, begin: int, table: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Path:
+        lines = ['time,"a;b;c;d;e;f",b,c,d,,']
+        lines += [f"{begin + at}," + ",".join(map(repr, row)) + ",," for at, row in enumerate(table.tolist())]
+        path.write_text("\n".join(lines), encoding="utf-8")
+        return path
+
+    ended(tmp_path / "t.csv", 600, faulty())
+    report = run_score(ended(tmp_path / "f.csv", 0, healthy(600)), tmp_path / "t.csv", tmp_path / "o.csv")
+    assert (report.scored, report.sensors) == (300, 4)
+    assert list(read(tmp_path / "o.csv")[0])[3:] == ["a;b;c;d;e;f", "b", "c", "d"]
+
+
+def test_numbers_that_no_sensor_has_are_missing_values(tmp_path: Path) -> None:
+    fit = healthy(600)
+    fit[100, 0], fit[101, 0], fit[102, 1] = 1e300, -1e308, np.inf
+    test = write(tmp_path / "t.csv", list(range(600, 900)), faulty())
+    report = run_score(write(tmp_path / "f.csv", list(range(600)), fit), test, tmp_path / "o.csv")
+    assert 80 <= report.alarms <= 110
+
+
+def test_three_hundred_sensors(tmp_path: Path) -> None:
+    names = tuple(f"s{number}" for number in range(300))
+    wide = np.random.default_rng(1).normal(size=(260, 300))
+    fit = write(tmp_path / "f.csv", list(range(200)), wide[:200], names)
+    test = write(tmp_path / "t.csv", list(range(200, 260)), wide[200:], names)
+    assert run_score(fit, test, tmp_path / "o.csv").scored == 60
+
+
+@pytest.mark.parametrize("time", ["9" * 400, "1e300", "nan"])
+def test_times_that_are_no_times_are_named_by_their_line(tmp_path: Path, known: Path, time: str) -> None:
+    times: list[object] = [str(row) for row in range(300)]
+    times[5] = time
+    test = write(tmp_path / "t.csv", times, faulty())
+    text = test.read_text(encoding="utf-8").replace("\n", "\n\n", 1)  # a blank line counts
+    test.write_text(text, encoding="utf-8")
+    with pytest.raises(Rejected, match=r"line 8: .* is not a time"):
+        run_score(known, test, tmp_path / "o.csv")
+
+
+def test_what_is_read_from_is_not_written_to(tmp_path: Path, known: Path) -> None:
+    before = known.read_bytes()
+    (tmp_path / "x").mkdir()
+    with pytest.raises(Misconfigured, match="is what is read from"):
+        run_score(known, known, tmp_path / "x" / ".." / "fit.csv")
+    assert known.read_bytes() == before
