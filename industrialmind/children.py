@@ -236,7 +236,7 @@ class Processes:
         """A short-lived child that does one job on the models; what it does comes as JSON lines."""
         command = (PYTHON, "-m", "industrialmind", "train", "--data", str(self.data.root), "--json")
         chosen = tuple(part for machine in job.machines for part in ("--machine", machine))
-        flags = ("--missing",) * job.missing + ("--reconcile",) * job.reconcile
+        flags = ("--missing",) * job.missing + ("--reconcile",) * job.reconcile + ("--due",) * job.due
         logs = self._log("trainer")
         return Child("trainer", command + chosen + flags, logs, on_line=on_line, nice=10, restart="never")
 

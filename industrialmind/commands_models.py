@@ -38,10 +38,23 @@ def train(
         bool,
         typer.Option("--reconcile", help="Train nothing: bring MLflow and the edges to what the log says."),
     ] = False,
+    due: Annotated[
+        bool,
+        typer.Option(
+            "--due", help="Only where drift, labels or age ask for it; says why a machine looks different."
+        ),
+    ] = False,
+    deliver: Annotated[
+        bool, typer.Option("--deliver", help="An engineer's word: deliver it with no contest.")
+    ] = False,
+    rebaseline: Annotated[
+        bool,
+        typer.Option("--rebaseline", help="A person's word: a new baseline, of the rows since maintenance."),
+    ] = False,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Fit models on what the store has, register them and deliver the better of each machine to its edge."""
+    """Fit models on what the store has, register them, and deliver what is first or better than the champion."""
     from industrialmind.sections import given_sections
     from industrialmind.train import run_job, run_job_on
     from industrialmind.train_settings import TrainSettings
@@ -50,7 +63,14 @@ def train(
 
     on_servers = TrainSettings.load(toml=config) if "train" in given_sections(config) else None
     configure("trainer")
-    job = Job(tuple(machine or ()), missing=missing, reconcile=reconcile)
+    job = Job(
+        tuple(machine or ()),
+        missing=missing,
+        reconcile=reconcile,
+        due=due,
+        deliver=deliver,
+        rebaseline=rebaseline,
+    )
     with _told_as_json() if json else _told_in_words() as tell:
         asyncio.run(run_job(data, job, tell) if on_servers is None else run_job_on(on_servers, job, tell))
 
@@ -111,6 +131,7 @@ def models_list(
 def models_show(
     machine: MachineArgument,
     version: Annotated[int | None, typer.Argument(help="Its version; the champion's without it.")] = None,
+    card: Annotated[bool, typer.Option("--card", help="Its model card, as Markdown.")] = False,
     data: DataOption = DATA,
     json: JsonOption = False,
 ) -> None:
@@ -124,6 +145,11 @@ def models_show(
     model = _get(data, f"/v1/models/{summary['version_hash']}")
     if json:
         _print_json(model)
+        return
+    if card:
+        from industrialmind.model_card import model_card
+
+        sys.stdout.write(model_card(model))
         return
     Console(no_color=no_color(), markup=False, highlight=False).print(described(model))
 

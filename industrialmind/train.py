@@ -13,18 +13,25 @@ from pathlib import Path
 from typing import Any, Final
 
 from cloud.registry.app import decide_for, deliver, load_registry, register
-from cloud.registry.logic import Registry
-from cloud.telemetry.port import TelemetryReader, open_store
+from cloud.registry.logic import Model, Registry
+from cloud.telemetry.port import BEGIN_US, TelemetryReader, open_store
 from cloud.training.app import train_machine_models
+from cloud.training.contest import Outcome
+from cloud.training.history import Past, judged_out, read_past
 from cloud.training.mlflow.settings import USER
 from cloud.training.mlflow.tracking import Place, Tracking, Version, open_tracking
 from cloud.training.trained import Candidate, Trained
+from cloud.training.triggers import Action
 from industrialmind.embedded import account_of
+from industrialmind.labels import read_words
 from industrialmind.plant import DataDir, Machine
+from industrialmind.retrain import Retraining
 from industrialmind.train_settings import TrainSettings
 from industrialmind.trainer_job import Job, trainer_lock, write_reconciled
+from shared.artifact import sha256
 from shared.clock import Clock, SystemClock
 from shared.errors import Misconfigured, NotFound, Rejected, Unavailable
+from shared.event import at
 from shared.eventlog import EventLog, open_event_log
 from shared.names import INFERENCE, MODELS
 from shared.nats import ControlPlane, open_control
@@ -133,12 +140,15 @@ class _Trainer:
         elif job.missing:
             registry, _ = await load_registry(self._events)
             machines = [machine for machine in machines if registry.champion(machine.id) is None]
+        elif job.due:
+            registry, _ = await load_registry(self._events)
+            machines = [machine for machine in machines if registry.champion(machine.id) is not None]
         await deliver(self._events, self._control)  # what a killed trainer decided and did not tell the edges
         self._tell({"event": "started", "machines": [machine.id for machine in machines]})
         refused = []
         for machine in machines:
             try:
-                await self._train(machine)
+                await self._train(machine, job)
             except Rejected as error:  # the others' models do not wait for this machine's readings
                 refused.append(f"{machine.id}: {error.reason}")
                 self._tell({"event": "refused", "machine": machine.id, "reason": error.reason})
@@ -165,10 +175,18 @@ class _Trainer:
         write_reconciled(self._data, position)
         self._tell({"event": "reconciled", "position": dict(position)})
 
-    async def _train(self, machine: Trainee) -> None:
-        """Fit one machine's candidates, register all, and deliver the better. Raises Rejected, Unavailable, Conflict."""
+    async def _train(self, machine: Trainee, job: Job) -> None:
+        """A first model is delivered, and one that a person wants so; else it is held against the champion."""
+        registry, _ = await load_registry(self._events)
+        champion = registry.champion(machine.id)
+        if champion is not None and not (job.deliver or job.rebaseline):
+            await self._challenge(machine, registry, champion, asked=not job.due)
+            return
         self._step(machine.id, "fit")
         began = self._clock.monotonic()
+        now_us = self._clock.now_us()
+        past = await read_past(self._store, machine.id, now_us)
+        words = await read_words(self._events, self._store, machine.id, at(now_us))
         trained = await train_machine_models(
             self._store,
             machine.id,
@@ -176,8 +194,41 @@ class _Trainer:
             self._clock,
             operating_sensor=machine.operating_sensor or None,
             clusters=self.clusters,
+            from_us=since_maintenance(past) if job.rebaseline else BEGIN_US,
+            # A new baseline has no parent: what came before it is no measure any more.
+            parent=None if champion is None or job.rebaseline else champion.version_hash,
+            left_out=(*past.spans, *judged_out(words.judged)),
+            labels_as_of_us=now_us,
         )
         self._tell(fitted(trained, self._clock.monotonic() - began))
+        await self._register(machine, trained)
+        await self._deliver(machine, trained.chosen)
+
+    async def _challenge(self, machine: Trainee, registry: Registry, champion: Model, *, asked: bool) -> None:
+        """Train against the champion where that is due, and promote what is better with nobody asked. Raises Rejected."""
+        retraining = Retraining(self._store, self._events, self._clock, self._tell)
+        looked = await retraining.look(registry, champion, asked=asked)
+        if looked.decision.action is not Action.TRAIN:
+            return
+        self._step(machine.id, "fit")
+        began = self._clock.monotonic()
+        trained, prepared = await retraining.fit(
+            looked, machine.type, machine.operating_sensor or None, clusters=self.clusters
+        )
+        self._tell(fitted(trained, self._clock.monotonic() - began))
+        model = await self._register(machine, trained)
+        self._step(machine.id, "contest", trained.chosen.method)
+        artifact = await self._control.get_model(champion.version_hash)
+        contest = await retraining.judge(
+            looked, prepared, artifact, trained.chosen.artifact, model.version_hash
+        )
+        if contest.outcome is Outcome.PROMOTE:
+            await self._deliver(machine, trained.chosen)
+        else:
+            await self.reconcile()
+
+    async def _register(self, machine: Trainee, trained: Trained) -> Model:
+        """Log and register all candidates, the chosen one last."""
         first = self._tracking is None
         tracking = await self._opened()
         if first:
@@ -188,8 +239,13 @@ class _Trainer:
             await asyncio.to_thread(tracking.log_run, candidate)
             self._step(machine.id, "register", candidate.method)
             model = await register(self._events, self._control, candidate.artifact, self._clock)
+        return model
+
+    async def _deliver(self, machine: Trainee, chosen: Candidate) -> None:
+        """Let the machine's edge run a registered candidate. Raises NotFound, Unavailable, Conflict."""
         self._step(machine.id, "promote")
-        model = await decide_for(self._events, model.version_hash, machine.edge, self._clock)
+        version_hash = sha256(chosen.artifact)
+        model = await decide_for(self._events, version_hash, machine.edge, self._clock)
         self._step(machine.id, "deliver")
         await deliver(self._events, self._control, machine.id)
         await self.reconcile()
@@ -218,6 +274,13 @@ class _Trainer:
 
     def _step(self, machine: str, step: str, method: str = "") -> None:
         self._tell({"event": "step", "machine": machine, "step": step, "method": method})
+
+
+def since_maintenance(past: Past) -> int:
+    """When the last maintenance ended. Raises Rejected (there was none)."""
+    if not past.maintenance:
+        raise Rejected("a new baseline begins with the end of maintenance, and there was none")
+    return max(one.to_us for one in past.maintenance)
 
 
 def choose(machines: Sequence[Machine], wanted: Sequence[str], stored: Collection[str] = ()) -> list[Machine]:

@@ -9,6 +9,7 @@ STEPS: Final[Mapping[str, str]] = {
     "log-run": "logging the run",
     "register": "registering",
     "promote": "promoting",
+    "contest": "holding against the champion",
     "deliver": "delivering",
     "reconciled": "agreed: registry, MLflow and edges",
 }
@@ -36,6 +37,12 @@ def outcome(event: Mapping[str, Any]) -> str:
                 f"{event['machine']}: {event['rows']} rows in {event['seconds']:.0f} s: {each}; "
                 f"{event['chosen']} is chosen"
             )
+        case "decided":
+            sensors = f" ({', '.join(event['sensors'])})" if event["sensors"] else ""
+            return f"{event['machine']}: {event['triage']}{sensors}: {event['reason']}: {event['action']}"
+        case "judged":
+            proxy = " by a proxy" if event["proxy"] else ""
+            return f"{event['machine']}: challenger {event['sha256'][:12]}{proxy}: {event['outcome']}: {'; '.join(event['reasons'])}"
         case "refused":
             return f"{event['machine']}: no model: {event['reason']}"
         case "delivered":

@@ -23,11 +23,17 @@ class Job:
         machines: To train; all if empty.
         missing: Only those of them that no model is promoted for.
         reconcile: None of them; only bring MLflow and the edges to what the log says.
+        due: Only those of them that a training is due for; it is looked at why they look different.
+        deliver: The better candidate takes the champion's place with no contest: an engineer's word.
+        rebaseline: A new baseline, of the rows since the last maintenance: a person's word too.
     """
 
     machines: Sequence[str] = ()
     missing: bool = False
     reconcile: bool = False
+    due: bool = False
+    deliver: bool = False
+    rebaseline: bool = False
 
 
 @asynccontextmanager

@@ -29,6 +29,8 @@ BEHIND_SECONDS: Final = 3.0
 RETRY_SECONDS: Final = 1.0
 RETRY_CAP_SECONDS: Final = 300.0
 TRAINER_SECONDS: Final = 900.0
+DUE_SECONDS: Final = 6 * 3600.0
+"""How often it is looked at which machines are to be trained again."""
 DEATHS: Final = 3
 """How often a trainer that dies of a signal is started again."""
 
@@ -68,15 +70,19 @@ class TrainerJobs:
         return False
 
     async def run(self) -> None:
-        """Until `stop`: start a trainer that only reconciles when MLflow has been behind the log for a while."""
+        """Until `stop`: reconcile when MLflow has been behind the log for a while, and train again what is due."""
         nats = self._processes.nats
         url, credentials = self._processes.plant.log_access(nats.nats_url, nats.credentials("cli").userinfo)
         async with open_event_log(url, credentials=credentials) as events:
             since: float | None = None
             pause = RETRY_SECONDS
+            looked = self._clock.monotonic()
             while not await wait_or_stop(self._stop, LOOK_SECONDS):
                 if not await self._behind(events):
                     since, pause = None, RETRY_SECONDS
+                    if self._clock.monotonic() - looked >= DUE_SECONDS:
+                        looked = self._clock.monotonic()
+                        await self._run_child(Job(due=True))
                     continue
                 since = self._clock.monotonic() if since is None else since
                 if self._clock.monotonic() - since < BEHIND_SECONDS:

@@ -42,6 +42,7 @@ from shared.people_events import (
     UserChanged,
     UserPasswordSet,
 )
+from shared.retraining_events import ChallengerJudged, RetrainingDecided
 from shared.verdict_events import VerdictGiven
 from shared.vibration_events import BearingCleared, BearingSuspected, VibrationStepped, ZoneChanged
 from shared.work_order_events import (
@@ -251,6 +252,8 @@ EVENTS: Final[Mapping[str, type[Event]]] = {
         ModelPromoted,
         ModelActivated,
         ModelRefused,
+        RetrainingDecided,
+        ChallengerJudged,
         DeadLetterReplayed,
         DeadLetterDropped,
         NodeOnline,

@@ -124,6 +124,12 @@ async def decide_for(events: EventLog, version_hash: str, edge: str, clock: Cloc
     return _known(registry, version_hash)
 
 
+async def note(events: EventLog, event: Event) -> Position:
+    """Write an event about models that changes no version into the log. Raises Unavailable, Conflict."""
+    _, position, _ = await _append(events, lambda _: event)
+    return position
+
+
 async def deliver(events: EventLog, control: ControlPlane, machine: str | None = None) -> Position:
     """Make the edges' desired state what the log says, of one machine or of all; returns the log's position then.
 

@@ -1,13 +1,14 @@
 """From the store's rows to a fitted artifact: the reading side of training."""
 
 import asyncio
+from collections.abc import Sequence
 
 import numpy as np
 import structlog
 
 from cloud.telemetry.port import BEGIN_US, END_US, Columns, TelemetryReader
 from cloud.training.candidates import fit_candidates
-from cloud.training.recording import Recording
+from cloud.training.recording import LeftOut, Recording
 from cloud.training.trained import Trained
 from shared.clock import Clock
 from shared.errors import Rejected
@@ -53,12 +54,15 @@ async def train_machine_models(
     from_us: int = BEGIN_US,
     to_us: int = END_US,
     seed: int = 0,
+    parent: str | None = None,
+    left_out: Sequence[LeftOut] = (),
+    labels_as_of_us: int | None = None,
 ) -> Trained:
     """Fit and compare a machine's candidates on what the store has of it (`fit_candidates` explains them).
 
     The fit runs in a thread, so that the caller's connections live on. Raises Rejected, Unavailable, Misconfigured.
     """
-    recording = await read_recording(store, machine, from_us=from_us, to_us=to_us)
+    recording = (await read_recording(store, machine, from_us=from_us, to_us=to_us)).without(left_out)
     trained = await asyncio.to_thread(
         fit_candidates,
         recording,
@@ -68,6 +72,8 @@ async def train_machine_models(
         seed=seed,
         operating_sensor=operating_sensor,
         clusters=clusters,
+        parent=parent,
+        labels_as_of_us=labels_as_of_us,
     )
     log.info(
         "models fitted",

@@ -18,7 +18,7 @@ REASONS: Final = (
     "fault",
     "sensor-fault",
     "data-fault",
-    "under-review",
+    "held-back",
 )
 """Why rows are not trained on. A window that two reasons hold for counts for the first."""
 

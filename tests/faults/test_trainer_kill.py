@@ -48,7 +48,17 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlant]:
 
 
 def trainer(root: Path, *flags: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "industrialmind", "train", "--data", str(root), "--json", *flags]
+    command = [
+        sys.executable,
+        "-m",
+        "industrialmind",
+        "train",
+        "--data",
+        str(root),
+        "--json",
+        "--deliver",
+        *flags,
+    ]
     with (root / "trainer.log").open("ab") as log:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
 

@@ -27,18 +27,21 @@ from cloud.labels.logic import (
 )
 from cloud.labels.port import Asked, Verdict
 from cloud.telemetry.port import Entry, open_store
+from industrialmind.labels import read_words
 from shared.access import Role
 from shared.clock import ManualClock
 from shared.errors import Conflict, NotFound, Rejected
-from shared.event import at, to_us
-from shared.eventlog import Stored, open_event_log
+from shared.event import Event, at, to_us
+from shared.eventlog import Record, Stored, open_event_log
 from shared.events import parse_event
 from shared.frames import Header, Kind, Scores, ScoreState
 from shared.jetstream import default_budgets, ensure_topics
-from shared.names import SCORES
+from shared.names import SCORES, WORK_ORDERS
 from shared.verdict_events import VerdictKind
+from shared.work_order_events import WorkOrderChanged, WorkOrderClosed, WorkOrderOpened
 from tests.servers import NatsServer
-from tests.unit.front_door import readings
+from tests.unit.front_door import ONSET, anomaly_started, readings
+from tests.unit.front_door import event as entry_of
 from tests.unit.people_api import Plant, people_plant
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -202,6 +205,51 @@ async def test_a_technician_gives_a_verdict_once_and_all_read_it_as_of_a_time(pl
     before = await plant.ask("GET", "/v1/verdicts?as_of=2026-03-04T11:59:59Z", olga)
     assert before["verdicts"] == []
     assert (await plant.ask("GET", "/v1/verdicts/review", olga))["week"] == WEEK
+
+
+async def test_work_orders_count_from_the_anomaly_that_they_were_opened_for(
+    tmp_path: Path, nats_server: NatsServer
+) -> None:
+    await ensure_topics(
+        nats_server.url,
+        credentials=nats_server.credentials,
+        budgets=default_budgets(1 << 30),
+        max_file_store=1 << 30,
+    )
+    anomaly = anomaly_started()
+    opened, closed = ONSET + 2 * HOUR, ONSET + 30 * HOUR
+
+    def order(name: str, revision: int, cls: Any, **more: Any) -> Event:  # noqa: ANN401 - fields
+        when = closed if cls is WorkOrderClosed else opened
+        made: Event = cls(
+            source="cloud/assets", subject=name, occurred_at=when, revision=revision, by="bob", **more
+        )
+        return made
+
+    words = {"component": "", "kind": "corrective", "priority": "high", "title": "look", "description": ""}
+    done = {"failure_code": "VIB", "actions": ""}
+    told = [
+        order("wo-1", 1, WorkOrderOpened, machine="pump-1", anomaly="", **words),
+        order("wo-1", 2, WorkOrderChanged, fields={"anomaly": anomaly.id}),
+        order("wo-1", 3, WorkOrderClosed, **done),
+        order("wo-2", 1, WorkOrderOpened, machine="fan-1", anomaly="", **words),
+        order("wo-2", 2, WorkOrderClosed, **done),
+        order("wo-3", 1, WorkOrderOpened, machine="pump-1", anomaly="", **words),
+        order("wo-3", 2, WorkOrderClosed, failure_code="", actions="nothing found"),
+    ]
+    async with (
+        open_event_log(nats_server.url, credentials=nats_server.credentials) as events,
+        open_store(f"sqlite:///{tmp_path}/t.db") as store,
+    ):
+        await store.write([entry_of(1, anomaly)])
+        for event in told:
+            await events.append(WORK_ORDERS, event.subject, [Record(event.to_json(), id=event.id)])
+        found = await read_words(events, store, "pump-1", closed)
+        early = await read_words(events, store, "pump-1", opened)
+    assert [(one.begins, one.ends, one.by) for one in found.labels.faults] == [(ONSET, closed, "bob")]
+    assert [(one.kind, one.confirmed) for one in found.judged] == [("fault", True)]
+    assert (found.since(opened), found.since(closed)) == (1, 0)
+    assert early.judged == ()
 
 
 async def test_only_windows_in_which_nothing_alarmed_are_offered(

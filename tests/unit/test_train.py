@@ -14,22 +14,35 @@ from typing import Any
 import orjson
 import pytest
 
-from cloud.telemetry.port import TelemetryReader
+from cloud.telemetry.port import Entry, TelemetryReader
 from cloud.training import trained as training
 from cloud.training.app import read_recording
 from cloud.training.logic import Config, fit
+from cloud.training.recording import Recording
+from industrialmind import retrain as retrain_module
 from industrialmind import train as train_module
 from industrialmind.children import to_toml
 from industrialmind.plant import DataDir
+from industrialmind.retrain import root_of
 from industrialmind.train import choose, place_of, run_job, trainees
 from industrialmind.train_words import figures, outcome, progress
 from industrialmind.trainer_job import Job, trainer_lock
 from shared.artifact import unpack
 from shared.clock import Clock
 from shared.errors import NotFound, Rejected
+from shared.event import at
 from shared.nats import ControlPlane, open_control
 from tests.agreement import Found, look, tracking_of
-from tests.unit.front_door import PLANT, Command, RunningPlant, commanding, running_plant
+from tests.unit.front_door import (
+    PLANT,
+    T0,
+    Command,
+    RunningPlant,
+    commanding,
+    readings,
+    running_plant,
+    store_entries,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # MLflow's and SQLAlchemy's own
@@ -202,7 +215,7 @@ def test_a_trainer_by_urls_delivers_to_the_edge_that_is_assigned(
 ) -> None:
     monkeypatch.setattr(train_module, "train_machine_models", two_window_pcas)
     config = on_servers(plant, ["pump-1:centrifugal-pump:speed"], tmp_path / "train.toml")
-    done = command("train", "--config", config, "--json")
+    done = command("train", "--config", config, "--deliver", "--json")
     assert done.code == 0, done.err
     events = [orjson.loads(line) for line in done.out.splitlines()]
     assert [(e["machine"], e["edge"]) for e in events if e["event"] == "delivered"] == [(MACHINE, EDGE)]
@@ -282,7 +295,7 @@ def test_after_an_end_at_any_step_the_next_job_makes_all_agree(
                 raise Killed
 
     with contextlib.suppress(Killed):  # a second fit or alias need not come
-        asyncio.run(run_job(plant.data.root, Job((MACHINE,)), tell))
+        asyncio.run(run_job(plant.data.root, Job((MACHINE,), deliver=True), tell))
     assert seen
     reconcile(plant)
 
@@ -295,6 +308,7 @@ async def two_window_pcas(
     *,
     operating_sensor: str | None,
     clusters: bool,
+    **_: Any,  # noqa: ANN401 - what this stand-in has no use for
 ) -> training.Trained:
     recording = await read_recording(store, machine)
     made = [
@@ -392,3 +406,111 @@ def test_a_fit_in_words() -> None:
     assert progress(step) == "m window-pca: mlflow version"
     assert progress({**step, "machine": "", "method": "", "step": "open-mlflow"}) == "opening MLflow"
     assert (outcome(step), progress({"event": "reconciled"})) == ("", "")
+
+
+def pcas_on(recording: Recording, **more: Any) -> training.Trained:  # noqa: ANN401 - of `fit_candidates`
+    """In place of all candidates: one window PCA, which fits in a moment."""
+    made = fit(
+        recording,
+        **{key: value for key, value in more.items() if key != "labels_as_of_us"},
+    )
+    candidate = training.Candidate("window-pca", made, {"window": 16}, {"panel_found": 0.5}, {})
+    return training.Trained(more["machine"], (candidate,), 0, unpack(made).manifest.training)
+
+
+def test_an_operator_s_training_is_held_against_the_champion_and_noted(
+    command: Command, plant: RunningPlant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrain_module, "fit_candidates", pcas_on)
+    before = found(plant).registry.champion(MACHINE)
+    assert before is not None
+    refused = command("train", "--data", plant.data.root, "--machine", MACHINE)
+    assert refused.code == 2
+    assert "may be learnt from" in refused.err  # nothing came since the champion
+    asyncio.run(store_entries(plant.data, [more_readings()]))
+    outcome = command("train", "--data", plant.data.root, "--machine", MACHINE, "--json")
+    assert outcome.code == 0, outcome.err
+    told = [orjson.loads(line) for line in outcome.out.splitlines()]
+    kinds = [event["event"] for event in told]
+    assert "delivered" not in kinds
+    [decided] = [event for event in told if event["event"] == "decided"]
+    assert (decided["action"], decided["trigger"], decided["triage"]) == ("train", "operator", "none")
+    [judged] = [event for event in told if event["event"] == "judged"]
+    assert (judged["outcome"] in {"keep", "approve"}, judged["proxy"]) == (True, True)
+    now = found(plant)
+    now.assert_agree()
+    assert now.registry.champion(MACHINE) == before
+    challenger = now.registry.challenger(MACHINE)
+    assert challenger is not None
+    assert challenger.version_hash == judged["sha256"]
+    assert challenger.manifest["parent"] == before.version_hash
+    assert challenger.manifest["training"]["excluded"]["held-back"] > 0
+    assert root_of(now.registry, challenger).version_hash == root_of(now.registry, before).version_hash
+    due = command("train", "--data", plant.data.root, "--due", "--json")
+    assert due.code == 0, due.err
+    lines = [orjson.loads(line) for line in due.out.splitlines()]
+    assert [line["action"] for line in lines if line["event"] == "decided"] == ["nothing"]
+    card = command("models", "show", MACHINE, "--card", "--data", plant.data.root).out
+    assert card.startswith(f"# {before.name} v{before.version}\n")
+    assert before.version_hash in card
+    assert "## What it does not do" in card
+
+
+def more_readings() -> Entry:
+    """As many again, straight after those that the first model was trained on."""
+    return readings(1200, first=90_001, start_us=T0 + 1200 * 1_000_000)
+
+
+def test_a_fault_that_a_person_names_is_left_out_of_the_rows(
+    command: Command, plant: RunningPlant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = plant.data.root
+    times = [at(T0 + second * 1_000_000).isoformat() for second in (300, 360)]
+    words = ["labels", "add", MACHINE, "fault", "--from", times[0], "--to", times[1], "--code", "VIB"]
+    assert "fault" in command(*words, "--data", root).out
+    [listed] = command("labels", "list", "--machine", MACHINE, "--data", root, "--json").json
+    assert (listed["code"], listed["by"], listed["superseded_by"]) == ("VIB", "cli", "")
+    before = ("labels", "list", "--as-of", times[0], "--superseded", "--data", root, "--json")
+    assert command(*before).json == []
+    assert listed["id"] in command("labels", "list", "--data", root).out
+    review = command("labels", "review", "--week", "2025-W24", "--data", root, "--json").json
+    assert review["week"] == "2025-W24"
+    assert "begins" in command("labels", "review", "--data", root).out
+    seen: list[Any] = []
+
+    async def left_out(*_: object, left_out: Any, labels_as_of_us: int, **__: object) -> training.Trained:  # noqa: ANN401
+        seen.extend(left_out)
+        assert labels_as_of_us > 0
+        raise Rejected("seen")
+
+    monkeypatch.setattr(train_module, "train_machine_models", left_out)
+    assert command("train", "--data", root, "--machine", MACHINE, "--deliver").code == 2
+    assert [(one.reason, one.from_us - T0, one.to_us - T0) for one in seen] == [
+        ("fault", 300_000_000, 360_000_000)
+    ]
+
+
+def test_a_new_baseline_needs_maintenance(command: Command, plant: RunningPlant) -> None:
+    refused = command("train", "--data", plant.data.root, "--machine", MACHINE, "--rebaseline")
+    assert (refused.code, "there was none" in refused.err) == (2, True)
+
+
+def test_decisions_and_contests_in_words() -> None:
+    decided = {
+        "event": "decided",
+        "machine": "m",
+        "triage": "drift",
+        "sensors": ["a", "b"],
+        "reason": "so",
+        "action": "train",
+    }
+    assert outcome(decided) == "m: drift (a, b): so: train"
+    judged = {
+        "event": "judged",
+        "machine": "m",
+        "sha256": "ab" * 32,
+        "proxy": True,
+        "outcome": "approve",
+        "reasons": ["finds more"],
+    }
+    assert outcome(judged) == "m: challenger abababababab by a proxy: approve: finds more"

@@ -157,6 +157,24 @@ async def test_a_log_that_is_ahead_starts_a_trainer_that_reconciles(
     assert len(asked) == told
 
 
+async def test_what_is_due_for_training_is_looked_at_now_and_then(
+    bench: Bench, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_jobs, "DUE_SECONDS", 0.05)
+    url, credentials = nats_server.url, nats_server.credentials
+    await ensure_topics(url, credentials=credentials, budgets=default_budgets(nats_server.max_file_store))
+    write_reconciled(bench.data, {})
+    nats = AsAdmin(bench.root, DEMO_PLANT.edges(), nats_port=nats_server.port)
+    jobs, asked = bench.jobs("exit 2", nats)  # nothing that can be trained is no reason to stop looking
+    running = asyncio.create_task(jobs.run())
+    async with asyncio.timeout(20):
+        while len(asked) < 2:
+            await asyncio.sleep(0.02)
+    bench.stop.set()
+    await asyncio.wait_for(running, 10)
+    assert set(asked) == {Job(due=True)}
+
+
 class AsAdmin(EmbeddedNats):
     """The test server knows one account."""
 

@@ -1,0 +1,144 @@
+"""A registered version's model card: what it is for, what it was made of, how it did, what it can't do. Markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shared.clock import MICROSECONDS
+from shared.event import at
+
+_KNOWN = {
+    "calibration_max": "largest score of the calibration rows",
+    "calibration_median": "median score of the calibration rows",
+    "panel_found": "share of a panel of synthetic faults of one sensor that it found",
+    "panel_false": "false episodes on the rows held out for the panel",
+    "panel_faults": "faults in the panel",
+    "panel_hours": "hours held out for the panel",
+}
+
+
+def model_card(model: Mapping[str, Any]) -> str:
+    """The card of a version as `/v1/models/{version_hash}` answers it."""
+    manifest = model["manifest"]
+    parts = [
+        f"# {model['name']} v{model['version']}",
+        _purpose(model, manifest),
+        "## Made of\n\n" + _table(_made_of(manifest)),
+        "## Judges\n\n" + _sensors(manifest),
+        "## Limit\n\n" + _limit(model, manifest),
+        "## Figures\n\n" + _figures(manifest["metrics"]),
+        "## Where it runs\n\n" + _table(_running(model)),
+        "## What it does not do\n\n" + _limits(model, manifest),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _purpose(model: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    alias = ", ".join(model["aliases"])
+    return (
+        f"Finds anomalies of {', '.join(manifest['machines'])} ({manifest['machine_type']}) by {manifest['method']}. "
+        f"Version `{model['version_hash']}`{f', the {alias}' if alias else ''}, registered {model['registered_at']}, "
+        f"by {manifest['author']}"
+        + (f", approved by {manifest['approver']}." if manifest.get("approver") else ".")
+    )
+
+
+def _made_of(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    training, grid = manifest["training"], manifest["grid"]
+    left_out = [f"{count} {reason}" for reason, count in sorted(training["excluded"].items()) if count]
+    labels = training.get("labels_as_of_us")
+    return [
+        (
+            "rows",
+            f"{_moment(training['first_us'])} to {_moment(training['last_us'])}, {training['rows']} cells",
+        ),
+        (
+            "windows",
+            f"{training['windows']} of {grid['window']} cells of {grid['step_us'] / MICROSECONDS:g} s",
+        ),
+        ("windows left out", ", ".join(left_out) or "none"),
+        ("labels as of", "no labels were read" if labels is None else _moment(labels)),
+        ("hash of the rows", f"`{training['sha256']}`"),
+        (
+            "descends from",
+            f"`{manifest['parent']}`" if manifest.get("parent") else "nothing: its rows are a baseline",
+        ),
+        ("seed", str(manifest["seed"])),
+        (
+            "code, lock",
+            f"{manifest.get('code_sha') or 'not told'}, {manifest.get('lock_sha256') or 'not told'}",
+        ),
+    ]
+
+
+def _sensors(manifest: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            sensor["name"],
+            f"{sensor['low']:.4g} to {sensor['high']:.4g} {sensor['unit']}".strip()
+            + ("" if sensor["learnt"] else "; never moved: not judged"),
+        )
+        for sensor in manifest["sensors"]
+    ]
+    return _table(rows, ("sensor", "seen in training"))
+
+
+def _limit(model: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    calibration = manifest["calibration"]
+    provisional = (
+        " It is *provisional*: too few independent rows carry the wanted rate, and the limit is a stand-in."
+        if model["provisional"]
+        else ""
+    )
+    return (
+        f"{manifest['limit']:.6g}, by {calibration['method']} on {calibration['rows']} rows of which "
+        f"{calibration['n_eff']:.0f} are independent (margin {calibration['margin']:.3g}), for "
+        f"{calibration['budget_month']:g} false episodes a machine-month. An episode is "
+        f"{calibration['persistence_m']} alarms of {calibration['persistence_n']} windows.{provisional}"
+    )
+
+
+def _figures(metrics: Mapping[str, float]) -> str:
+    rows = [
+        (name, f"{value:.6g}", _KNOWN.get(name.rpartition(".")[2], ""))
+        for name, value in sorted(metrics.items())
+    ]
+    return _table(rows, ("figure", "value", "what it is")) if rows else "None."
+
+
+def _running(model: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("wanted on", ", ".join(model["promoted_to"]) or "no edge"),
+        ("runs on", ", ".join(model["running_on"]) or "no edge"),
+        *((f"refused by {edge}", reason) for edge, reason in sorted(model["refused"].items())),
+    ]
+
+
+def _limits(model: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    lines = [
+        "- Its panel is of synthetic faults of one sensor each: a proxy, which ranks models and promises no rate of detection.",
+        "- Whatever was wrong in all of its training rows is normal to it.",
+    ]
+    point, states = manifest.get("operating"), manifest.get("states")
+    if states is not None:
+        lines.append(
+            f"- It is silent unless {states['sensor']} is steady at one of {len(states['levels'])} set-points."
+        )
+    elif point is not None:
+        lines.append(
+            f"- It is silent unless {point['sensor']} is between {point['low']:.4g} and {point['high']:.4g}."
+        )
+    blind = [sensor["name"] for sensor in manifest["sensors"] if not sensor["learnt"]]
+    if blind:
+        lines.append(f"- It does not judge {', '.join(blind)}.")
+    if model["provisional"]:
+        lines.append("- Its rate of false episodes is not known yet.")
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...] = ("", "")) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+
+
+def _moment(time_us: int) -> str:
+    return at(time_us).isoformat(timespec="seconds")

@@ -1,0 +1,203 @@
+"""Trains a machine that has a champion again: why, on what, and whether the challenger takes its place.
+
+Every decision is an event of the topic `models`, so that a person sees what was done, and what was left undone and why.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cloud.registry.app import note
+from cloud.registry.logic import SOURCE, Model, Registry
+from cloud.telemetry.port import TelemetryReader
+from cloud.training.app import read_recording
+from cloud.training.candidates import fit_candidates
+from cloud.training.contest import Contest
+from cloud.training.drift import Triage
+from cloud.training.duel import duel
+from cloud.training.history import Past, read_past
+from cloud.training.recording import Recording
+from cloud.training.retraining import Prepared, prepare, review
+from cloud.training.trained import Trained
+from cloud.training.triggers import Action, Decision, Policy, Seen, decide
+from industrialmind.labels import Words, read_words
+from shared.clock import Clock
+from shared.errors import Rejected
+from shared.event import at, to_us
+from shared.eventlog import EventLog
+from shared.events import parse_event
+from shared.manifest import Manifest
+from shared.names import MODELS
+from shared.retraining_events import ChallengerJudged, RetrainingDecided
+
+Tell = Callable[[Mapping[str, Any]], None]
+SAID_AGAIN_US: Final = 86_400_000_000
+"""The same finding is an event again after a day."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A machine as it stands: its rows, past and words, what was found and what follows."""
+
+    champion: Model
+    recording: Recording
+    past: Past
+    words: Words
+    triage: Triage
+    decision: Decision
+    now_us: int
+
+    @property
+    def manifest(self) -> Manifest:
+        """The champion's."""
+        return manifest_of(self.champion)
+
+
+def manifest_of(model: Model) -> Manifest:
+    """A registered version's manifest. Raises Rejected (of a release that this one can't read)."""
+    try:
+        return Manifest.model_validate(dict(model.manifest))
+    except ValueError as error:
+        raise Rejected(f"{model.name} v{model.version} has a manifest that can't be read") from error
+
+
+def root_of(registry: Registry, model: Model) -> Model:
+    """The oldest version that a model descends from: its rows are the baseline."""
+    seen = {model.version_hash}
+    while (parent := registry.by_hash(str(model.manifest.get("parent") or ""))) is not None:
+        if parent.version_hash in seen:
+            break
+        seen.add(parent.version_hash)
+        model = parent
+    return model
+
+
+class Retraining:
+    """Looks at machines and judges challengers; the trainer that holds the lock has one."""
+
+    def __init__(
+        self, store: TelemetryReader, events: EventLog, clock: Clock, tell: Tell, policy: Policy | None = None
+    ) -> None:
+        self._store, self._events, self._clock, self._tell = store, events, clock, tell
+        self._policy = policy or Policy()
+
+    async def look(self, registry: Registry, champion: Model, *, asked: bool) -> Looked:
+        """Why the machine looks as it does, and what follows; noted where it is news. Raises Rejected, Unavailable."""
+        machine, now_us = champion.machine, self._clock.now_us()
+        recording = await read_recording(self._store, machine)
+        past = await read_past(self._store, machine, now_us)
+        words = await read_words(self._events, self._store, machine, at(now_us))
+        root = manifest_of(root_of(registry, champion))
+        triage = await asyncio.to_thread(review, recording, root, past, now_us)
+        last = await self._last(machine)
+        trained = last.get(Action.TRAIN.value)
+        age_us = now_us - manifest_of(champion).training.last_us
+        rest_us = None if trained is None else now_us - to_us(trained.occurred_at)
+        labels = words.since(champion.registered_at)
+        decision = decide(Seen(triage, age_us, labels, rest_us, asked), self._policy)
+        await self._note(champion, root, triage, decision, last)
+        return Looked(champion, recording, past, words, triage, decision, now_us)
+
+    async def _last(self, machine: str) -> dict[str, RetrainingDecided]:
+        """The last decision of each kind of action."""
+        found: dict[str, RetrainingDecided] = {}
+        async for stored in self._events.read(MODELS, {}):
+            event = parse_event(stored.value)
+            if isinstance(event, RetrainingDecided) and event.subject == machine:
+                found[event.action] = event
+        return found
+
+    async def _note(
+        self,
+        champion: Model,
+        root: Manifest,
+        triage: Triage,
+        decision: Decision,
+        last: Mapping[str, RetrainingDecided],
+    ) -> None:
+        now = at(self._clock.now_us())
+        event = RetrainingDecided(
+            source=SOURCE,
+            subject=champion.machine,
+            occurred_at=now,
+            trigger=decision.trigger.value,
+            triage=triage.kind.value,
+            action=decision.action.value,
+            reason=decision.reason,
+            sensors=tuple(root.sensor_names[one] for one in triage.sensors),
+            onset=at(triage.onset_us) if triage.onset_us else None,
+            champion=champion.version_hash,
+        )
+        self._tell(
+            {
+                "event": "decided",
+                "machine": champion.machine,
+                "action": event.action,
+                "trigger": event.trigger,
+                "triage": event.triage,
+                "reason": event.reason,
+                "sensors": list(event.sensors),
+            }
+        )
+        before = last.get(event.action)
+        told = before is not None and (before.triage, before.sensors) == (event.triage, event.sensors)
+        fresh = before is not None and to_us(now) - to_us(before.occurred_at) < SAID_AGAIN_US
+        if decision.action is not Action.NOTHING and not (
+            decision.action is not Action.TRAIN and told and fresh
+        ):
+            await note(self._events, event)
+
+    async def fit(
+        self, looked: Looked, machine_type: str, operating_sensor: str | None, *, clusters: bool
+    ) -> tuple[Trained, Prepared]:
+        """Fit challengers on what may be learnt. Raises Rejected (too little of it), Misconfigured."""
+        prepared = prepare(looked.recording, looked.manifest, looked.past, looked.words.judged, seed=0)
+        if prepared.fresh < prepared.needed:
+            raise Rejected(
+                f"{prepared.fresh} rows since the champion may be learnt from, {prepared.needed} are needed"
+            )
+        trained = await asyncio.to_thread(
+            fit_candidates,
+            prepared.training,
+            machine=looked.champion.machine,
+            machine_type=machine_type,
+            now_us=looked.now_us,
+            step_us=looked.manifest.grid.step_us,
+            operating_sensor=operating_sensor,
+            parent=looked.champion.version_hash,
+            clusters=clusters,
+            labels_as_of_us=looked.now_us,
+        )
+        return trained, prepared
+
+    async def judge(
+        self, looked: Looked, prepared: Prepared, champion: bytes, challenger: bytes, version_hash: str
+    ) -> Contest:
+        """Hold the challenger against the champion, and note how it ended. Raises Rejected, Unavailable."""
+        contest = await asyncio.to_thread(duel, champion, challenger, prepared.grounds, self._clock.monotonic)
+        event = ChallengerJudged(
+            source=SOURCE,
+            subject=looked.champion.machine,
+            occurred_at=at(self._clock.now_us()),
+            trigger=looked.decision.trigger.value,
+            challenger=version_hash,
+            champion=looked.champion.version_hash,
+            outcome=contest.outcome.value,
+            proxy=contest.proxy,
+            reasons=contest.reasons,
+            figures=contest.figures(),
+        )
+        await note(self._events, event)
+        self._tell(
+            {
+                "event": "judged",
+                "machine": looked.champion.machine,
+                "outcome": event.outcome,
+                "proxy": event.proxy,
+                "reasons": list(event.reasons),
+                "figures": event.figures,
+                "sha256": version_hash,
+            }
+        )
+        return contest

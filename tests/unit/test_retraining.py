@@ -1,0 +1,213 @@
+"""From rows to a challenger: triage of a stored machine, when training is due, and that a poisoned week promotes nobody."""
+
+import time
+from dataclasses import replace
+from datetime import timedelta
+from functools import cache
+
+import numpy as np
+import pytest
+
+from cloud.labels.logic import labels_of
+from cloud.labels.port import Verdict
+from cloud.training.contest import Contest, Outcome
+from cloud.training.drift import DAY_US, NOTHING, Kind, Triage
+from cloud.training.duel import Grounds, cells_of, duel, run
+from cloud.training.history import Judged, Past
+from cloud.training.logic import fit
+from cloud.training.recording import LeftOut, Recording
+from cloud.training.retraining import data_faults, prepare, review
+from cloud.training.triggers import Action, Policy, Seen, Trigger, decide
+from firmware_sim.episodes import Episode
+from firmware_sim.machine import Machine
+from firmware_sim.machines import machine_type
+from shared.artifact import unpack
+from shared.errors import Rejected
+from shared.event import at
+from shared.manifest import Manifest
+from shared.onnxruntime import Scorer
+from shared.verdict_events import VerdictKind
+from tests.models import packed, recording
+
+KIND, SENSOR = "screw-compressor", "oil-temp"
+ROW_US = 60_000_000
+DAYS = 8
+NOTHING_PAST = Past((), (), ())
+BEGIN = 1_770_000_000_000_000 // ROW_US
+
+
+@cache
+def rows(days: float, *episodes: Episode) -> Recording:
+    """A compressor's rows over so many days."""
+    kind = machine_type(KIND)
+    machine = Machine(kind, "c-1", seed=9, interval_us=ROW_US, episodes=episodes)
+    count = int(days * DAY_US / ROW_US)
+    units = tuple(sensor.unit for sensor in kind.sensors)
+    return Recording(
+        machine.times_us(BEGIN, count), kind.sensor_names, units, machine.values(BEGIN, count).copy()
+    )
+
+
+def day(number: float) -> int:
+    return BEGIN * ROW_US + int(number * DAY_US)
+
+
+def fitted(given: Recording) -> bytes:
+    point = machine_type(KIND).operating_sensor
+    return fit(
+        given, machine="c-1", machine_type="compressor", now_us=1, operating_sensor=point, step_us=ROW_US
+    )
+
+
+def first(given: Recording, days: float) -> Recording:
+    chosen = given.times_us < day(days)
+    return Recording(given.times_us[chosen], given.sensors, given.units, given.values[chosen])
+
+
+@cache
+def champion() -> bytes:
+    return fitted(first(rows(2 * DAYS), DAYS))
+
+
+def manifest() -> Manifest:
+    return unpack(champion()).manifest
+
+
+STUCK = Episode("stuck", 4.0, day(DAYS + 0.5), None, 0.0, SENSOR)
+FILTER = Episode("filter-change", 16.0, day(DAYS + 0.5), None)
+
+
+def reviewed(given: Recording, past: Past = NOTHING_PAST) -> Triage:
+    return review(given, manifest(), past, int(given.times_us[-1]))
+
+
+def test_each_change_of_a_stored_machine_has_its_triage() -> None:
+    assert reviewed(rows(2 * DAYS)).kind is Kind.NONE
+    assert reviewed(rows(2 * DAYS, STUCK)).kind is Kind.DATA_FAULT
+    changed = rows(2 * DAYS, FILTER)
+    assert reviewed(changed).kind is Kind.DRIFT
+    worked = LeftOut("maintenance", day(DAYS + 0.4), day(DAYS + 0.45))
+    assert reviewed(changed, replace(NOTHING_PAST, maintenance=(worked,))).kind is Kind.MAINTENANCE
+    alarm = LeftOut("open-alarm", day(DAYS + 0.5), day(2 * DAYS))
+    assert reviewed(changed, replace(NOTHING_PAST, alarms=(alarm,))).kind is Kind.DEGRADATION
+    assert reviewed(rows(3)).reason == "there is no baseline of a day yet"
+    fewer = replace(rows(3), sensors=("x", *rows(3).sensors[1:]))
+    assert "the store has no" in reviewed(fewer).reason
+
+
+def seen(kind: Kind = Kind.NONE, **more: object) -> Seen:
+    return replace(Seen(Triage(kind, reason="so"), DAY_US, 0, None), **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "action", "trigger"),
+    [
+        (seen(), Action.NOTHING, Trigger.SCHEDULE),
+        (seen(age_us=31 * DAY_US), Action.TRAIN, Trigger.SCHEDULE),
+        (seen(labels=20), Action.TRAIN, Trigger.LABELS),
+        (seen(Kind.DRIFT), Action.TRAIN, Trigger.DRIFT),
+        (seen(Kind.DRIFT, rest_us=DAY_US // 2), Action.NOTHING, Trigger.SCHEDULE),
+        (seen(Kind.DATA_FAULT, age_us=99 * DAY_US), Action.FINDING, Trigger.DRIFT),
+        (seen(Kind.NEW_STATE, labels=99), Action.FINDING, Trigger.DRIFT),
+        (seen(Kind.MAINTENANCE, age_us=99 * DAY_US), Action.REBASELINE, Trigger.DRIFT),
+        (seen(Kind.DEGRADATION, age_us=99 * DAY_US, labels=99), Action.FINDING, Trigger.DRIFT),
+        (seen(Kind.DEGRADATION, asked=True), Action.FINDING, Trigger.OPERATOR),
+        (seen(Kind.DATA_FAULT, asked=True), Action.TRAIN, Trigger.OPERATOR),
+        (seen(asked=True, rest_us=0), Action.TRAIN, Trigger.OPERATOR),
+    ],
+)
+def test_when_training_is_due(given: Seen, action: Action, trigger: Trigger) -> None:
+    found = decide(given, Policy())
+    assert (found.action, found.trigger) == (action, trigger)
+    assert found.reason
+
+
+def test_a_challenger_is_not_judged_on_rows_that_it_was_trained_on_alone() -> None:
+    given = rows(2 * DAYS)
+    failure = Judged("fault", at(day(10)), at(day(10.1)), confirmed=True)
+    alarms = (LeftOut("open-alarm", day(10.02), day(10.1)), LeftOut("open-alarm", day(12), day(12.1)))
+    made = prepare(given, manifest(), replace(NOTHING_PAST, alarms=alarms), [failure], seed=1)
+    held = day(2 * DAYS) - int(0.2 * (int(given.times_us[-1]) - manifest().training.last_us))
+    assert made.training.times_us.max() <= held
+    assert made.fresh == int((made.training.times_us > manifest().training.last_us).sum()) > made.needed
+    reasons = {one.reason for one in made.training.left_out}
+    assert reasons == {"open-alarm", "before-failure", "fault", "held-back"}
+    replayed = made.grounds.recording.times_us
+    assert replayed.max() > held
+    assert replayed.min() >= day(0.6 * DAYS) - DAY_US
+    assert ((replayed > day(10)) & (replayed < day(10.1))).any()
+    assert [one.from_us for one in made.grounds.unknown] == [day(12)]
+
+
+# A poisoned week
+
+
+def contest(challenger: bytes, grounds: Grounds) -> Contest:
+    return duel(champion(), challenger, grounds, time.monotonic)
+
+
+def flipped(person: str, given: Recording) -> list[Verdict]:
+    """A fault called normal, and healthy hours called faults, a hundred times over."""
+    begins = at(int(given.times_us[0]))
+    lies = [
+        Verdict(f"vd-{n}", "c-1", begins + timedelta(hours=n), begins + timedelta(hours=n, minutes=50),
+                VerdictKind.FAULT, "VIB", 1.0, person, "", begins)
+        for n in range(100)
+    ]  # fmt: skip
+    return [*lies, replace(lies[0], id="vd-x", kind=VerdictKind.NORMAL, code="")]
+
+
+def test_a_poisoned_week_is_never_champion() -> None:
+    poisoned = rows(2 * DAYS, STUCK)
+    # By itself nobody trains on it.
+    assert (
+        decide(seen(reviewed(poisoned).kind, age_us=99 * DAY_US, labels=101), Policy()).action
+        is Action.FINDING
+    )
+    # An operator insists, and one person flipped the labels: none of theirs count as evidence.
+    labels = labels_of(flipped("eve", poisoned), [], at(day(99)))
+    assert labels.faults == ()
+    assert labels.capped == 101
+    words = [Judged("fault", one.begins, one.ends) for one in flipped("eve", poisoned)[:100]]
+    made = prepare(poisoned, manifest(), NOTHING_PAST, words, seed=1)
+    broken = [one for one in made.training.left_out if one.reason == "data-fault"]
+    assert sum(one.to_us - one.from_us for one in broken) >= 7.4 * DAY_US
+    column = poisoned.sensors.index(SENSOR)
+    assert not (np.diff(made.training.values[:, column]) == 0).sum() > 100
+    assert made.fresh < made.needed  # what is left of the week is too little: no challenger comes of it
+    # And had one come of it: without the poison a person would decide, with it the champion stays.
+    assert contest(fitted(made.training), made.grounds).outcome is not Outcome.PROMOTE
+    for given in (poisoned, _last_week(poisoned)):
+        judged = contest(fitted(given), made.grounds)
+        assert judged.outcome is Outcome.KEEP, (judged.reasons, judged.figures())
+    assert "does not judge oil-temp" in contest(fitted(_last_week(poisoned)), made.grounds).reasons[0]
+
+
+def _last_week(given: Recording) -> Recording:
+    chosen = given.times_us > day(DAYS + 0.6)
+    return Recording(given.times_us[chosen], given.sensors, given.units, given.values[chosen])
+
+
+def test_a_challenger_that_is_the_champion_is_no_better_and_missing_sensors_are_named() -> None:
+    made = prepare(rows(2 * DAYS), manifest(), NOTHING_PAST, [], seed=1)
+    same = contest(champion(), made.grounds)
+    assert (same.outcome, same.reasons) == (Outcome.KEEP, ("it is no better in anything",))
+    scorer = Scorer(unpack(champion()))
+    with pytest.raises(Rejected, match="lacks"):
+        cells_of(scorer, recording())
+    track = run(Scorer(unpack(packed())), recording())
+    assert len(track.times_us) > 1000
+
+
+def test_a_sensor_out_of_all_range_is_left_out_with_the_time_around_it() -> None:
+    given = rows(DAYS + 1)
+    values = given.values.copy()
+    values[-200:-190, given.sensors.index(SENSOR)] = -999.0
+    [out] = data_faults(replace(given, values=values), manifest())
+    assert (out.reason, out.from_us < given.times_us[-200], out.to_us > given.times_us[-190]) == (
+        "data-fault",
+        True,
+        True,
+    )
+    assert data_faults(given, manifest()) == []
+    assert NOTHING.kind is Kind.NONE
