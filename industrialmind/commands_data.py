@@ -1,4 +1,4 @@
-"""Commands on recordings and on what was stored: `score`, `ledger`, `sim dataset`, `sim replay`."""
+"""Commands on recordings and on what was stored: `score`, `rul`, `ledger`, `sim dataset`, `sim replay`."""
 
 import asyncio
 import sys
@@ -14,6 +14,7 @@ from industrialmind.options import DATA, DataOption, JsonOption
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command()(score)
+    app.command()(rul)
     app.command()(ledger)
 
 
@@ -29,6 +30,36 @@ def score(
     from industrialmind.score import run_score
 
     report = run_score(fit, test, out)
+    if json:
+        sys.stdout.write(orjson.dumps(report.as_dict()).decode() + "\n")
+    else:
+        sys.stdout.write(f"{report}\n")
+
+
+def rul(
+    train: Annotated[
+        Path,
+        typer.Option(help="CSV of units that each ran to failure: unit, cycle, sensors.", dir_okay=False),
+    ],
+    test: Annotated[Path, typer.Option(help="CSV of the units to ask about, same columns.", dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="CSV to write: unit, rul, rul_lo, rul_hi.")],
+    cap: Annotated[
+        str,
+        typer.Option(
+            metavar="N|auto|0", help="Longest life that is told; 0 = no cap; auto finds it on TRAIN."
+        ),
+    ] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Draws what is drawn: the same seed, the same file.")] = 0,
+    json: JsonOption = False,
+) -> None:
+    """Learn remaining life on one file, tell it of another's units with a 90 % interval."""
+    from industrialmind.progress import Teller
+    from industrialmind.rul import parse_cap, run_rul
+    from shared.clock import SystemClock
+
+    knee = parse_cap(cap)
+    with Teller("rul", SystemClock(), json=False) as teller:
+        report = run_rul(train, test, out, cap=knee, seed=seed, tell=teller.phase("fitting"))
     if json:
         sys.stdout.write(orjson.dumps(report.as_dict()).decode() + "\n")
     else:

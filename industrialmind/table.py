@@ -3,11 +3,11 @@
 import csv
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ _VALUE_MAX: Final = 1e150  # no sensor's; the squares of larger ones are no numb
 _VALUE_MIN: Final = 1e-290  # 0 for every purpose; the inverses of smaller ones are no numbers any more
 _TIME_MAX: Final = 1e24  # nanoseconds since the epoch are 1e18
 _SPAN_MAX: Final = 2**53  # µs; larger spans would lose µs in float64
+Read = TypeVar("Read")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -55,12 +56,22 @@ def read_table(path: Path) -> Table:
         Misconfigured: There is no such file, or it can't be read.
         Rejected: It is not such a table; the message names line and column.
     """
+    return parse_csv(path, _parse)
+
+
+def parse_csv(path: Path, parse: Callable[[Path, Iterator[list[str]], bool], Read]) -> Read:
+    """What `parse` makes of a file's lines, the first included; its third argument is whether commas are decimal.
+
+    Raises:
+        Misconfigured: There is no such file, or it can't be read.
+        Rejected: It is no CSV in UTF-8, or `parse` says so.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             first = file.readline()
             delimiter = max(_DELIMITERS, key=_QUOTED.sub("", first).count)
             file.seek(0)
-            return _parse(path, csv.reader(file, delimiter=delimiter), comma=delimiter != ",")
+            return parse(path, csv.reader(file, delimiter=delimiter), delimiter != ",")
     except OSError as error:
         raise Misconfigured(
             f"{path} can't be read: {error.strerror}", hint="give the path of a CSV file"
@@ -71,34 +82,27 @@ def read_table(path: Path) -> Table:
         raise Rejected(f"{path} is not a CSV file: {error}") from error
 
 
-def _parse(path: Path, lines: Iterator[list[str]], *, comma: bool) -> Table:
+def _parse(path: Path, lines: Iterator[list[str]], comma: bool) -> Table:  # noqa: FBT001 - private
     first = next(lines, [])
-    names = _header(path, _trimmed(first))
+    names = header(path, first, "a time column and at least one sensor")
     labels: list[str] = []
     places: list[int] = []
     rows: list[list[float]] = []
-    for number, line in enumerate(lines, start=2):
+    for at_line, line in enumerate(lines, start=2):
         if not any(cell.strip() for cell in line):
             continue
-        if len(line) > len(names):
-            line = [*line[: len(names)], *_trimmed(line[len(names) :])]  # noqa: PLW2901 - the same line
-        if len(names) < len(line) <= len(first):
-            raise Rejected(f"{path}: column {len(names) + 1} has no name in the first line")
-        if len(line) != len(names):
-            raise Rejected(f"{path}, line {number}: {len(line)} columns, the first line names {len(names)}")
+        line = cells(path, at_line, line, names, len(first))  # noqa: PLW2901 - the same line
         try:
             rows.append([float(cell) for cell in line[1:]])
         except ValueError:
             rows.append(
-                [_number(path, number, names[at], cell, comma) for at, cell in enumerate(line[1:], 1)]
+                [number(path, at_line, names[at], cell, comma=comma) for at, cell in enumerate(line[1:], 1)]
             )
         labels.append(line[0].strip())
-        places.append(number)
+        places.append(at_line)
     if not rows:
         raise Rejected(f"{path} has no rows below its first line")
-    values = np.array(rows, dtype=np.float64).reshape(len(rows), len(names) - 1)
-    values[~(np.abs(values) <= _VALUE_MAX)] = np.nan
-    values[np.abs(values) < _VALUE_MIN] = 0.0
+    values = usable(np.array(rows, dtype=np.float64).reshape(len(rows), len(names) - 1))
     times, numeric = _times(path, places, labels)
     return Table(path, tuple(labels), times, numeric, tuple(names[1:]), values)
 
@@ -109,12 +113,27 @@ def _trimmed(cells: list[str]) -> list[str]:
     return cells[:last]
 
 
-def _header(path: Path, line: list[str]) -> list[str]:
-    names = [name.strip() for name in line]
+def cells(path: Path, at_line: int, line: list[str], names: list[str], first: int) -> list[str]:
+    """A line's cells, one a name. Raises Rejected; `first` is how many cells the first line has, named or not."""
+    if len(line) > len(names):
+        line = [*line[: len(names)], *_trimmed(line[len(names) :])]
+    if len(names) < len(line) <= first:
+        raise Rejected(f"{path}: column {len(names) + 1} has no name in the first line")
+    if len(line) != len(names):
+        raise Rejected(f"{path}, line {at_line}: {len(line)} columns, the first line names {len(names)}")
+    return line
+
+
+def usable(values: Floats) -> Floats:
+    """NaN for numbers that no sensor has, 0 for those that are 0 for every purpose."""
+    return np.where(np.abs(values) <= _VALUE_MAX, np.where(np.abs(values) < _VALUE_MIN, 0.0, values), np.nan)
+
+
+def header(path: Path, line: list[str], wanted: str) -> list[str]:
+    """The columns' names, each different. Raises Rejected, saying that the line must name `wanted`."""
+    names = [name.strip() for name in _trimmed(line)]
     if len(names) < 2:  # noqa: PLR2004 - time and one sensor
-        raise Rejected(
-            f"{path}: the first line must name a time column and at least one sensor, separated by , ; or tab"
-        )
+        raise Rejected(f"{path}: the first line must name {wanted}, separated by , ; or tab")
     if all(_is_number(name) for name in names):
         raise Rejected(f"{path}: the first line holds numbers: put a line with the columns' names above it")
     for at, name in enumerate(names):
@@ -133,7 +152,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _number(path: Path, line: int, column: str, cell: str, comma: bool) -> float:  # noqa: FBT001 - private
+def number(path: Path, line: int, column: str, cell: str, *, comma: bool) -> float:
+    """A cell's value, NaN where it is empty. Raises Rejected, naming line and column."""
     text = cell.strip()
     if text.lower() in _MISSING:
         return math.nan

@@ -1,0 +1,212 @@
+"""Learns remaining life from units that ran to failure, and says how long others will last. Pure: no clock, no files.
+
+Trees are fitted on capped life, each on other folds of units; what one says of a unit it has not seen makes the
+intervals, and the mean of all is the figure.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import numpy as np
+import orjson
+
+from cloud.life import conditions as _conditions
+from cloud.life import evidence as _evidence
+from cloud.life import features as _features
+from cloud.life import intervals as _intervals
+from cloud.life import sklearn as _trees
+from cloud.life.conditions import Conditions, learn_conditions
+from cloud.life.evidence import Evidence, learn_evidence
+from cloud.life.features import Spans, features, learn_spans
+from cloud.life.intervals import COVERAGE, Intervals, learn_intervals
+from cloud.life.knee import FINER, KNEES, SHORTEST, choose_knee
+from cloud.life.runs import Runs
+from cloud.life.sklearn import Trees, fit_trees
+from cloud.life.survival import Survival, learn_survival
+from shared.artifact import sha256
+from shared.errors import Rejected
+from shared.windows import Bools, Floats, Ints
+
+UNITS_MIN: Final = 10
+KNEE_FOLDS: Final = 3
+Tell = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a person could turn. One configuration serves every file.
+
+    Attributes:
+        cap: The knee in cycles, 0 = none, None = found by cross-validation over units.
+        seed: Draws folds, rows and the features that splits may ask for.
+        folds: Parts of the units, each held out once a repeat.
+        repeats: How often folds are drawn.
+        rows: At most so many rows train one ensemble; neighbouring rows of a unit say nearly the same.
+        heard: Rows of each held-out unit that make the intervals.
+        rounds: Trees of an ensemble.
+    """
+
+    cap: float | None = None
+    seed: int = 0
+    folds: int = 5
+    repeats: int = 2
+    rows: int = 8000
+    heard: int = 24
+    rounds: int = _trees.ROUNDS
+
+    def sha256(self) -> str:
+        """Hash of the configuration and of the method's constants."""
+        modules = (_conditions, _evidence, _features, _intervals, _trees)
+        fixed = {
+            f"{module.__name__}.{name}": value
+            for module in modules
+            for name, value in vars(module).items()
+            if name.isupper() and isinstance(value, int | float)
+        }
+        knees = [*KNEES, *FINER, SHORTEST, KNEE_FOLDS]
+        return sha256(orjson.dumps([asdict(self), fixed, knees], option=orjson.OPT_SORT_KEYS))
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Remaining life at each unit's newest row.
+
+    Attributes:
+        units: Their names.
+        life: float64[U], cycles.
+        low: float64[U], lower end of the interval.
+        high: float64[U], upper end.
+        open_ended: bool[U], the unit shows no wear yet: people read "more than" the lower end.
+        evidence: bool[U]; False = unlike every unit that failed: life and interval then come from age alone.
+    """
+
+    units: tuple[str, ...]
+    life: Floats
+    low: Floats
+    high: Floats
+    open_ended: Bools
+    evidence: Bools
+
+
+@dataclass(frozen=True)
+class LifeModel:
+    """Everything that was learnt."""
+
+    config: Config
+    columns: tuple[str, ...]
+    knee: float
+    conditions: Conditions
+    spans: Spans
+    trees: tuple[Trees, ...]
+    intervals: Intervals
+    survival: Survival
+    evidence: Evidence
+
+    def features(self, runs: Runs) -> Floats:
+        """See `cloud.life.features`. Raises Rejected where columns differ."""
+        if runs.columns != self.columns:
+            raise Rejected("the columns are not those that the model learnt")
+        return features(self.conditions, self.spans, runs)
+
+    def life(self, rows: Floats) -> Floats:
+        """float64[n], remaining life at rows of features, never negative nor above the knee."""
+        mean = np.mean([trees.predict(rows) for trees in self.trees], axis=0)
+        return np.asarray(np.clip(mean, 0.0, self.knee))
+
+    def estimate(self, runs: Runs) -> Estimates:
+        """At each unit's newest row."""
+        rows = self.features(runs)[runs.last]
+        age, life = runs.lives, self.life(rows)
+        interval = self.intervals.of(life, age)
+        enough = self.evidence.enough(rows)
+        half = (1 + COVERAGE) / 2
+        return Estimates(
+            runs.units,
+            np.where(enough, life, self.survival.quantile(age, 0.5)),
+            np.where(enough, interval.low, 0.0),
+            np.where(enough, interval.high, self.survival.quantile(age, half)),
+            interval.open_ended & enough,
+            enough,
+        )
+
+
+def fit(runs: Runs, config: Config | None = None, tell: Tell | None = None) -> LifeModel:
+    """Learn from units that each ended in failure. The same arguments give the same model.
+
+    Raises:
+        Rejected: Too few units, or nothing in them moves.
+    """
+    config = config or Config()
+    tell = tell or _quiet
+    if len(runs) < UNITS_MIN:
+        raise Rejected(
+            f"{len(runs)} units that ran to failure are too few to learn from: at least {UNITS_MIN}"
+        )
+    conditions, spans = learn_conditions(runs), learn_spans(runs)
+    if not len(conditions.sensors):
+        raise Rejected("no sensor moves within its operating condition: there is nothing to learn from")
+    table = features(conditions, spans, runs)
+    draws = np.random.default_rng(config.seed)
+    folds = [draws.permutation(len(runs)) % config.folds for _ in range(config.repeats)]
+    if config.cap is None:
+        knee = choose_knee(
+            table,
+            runs,
+            draws.permutation(len(runs)) % KNEE_FOLDS,
+            rows=config.rows // 2,
+            rounds=(config.rounds + 1) // 2,
+            seed=config.seed,
+        )
+    else:
+        knee = config.cap or np.inf
+    heard = _heard(runs, config.heard)
+    trees, held = _held_out(table, runs, folds, heard, knee, config, tell)
+    survival = learn_survival(runs.lives)
+    intervals = learn_intervals(
+        np.clip(held, 0.0, knee),
+        runs.remaining[heard],
+        runs.cycles[heard],
+        runs.of_row[heard],
+        knee,
+        survival,
+    )
+    evidence = learn_evidence(table[heard], folds[0][runs.of_row[heard]])
+    return LifeModel(
+        config, runs.columns, knee, conditions, spans, tuple(trees), intervals, survival, evidence
+    )
+
+
+def _held_out(
+    table: Floats, runs: Runs, folds: list[Ints], heard: Ints, knee: float, config: Config, tell: Tell
+) -> tuple[list[Trees], Floats]:
+    """The ensembles, and what those say of each row of `heard` that have not seen its unit."""
+    target = np.minimum(runs.remaining, knee)
+    unit = runs.of_row
+    position = np.arange(len(unit)) - runs.starts[unit]
+    stride = max(1, round(len(unit) * (1 - 1 / config.folds) / config.rows))
+    held = np.zeros(len(heard))
+    made: list[Trees] = []
+    for fold in folds:
+        for number in range(config.folds):
+            out = fold[unit[heard]] == number
+            rows = (fold[unit] != number) & ((position + len(made)) % stride == 0)
+            trees = fit_trees(table[rows], target[rows], seed=config.seed + len(made), rounds=config.rounds)
+            held[out] += trees.predict(table[heard[out]]) / config.repeats
+            made.append(trees)
+            tell(len(made), config.folds * config.repeats)
+    return made, held
+
+
+def _heard(runs: Runs, most: int) -> Ints:
+    """Rows of each unit, evenly over its life."""
+    return np.concatenate(
+        [
+            np.unique(np.linspace(rows.start, rows.stop - 1, most + 2)[1:-1].round().astype(np.int64))
+            for rows in runs.rows()
+        ]
+    )
+
+
+def _quiet(_done: int, _total: int) -> None:
+    """Nobody asked how far it is."""
