@@ -1,11 +1,16 @@
 """What the data API answers about models: the registry's fold and decisions in the API's words."""
 
-from cloud.api.models import ModelDetail, PromotionAnswer
+from typing import TypeVar
+
+from cloud.api.models import DecidedAnswer, JudgedAnswer, ModelDetail, PromotionAnswer
 from cloud.registry.app import Promotions, RegistryView
 from cloud.registry.logic import Model, Registry
 from shared.clock import Clock
+from shared.event import Event
 from shared.eventlog import EventLog
 from shared.nats import ControlPlane
+
+Answered = TypeVar("Answered", JudgedAnswer, DecidedAnswer)
 
 
 class ModelAnswers:
@@ -48,4 +53,12 @@ def detail(registry: Registry, model: Model) -> ModelDetail:
         promoted_to=model.promoted_to,
         metrics=model.manifest.get("metrics", {}),
         manifest=dict(model.manifest),
+        judged=None if model.judged is None else _of(JudgedAnswer, model.judged),
+        decided=None if model.decided is None else _of(DecidedAnswer, model.decided),
     )
+
+
+def _of(answer: type[Answered], event: Event) -> Answered:
+    """An event as an answer that has its fields."""
+    fields = {name: getattr(event, name) for name in answer.model_fields if name != "at"}
+    return answer(at=event.occurred_at, **fields)

@@ -14,6 +14,12 @@ _KNOWN = {
     "panel_faults": "faults in the panel",
     "panel_hours": "hours held out for the panel",
 }
+_DIFFERENCES = {
+    "found": "share of events found",
+    "lead_hours": "hours of lead",
+    "false_month": "false episodes a machine-month",
+    "panel_found": "share of the panel found",
+}
 
 
 def model_card(model: Mapping[str, Any]) -> str:
@@ -26,6 +32,7 @@ def model_card(model: Mapping[str, Any]) -> str:
         "## Judges\n\n" + _sensors(manifest),
         "## Limit\n\n" + _limit(model, manifest),
         "## Figures\n\n" + _figures(manifest["metrics"]),
+        *_contest(model),
         "## Where it runs\n\n" + _table(_running(model)),
         "## What it does not do\n\n" + _limits(model, manifest),
     ]
@@ -103,6 +110,33 @@ def _figures(metrics: Mapping[str, float]) -> str:
         for name, value in sorted(metrics.items())
     ]
     return _table(rows, ("figure", "value", "what it is")) if rows else "None."
+
+
+def _contest(model: Mapping[str, Any]) -> list[str]:
+    """How it did as a challenger, and what was decided while it was champion; nothing where it was neither."""
+    parts = []
+    if (judged := model.get("judged")) is not None:
+        figures, proxy = judged["figures"], " by a proxy, synthetic faults" if judged["proxy"] else ""
+        rows = [
+            (
+                _DIFFERENCES[name],
+                f"{figures[name]:+.3g}",
+                f"{figures[f'{name}.low']:+.3g} to {figures[f'{name}.high']:+.3g}",
+            )
+            for name in _DIFFERENCES
+            if f"{name}.low" in figures
+        ]
+        parts.append(
+            f"## Against the champion\n\n*{judged['outcome']}*{proxy}: {'; '.join(judged['reasons'])}. Champion "
+            f"`{judged['champion']}`, {judged['at']}; {figures.get('confirmed', 0):.0f} confirmed events, "
+            f"{figures.get('lost', 0):.0f} lost.\n\n" + _table(rows, ("challenger less champion", "", "90 %"))
+        )
+    if (decided := model.get("decided")) is not None:
+        parts.append(
+            f"## Training again\n\n{decided['at']}: {decided['triage']}: {decided['reason']}. What follows: "
+            f"{decided['action']} (asked by {decided['trigger']})."
+        )
+    return parts
 
 
 def _running(model: Mapping[str, Any]) -> list[tuple[str, str]]:

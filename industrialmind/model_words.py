@@ -82,4 +82,12 @@ def _running(model: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("wanted on", ", ".join(model["promoted_to"]) or "no edge"),
         ("runs on", ", ".join(model["running_on"]) or "no edge"),
     ]
+    judged, decided = model.get("judged"), model.get("decided")
+    if judged is not None:
+        proxy = " by a proxy" if judged["proxy"] else ""
+        rows.append(("contest", f"{judged['outcome']}{proxy}: {'; '.join(judged['reasons'])}"))
+    if decided is not None:
+        rows.append(
+            ("decided", f"{decided['triage']}: {decided['reason']}: {decided['action']} ({decided['at']})")
+        )
     return rows + [("refused", f"{edge}: {reason}") for edge, reason in model["refused"].items()]

@@ -44,10 +44,35 @@ class ModelSummary(BaseModel):
     metrics: dict[str, float]
 
 
+class JudgedAnswer(BaseModel):
+    """A contest. `figures`: differences to the champion with their 90 % intervals; `proxy`: by synthetic faults."""
+
+    at: datetime
+    champion: str
+    outcome: str
+    proxy: bool
+    reasons: tuple[str, ...]
+    figures: dict[str, float]
+
+
+class DecidedAnswer(BaseModel):
+    """Why the machine looks different, and what follows."""
+
+    at: datetime
+    trigger: str
+    triage: str
+    action: str
+    reason: str
+    sensors: tuple[str, ...]
+    onset: datetime | None
+
+
 class ModelDetail(ModelSummary):
     """The same with the artifact's manifest, and why edges that should run it refuse to."""
 
     manifest: dict[str, Any]
+    judged: JudgedAnswer | None = Field(None, description="how it did against the champion")
+    decided: DecidedAnswer | None = Field(None, description="what was last decided about training again")
     refused: dict[str, str] = Field(default_factory=dict, description="edge to reason")
 
 

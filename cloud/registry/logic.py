@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from shared.events import Event, ModelPromoted, ModelRegistered
 from shared.manifest import Manifest
+from shared.retraining_events import ChallengerJudged, RetrainingDecided
 
 SOURCE: Final = "cloud/registry"
 CHAMPION: Final = "champion"
@@ -15,7 +16,10 @@ CHALLENGER: Final = "challenger"
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One registered version. `manifest` is the artifact's, as JSON-ready values."""
+    """One registered version. `manifest` is the artifact's, as JSON-ready values.
+
+    `judged`: how it did as a challenger. `decided`: what was last decided about training again while it was champion.
+    """
 
     machine: str
     name: str
@@ -26,6 +30,8 @@ class Model:
     registered_at: datetime
     promoted_to: tuple[str, ...] = ()
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    judged: ChallengerJudged | None = None
+    decided: RetrainingDecided | None = None
 
     @property
     def method(self) -> str:
@@ -92,7 +98,20 @@ def evolve(registry: Registry, event: Event) -> Registry:
             models = tuple(_promoted(model, event) for model in registry.models)
             asked = {event.correlation_id: event.version_hash} if event.correlation_id else {}
             return Registry(models, {**registry.requests, **asked})
+        case ChallengerJudged():
+            return _with(registry, event.challenger, judged=event)
+        case RetrainingDecided():
+            return _with(registry, event.champion, decided=event)
     return registry
+
+
+def _with(registry: Registry, version_hash: str, **news: Event) -> Registry:
+    """The registry with news of one version; of one that it does not know there is none."""
+    models = tuple(
+        replace(each, **news) if each.version_hash == version_hash else each  # type: ignore[arg-type]
+        for each in registry.models
+    )
+    return replace(registry, models=models)
 
 
 def fold(events: Iterable[Event]) -> Registry:

@@ -55,6 +55,7 @@ def test_a_new_product_is_a_state_never_seen() -> None:
     assert last.kind is Kind.NEW_STATE
 
 
+@pytest.mark.nightly
 def test_what_moves_after_maintenance_proposes_a_new_baseline_and_untold_is_drift() -> None:
     change = Change("filter-change", 16.0, 12)
     told = Changing("screw-compressor", 5, [change], [(11.8, 11.95)])
@@ -70,6 +71,7 @@ def test_a_hot_season_is_drift_for_the_machine_answers_as_it_did() -> None:
     assert after(20, said) == {Kind.DRIFT}
 
 
+@pytest.mark.nightly
 def test_thirty_days_of_slow_wear_are_degradation_and_never_anything_that_is_retrained() -> None:
     said = words(Changing("screw-compressor", 5, [Change("bearing-wear", 4.0, 10, 30)]), 54, every=2)
     assert Kind.DRIFT not in after(10, said)
@@ -86,6 +88,7 @@ def test_slow_wear_of_any_machine_is_never_called_drift(kind: str, seed: int) ->
     assert Kind.NONE not in after(25, said)
 
 
+@pytest.mark.nightly
 def test_a_healthy_machine_is_left_alone() -> None:
     assert {found for _, found in words(Changing("centrifugal-pump", 5), 31, every=3)} == {Kind.NONE}
 

@@ -30,7 +30,7 @@ from shared.verdict_events import VerdictKind
 from tests.models import packed, recording
 
 KIND, SENSOR = "screw-compressor", "oil-temp"
-ROW_US = 60_000_000
+ROW_US = 150_000_000
 DAYS = 8
 NOTHING_PAST = Past((), (), ())
 BEGIN = 1_770_000_000_000_000 // ROW_US
@@ -137,6 +137,35 @@ def test_a_challenger_is_not_judged_on_rows_that_it_was_trained_on_alone() -> No
     assert replayed.min() >= day(0.6 * DAYS) - DAY_US
     assert ((replayed > day(10)) & (replayed < day(10.1))).any()
     assert [one.from_us for one in made.grounds.unknown] == [day(12)]
+
+
+def test_a_month_of_wear_is_never_trained_away_not_even_by_a_schedule() -> None:
+    """A training that came while nothing was to be seen yet does not move the baseline, so the wear is seen all the same."""
+    wear = Episode("bearing-wear", 4.0, day(DAYS + 1), None, 30 * 86_400.0)
+    given = rows(DAYS + 33, wear)
+    policy = Policy(schedule_us=7 * DAY_US, pause_us=0)
+    root = manifest()
+    trained: list[int] = []
+    words: list[Kind] = []
+    for number in range(DAYS + 2, DAYS + 33, 5):
+        then = first(given, number)
+        found = review(then, root, NOTHING_PAST, day(number))
+        action = decide(
+            Seen(found, day(number) - (trained or [root.training.last_us])[-1], 0, None), policy
+        ).action
+        words.append(found.kind)
+        if action is Action.TRAIN:
+            trained.append(day(number))
+    flagged = words.index(Kind.DEGRADATION)
+    assert Kind.DRIFT not in words
+    assert set(words[flagged:]) == {Kind.DEGRADATION}
+    assert trained, "the schedule came round before anything was to be seen"
+    assert max(trained) < day(DAYS + 1 + 15)
+    # A model of the last scheduled training still alarms at what became of the machine.
+    late = Scorer(unpack(fitted(first(given, (max(trained) - day(0)) / DAY_US))))
+    end = given.times_us > day(DAYS + 31)
+    last = Recording(given.times_us[end], given.sensors, given.units, given.values[end])
+    assert run(late, last).alarms.mean() > 0.5
 
 
 # A poisoned week

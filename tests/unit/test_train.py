@@ -439,7 +439,9 @@ def test_an_operator_s_training_is_held_against_the_champion_and_noted(
     assert (judged["outcome"] in {"keep", "approve"}, judged["proxy"]) == (True, True)
     now = found(plant)
     now.assert_agree()
-    assert now.registry.champion(MACHINE) == before
+    champion = now.registry.champion(MACHINE)
+    assert champion is not None
+    assert champion.version_hash == before.version_hash
     challenger = now.registry.challenger(MACHINE)
     assert challenger is not None
     assert challenger.version_hash == judged["sha256"]
@@ -450,10 +452,19 @@ def test_an_operator_s_training_is_held_against_the_champion_and_noted(
     assert due.code == 0, due.err
     lines = [orjson.loads(line) for line in due.out.splitlines()]
     assert [line["action"] for line in lines if line["event"] == "decided"] == ["nothing"]
+    version = str(challenger.version)
+    theirs = command("models", "show", MACHINE, version, "--card", "--data", plant.data.root).out
+    assert f"*{judged['outcome']}* by a proxy" in theirs
+    assert "false episodes a machine-month" in theirs
+    words = command("models", "show", MACHINE, version, "--data", plant.data.root).out
+    assert f"{judged['outcome']} by a proxy" in words
+    mine = command("models", "show", MACHINE, "--data", plant.data.root, "--json").json
+    assert (mine["decided"]["action"], mine["decided"]["triage"], mine["judged"]) == ("train", "none", None)
     card = command("models", "show", MACHINE, "--card", "--data", plant.data.root).out
     assert card.startswith(f"# {before.name} v{before.version}\n")
     assert before.version_hash in card
     assert "## What it does not do" in card
+    assert "## Training again" in card
 
 
 def more_readings() -> Entry:
