@@ -18,7 +18,7 @@ from shared.work_order_events import WorkOrderChanged, WorkOrderClosed, WorkOrde
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Labels of a machine, and every stretch that somebody judged. `told`: when each verdict and order came to be known."""
+    """Labels of a machine, and every stretch that somebody judged, labels first. `told`: when each verdict and order came to be known."""
 
     labels: Labels
     judged: tuple[Judged, ...]
@@ -34,7 +34,7 @@ async def read_words(events: EventLog, store: TelemetryReader, machine: str, as_
     verdicts = [one for one in (await VerdictBook(events).look()).as_of(as_of) if one.machine == machine]
     orders = await read_orders(events, store, machine)
     labels = labels_of(verdicts, orders, as_of)
-    confirmed = [Judged("fault", one.begins, one.ends, confirmed=True) for one in labels.faults]
+    confirmed = [Judged(one.kind.value, one.begins, one.ends, confirmed=True) for one in labels.labels]
     # A verdict that counts as no evidence leaves its time out of the rows all the same.
     said = [
         Judged(one.kind.value, one.begins, one.ends) for one in verdicts if one.kind is not VerdictKind.UNSURE

@@ -28,7 +28,7 @@ _MOST: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What people say of a stretch of time: `kind` is a verdict's. `confirmed`: a failure that a work order or labels confirm."""
+    """What people say of a stretch of time: `kind` is a verdict's. `confirmed`: it counts as evidence (`cloud.labels.logic`)."""
 
     kind: str
     begins: datetime

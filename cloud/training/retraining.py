@@ -123,8 +123,8 @@ def prepare(
 
 
 def _covers(word: Judged, alarm: LeftOut) -> bool:
-    """Whether somebody said what an alarm was."""
-    return word.kind != "unsure" and to_us(word.begins) < alarm.to_us and alarm.from_us < to_us(word.ends)
+    """Whether it is confirmed what an alarm was: else one person's word could call what a champion found false."""
+    return word.confirmed and to_us(word.begins) < alarm.to_us and alarm.from_us < to_us(word.ends)
 
 
 def data_faults(recording: Recording, champion: Manifest) -> list[LeftOut]:

@@ -137,6 +137,11 @@ def test_a_challenger_is_not_judged_on_rows_that_it_was_trained_on_alone() -> No
     assert replayed.min() >= day(0.6 * DAYS) - DAY_US
     assert ((replayed > day(10)) & (replayed < day(10.1))).any()
     assert [one.from_us for one in made.grounds.unknown] == [day(12)]
+    # One person's word on that alarm changes nothing; a confirmed one makes it count.
+    for confirmed, unknown in ((False, [day(12)]), (True, [])):
+        normal = Judged("normal", at(day(12)), at(day(12.1)), confirmed=confirmed)
+        said = prepare(given, manifest(), replace(NOTHING_PAST, alarms=alarms), [failure, normal], seed=1)
+        assert [one.from_us for one in said.grounds.unknown] == unknown
 
 
 def test_a_month_of_wear_is_never_trained_away_not_even_by_a_schedule() -> None:
