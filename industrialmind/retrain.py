@@ -11,13 +11,12 @@ from typing import Any, Final
 from cloud.registry.app import note
 from cloud.registry.logic import SOURCE, Model, Registry
 from cloud.telemetry.port import TelemetryReader
-from cloud.training.app import read_recording
+from cloud.training.app import newest_us, read_minutes, read_recording
 from cloud.training.candidates import fit_candidates
 from cloud.training.contest import Contest
 from cloud.training.drift import Triage
 from cloud.training.duel import duel
 from cloud.training.history import Past, read_past
-from cloud.training.recording import Recording
 from cloud.training.retraining import Prepared, prepare, review
 from cloud.training.trained import Trained
 from cloud.training.triggers import Action, Decision, Policy, Seen, decide
@@ -38,10 +37,9 @@ SAID_AGAIN_US: Final = 86_400_000_000
 
 @dataclass(frozen=True)
 class Looked:
-    """A machine as it stands: its rows, past and words, what was found and what follows."""
+    """A machine as it stands: its past and words, what was found and what follows."""
 
     champion: Model
-    recording: Recording
     past: Past
     words: Words
     triage: Triage
@@ -85,11 +83,11 @@ class Retraining:
     async def look(self, registry: Registry, champion: Model, *, asked: bool) -> Looked:
         """Why the machine looks as it does, and what follows; noted where it is news. Raises Rejected, Unavailable."""
         machine, now_us = champion.machine, self._clock.now_us()
-        recording = await read_recording(self._store, machine)
         past = await read_past(self._store, machine, now_us)
         words = await read_words(self._events, self._store, machine, at(now_us))
         root = manifest_of(root_of(registry, champion))
-        triage = await asyncio.to_thread(review, recording, root, past, now_us)
+        minutes = await read_minutes(self._store, machine, root.training.first_us, now_us)
+        triage = await asyncio.to_thread(review, minutes, root, past, now_us)
         last = await self._last(machine)
         trained = last.get(Action.TRAIN.value)
         age_us = now_us - manifest_of(champion).training.last_us
@@ -97,7 +95,7 @@ class Retraining:
         labels = words.since(champion.registered_at)
         decision = decide(Seen(triage, age_us, labels, rest_us, asked), self._policy)
         await self._note(champion, root, triage, decision, last)
-        return Looked(champion, recording, past, words, triage, decision, now_us)
+        return Looked(champion, past, words, triage, decision, now_us)
 
     async def _last(self, machine: str) -> dict[str, RetrainingDecided]:
         """The last decision of each kind of action."""
@@ -152,7 +150,10 @@ class Retraining:
         self, looked: Looked, machine_type: str, operating_sensor: str | None, *, clusters: bool
     ) -> tuple[Trained, Prepared]:
         """Fit challengers on what may be learnt. Raises Rejected (too little of it), Misconfigured."""
-        prepared = prepare(looked.recording, looked.manifest, looked.past, looked.words.judged, seed=0)
+        machine = looked.champion.machine
+        begin_us = await newest_us(self._store, machine, looked.now_us)
+        recording = await read_recording(self._store, machine, from_us=begin_us)
+        prepared = prepare(recording, looked.manifest, looked.past, looked.words.judged, seed=0)
         if prepared.fresh < prepared.needed:
             raise Rejected(
                 f"{prepared.fresh} rows since the champion may be learnt from, {prepared.needed} are needed"
@@ -160,7 +161,7 @@ class Retraining:
         trained = await asyncio.to_thread(
             fit_candidates,
             prepared.training,
-            machine=looked.champion.machine,
+            machine=machine,
             machine_type=machine_type,
             now_us=looked.now_us,
             step_us=looked.manifest.grid.step_us,

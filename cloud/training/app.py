@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import structlog
 
-from cloud.telemetry.port import BEGIN_US, END_US, Columns, TelemetryReader
+from cloud.telemetry.port import BEGIN_US, END_US, MINUTE_US, Columns, TelemetryReader
 from cloud.training.candidates import fit_candidates
 from cloud.training.recording import LeftOut, Recording
 from cloud.training.trained import Trained
@@ -41,6 +41,38 @@ async def read_recording(
         np.concatenate([chunk.time_us[_usable(chunk)] for chunk in chunks] or [np.empty(0, np.int64)]),
         np.concatenate([chunk.value[_usable(chunk)] for chunk in chunks] or [np.empty(0)]),
     )
+
+
+async def read_minutes(store: TelemetryReader, machine: str, from_us: int, to_us: int) -> Recording:
+    """A machine's means by the minute, stamped with the minutes' ends; those with a bad reading left away.
+
+    They are kept for more than a year, readings for a month: a baseline must outlast what it is held against. Raises Unavailable.
+    """
+    found = await store.rollups(machine, None, MINUTE_US, from_us, to_us)
+    good = [each.quality < Quality.BAD for each in found]
+    return Recording.from_rows(
+        tuple(each.sensor for each in found),
+        tuple(each.unit for each in found),
+        np.repeat(np.arange(len(found)), [int(part.sum()) for part in good]),
+        np.concatenate([each.start_us[part] + MINUTE_US for each, part in zip(found, good, strict=True)])
+        if found
+        else np.empty(0, np.int64),
+        np.concatenate([each.mean[part] for each, part in zip(found, good, strict=True)])
+        if found
+        else np.empty(0),
+    )
+
+
+async def newest_us(store: TelemetryReader, machine: str, now_us: int) -> int:
+    """From when on a machine has at most MAX_ROWS rows, to a minute. Raises Unavailable."""
+    if await store.count(machine) <= MAX_ROWS:
+        return BEGIN_US
+    from_us = await store.expired_us(machine)
+    found = await store.rollups(machine, None, MINUTE_US, from_us, now_us)
+    starts, places = np.unique(np.concatenate([each.start_us for each in found]), return_inverse=True)
+    rows = np.bincount(places, np.concatenate([each.rows for each in found]))
+    fits = np.flatnonzero(np.cumsum(rows[::-1])[::-1] <= MAX_ROWS)
+    return int(starts[fits[0]]) if len(fits) else now_us
 
 
 async def train_machine_models(

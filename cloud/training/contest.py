@@ -116,11 +116,19 @@ class Contest:
 
 
 def hold(
-    champion: Run, challenger: Run, course: Course, cost: Cost, *, seed: int, blind: Sequence[str] = ()
+    champion: Run,
+    challenger: Run,
+    course: Course,
+    cost: Cost,
+    *,
+    seed: int,
+    blind: Sequence[str] = (),
+    trusted: bool = True,
 ) -> Contest:
     """The contest of two models over one course. Deterministic in its arguments.
 
     `blind`: sensors that the champion judges and the challenger does not, because they stood still in its rows.
+    `trusted`: the rows that the champion was calibrated with are among the grounds; without them a person decides.
     """
     blocks = np.unique(course.windows_us // BLOCK_US)
     draws = np.random.default_rng([seed, 11]).integers(0, max(len(blocks), 1), (DRAWS, len(blocks)))
@@ -146,7 +154,8 @@ def hold(
     ]
     if not reasons and not better:
         reasons = ["it is no better in anything"]
-    outcome = Outcome.KEEP if reasons else Outcome.APPROVE if proxy else Outcome.PROMOTE
+    asked = proxy or not trusted
+    outcome = Outcome.KEEP if reasons else Outcome.APPROVE if asked else Outcome.PROMOTE
     return Contest(
         outcome, proxy, confirmed, lost, found, lead, false, on_panel, cost, tuple(reasons or better)
     )

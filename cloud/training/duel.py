@@ -36,12 +36,14 @@ class Grounds:
         events: Confirmed failures, as [from, to].
         unknown: Open alarms that nobody judged.
         seed: Of the panel and of the bootstrap.
+        trusted: Whether the rows that the champion was calibrated with are among them, for the most part.
     """
 
     recording: Recording
     events: Sequence[LeftOut]
     unknown: Sequence[LeftOut]
     seed: int
+    trusted: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def duel(champion: bytes, challenger: bytes, grounds: Grounds, monotonic: Callab
     )
     judged = {each.name for each in new.manifest.sensors if each.learnt}
     blind = [each.name for each in old.manifest.sensors if each.learnt and each.name not in judged]
-    return hold(runs[0], runs[1], course, cost, seed=grounds.seed, blind=blind)
+    return hold(runs[0], runs[1], course, cost, seed=grounds.seed, blind=blind, trusted=grounds.trusted)
 
 
 def run(scorer: Scorer, recording: Recording) -> Track:

@@ -36,6 +36,9 @@ HELD: Final = (
 )
 FRESH: Final = 0.1  # of the champion's rows, and at most a day's: fewer new ones teach nothing
 CALIBRATED: Final = 0.6  # where the champion's calibration rows begin
+TRUSTED: Final = (
+    0.5  # of the champion's calibration rows must still be stored for a promotion with nobody asked
+)
 AROUND_US: Final = 6 * 3_600_000_000  # of an event, replayed before and after it
 _GAP_US: Final = 600_000_000
 
@@ -43,7 +46,7 @@ _GAP_US: Final = 600_000_000
 def review(recording: Recording, root: Manifest, past: Past, now_us: int) -> Triage:
     """Why the machine no longer looks as it did when the oldest version of its champion's line was trained.
 
-    A first model comes within minutes: its baseline is the first week. Until there is a day of one, nothing is said.
+    `recording` may be of means by the minute. A first model comes within minutes: its baseline is the first week. Until there is a day of one, nothing is said.
     """
     columns = [recording.sensors.index(name) for name in root.sensor_names if name in recording.sensors]
     if len(columns) < len(root.sensors):
@@ -119,7 +122,9 @@ def prepare(
     rows = Recording(times[replayed], recording.sensors, recording.units, recording.values[replayed])
     fresh = int((training.times_us > known.last_us).sum())
     needed = math.ceil(min(FRESH * known.rows, DAY_US / champion.grid.step_us))
-    return Prepared(training, Grounds(rows.without(bad), events, unknown, seed), fresh, needed)
+    own = int(((times >= trusted) & (times <= known.last_us)).sum())
+    is_known = own >= TRUSTED * (1 - CALIBRATED) * known.rows
+    return Prepared(training, Grounds(rows.without(bad), events, unknown, seed, is_known), fresh, needed)
 
 
 def _covers(word: Judged, alarm: LeftOut) -> bool:

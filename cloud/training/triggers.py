@@ -33,7 +33,8 @@ class Action(StrEnum):
 class Policy:
     """How often training is due without drift."""
 
-    schedule_us: int = 30 * DAY_US
+    schedule_us: int = 14 * DAY_US
+    """Shorter than readings are kept: the champion's own rows are to be among the grounds of the contest."""
     labels: int = 20
     pause_us: int = DAY_US
     """Between two trainings that nobody asked for."""

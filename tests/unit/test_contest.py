@@ -78,6 +78,11 @@ def test_with_few_confirmed_events_the_panel_stands_in_and_a_person_decides() ->
     assert lost.outcome is Outcome.KEEP
 
 
+def test_without_the_champion_s_own_rows_a_person_decides() -> None:
+    made = held(WEAK, replace(WEAK, false_us=NONE), trusted=False)
+    assert (made.outcome, made.proxy) == (Outcome.APPROVE, False)
+
+
 def test_one_false_episode_in_a_short_replay_may_be_many_a_month() -> None:
     short = Course(WINDOWS[: 7 * 24 * 6], 600_000_000, NONE, PANEL[:5])
     one = Run(np.array([BLOCK_US + 5]), found(), found(*[0.1] * 5))

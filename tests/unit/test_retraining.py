@@ -129,6 +129,10 @@ def test_a_challenger_is_not_judged_on_rows_that_it_was_trained_on_alone() -> No
     made = prepare(given, manifest(), replace(NOTHING_PAST, alarms=alarms), [failure], seed=1)
     held = day(2 * DAYS) - int(0.2 * (int(given.times_us[-1]) - manifest().training.last_us))
     assert made.training.times_us.max() <= held
+    assert made.grounds.trusted
+    kept = given.times_us > day(DAYS)  # retention took the champion's own rows
+    later = Recording(given.times_us[kept], given.sensors, given.units, given.values[kept])
+    assert not prepare(later, manifest(), NOTHING_PAST, [], seed=1).grounds.trusted
     assert made.fresh == int((made.training.times_us > manifest().training.last_us).sum()) > made.needed
     reasons = {one.reason for one in made.training.left_out}
     assert reasons == {"open-alarm", "before-failure", "fault", "held-back"}

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud.telemetry.port import TelemetryStore, open_store
+from cloud.telemetry.port import MINUTE_US, TelemetryStore, open_store
 from cloud.training import app
-from cloud.training.app import read_recording, train_machine_models
+from cloud.training.app import newest_us, read_minutes, read_recording, train_machine_models
 from shared.artifact import unpack
 from shared.clock import ManualClock
 from shared.errors import Rejected
@@ -76,3 +76,29 @@ async def test_candidates_are_fitted_from_the_store_too(store: TelemetryStore) -
     manifest = unpack(trained.chosen.artifact).manifest
     assert manifest.operating is not None
     assert trained.data == manifest.training
+
+
+async def test_minutes_are_means_at_their_ends(store: TelemetryStore) -> None:
+    await store.write([readings(600)])
+    minutes = await read_minutes(store, "pump-1", T0, T0 + 10**10)
+    assert minutes.sensors == tuple(sorted(SENSORS))
+    assert (minutes.times_us % MINUTE_US == 0).all()
+    rows = await read_recording(store, "pump-1")
+    for time_us, means in zip(minutes.times_us.tolist(), minutes.values, strict=True):
+        inside = (rows.times_us >= time_us - MINUTE_US) & (rows.times_us < time_us)
+        np.testing.assert_allclose(means, rows.values[inside].mean(axis=0))
+    nobody = await read_minutes(store, "fan-9", T0, T0 + 10**10)
+    assert nobody.values.shape == (0, 0)
+
+
+async def test_a_long_history_is_read_from_where_it_fits(
+    store: TelemetryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.write([readings(1200)])
+    now = T0 + 1200 * STEP_US
+    assert await newest_us(store, "pump-1", now) < T0
+    monkeypatch.setattr(app, "MAX_ROWS", 2400)
+    begin = await newest_us(store, "pump-1", now)
+    part = await read_recording(store, "pump-1", from_us=begin)
+    assert begin > T0
+    assert 1900 < np.isfinite(part.values).sum() <= 2400
