@@ -2,7 +2,8 @@
 
 Each end leaves out half of 1 - coverage. Errors of units that the trees did not see are weighed by how near their
 predicted life is, so that the width follows it without bins' edges. Where the upper end among capped lives reaches
-the knee, capped lives say nothing of it: it then comes from uncapped ones, relative to what age alone says.
+the knee, capped lives say nothing of it: it then comes from uncapped ones, as a multiple of how far trees of the
+uncapped upper quantile reach.
 """
 
 from dataclasses import dataclass
@@ -10,13 +11,13 @@ from typing import Final
 
 import numpy as np
 
-from cloud.life.survival import Survival
 from shared.windows import Bools, Floats, Ints
 
 COVERAGE: Final = 0.9
 NEIGHBOURS: Final = 0.15  # of the held-out weight: how many of the nearest are heard
 TIE: Final = 0.02  # of the knee: predictions nearer than that are alike
 BLOCK: Final = 512
+LEAST: Final = 1e-9  # cycles
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,10 @@ class Intervals:
     Attributes:
         predicted: float64[m], ascending.
         remaining: float64[m], the truth, uncapped.
-        relative: float64[m], the truth over the survivors' upper quantile at that age.
+        relative: float64[m], the truth over the reach that was told of it.
         weight: float64[m], each unit's rows together weigh 1.
         units: How many units.
         knee: Of the target; infinite = none.
-        survival: Lives of units that failed.
     """
 
     predicted: Floats
@@ -48,17 +48,16 @@ class Intervals:
     weight: Floats
     units: int
     knee: float
-    survival: Survival
 
-    def of(self, predicted: Floats, age: Floats) -> Interval:
-        """The interval about each prediction at that age."""
+    def of(self, predicted: Floats, reach: Floats) -> Interval:
+        """The interval about each prediction that reaches so far."""
         parts = [
-            self._block(predicted[at : at + BLOCK], age[at : at + BLOCK])
+            self._block(predicted[at : at + BLOCK], reach[at : at + BLOCK])
             for at in range(0, len(predicted), BLOCK)
         ]
         return Interval(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
-    def _block(self, predicted: Floats, age: Floats) -> tuple[Floats, Floats, Bools]:
+    def _block(self, predicted: Floats, reach: Floats) -> tuple[Floats, Floats, Bools]:
         weights = self._weights(predicted)
         # With so few units the level is a little higher: one more unit could be the worst (Vovk's correction).
         level = min(1.0, (1 + COVERAGE) / 2 * (self.units + 1) / self.units)
@@ -68,8 +67,7 @@ class Intervals:
         high = predicted + _quantile(capped, weights, level)
         open_ended = high >= self.knee * (1 - TIE)
         if open_ended.any():
-            reach = _quantile(self.relative, weights[open_ended], level)
-            beyond = reach * self.survival.quantile(age[open_ended], (1 + COVERAGE) / 2)
+            beyond = reach[open_ended] * _quantile(self.relative, weights[open_ended], level)
             high[open_ended] = np.maximum(beyond, self.knee)
         low = np.clip(low, 0.0, predicted)
         return low, np.maximum(high, predicted), open_ended
@@ -86,20 +84,18 @@ class Intervals:
 
 
 def learn_intervals(
-    predicted: Floats, remaining: Floats, age: Floats, unit: Ints, knee: float, survival: Survival
+    predicted: Floats, reach: Floats, remaining: Floats, unit: Ints, knee: float
 ) -> Intervals:
-    """From predictions by trees that had not seen the row's unit."""
-    usual = survival.quantile(age, (1 + COVERAGE) / 2)
+    """From what trees said that had not seen the row's unit: its life, and how far it reaches at most."""
     weight = 1 / np.bincount(unit)[unit]
     order = np.lexsort((remaining, predicted))
     return Intervals(
         predicted[order],
         remaining[order],
-        (remaining / np.maximum(usual, 1e-9))[order],
+        (remaining / np.maximum(reach, LEAST))[order],
         weight[order],
         len(np.unique(unit)),
         knee,
-        survival,
     )
 
 

@@ -9,14 +9,14 @@ from cloud.life.sklearn import fit_trees
 from shared.windows import Floats, Ints
 
 SHORTEST: Final = 0.01  # quantile of the lives
-KNEES: Final = (0.55, 0.7, 0.85, 1.0, 1.15)  # of the shortest life
-FINER: Final = (-0.075, 0.075)  # then about the best of them
+KNEES: Final = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0, 1.1)  # of the shortest life
+ALIKE: Final = 0.01  # of the error: knees that differ by less are alike, and the nearer one promises less
 
 
 def choose_knee(table: Floats, runs: Runs, fold: Ints, *, rows: int, rounds: int, seed: int) -> float:
-    """The knee whose trees miss the least on units that they have not seen, by root mean square.
+    """The nearest knee whose trees miss hardly more than the best do on units that they have not seen.
 
-    Misses are counted where at most the shortest life is left: every unit has been there. Farther from failure only
+    Misses are counted by root mean square, where at most the shortest life is left: every unit has been there. Farther from failure only
     the long-lived have rows, and to guess "long" would pay there without any wear being seen.
 
     Args:
@@ -42,7 +42,6 @@ def choose_knee(table: Floats, runs: Runs, fold: Ints, *, rows: int, rounds: int
             squares += float(((np.minimum(trees.predict(table[asked]), knee) - remaining[asked]) ** 2).sum())
         return squares
 
-    misses = {share: missed(share) for share in KNEES}
-    best = min(misses, key=lambda share: misses[share])
-    misses |= {best + step: missed(best + step) for step in FINER}
-    return min(misses, key=lambda share: misses[share]) * shortest
+    misses = {share: np.sqrt(missed(share)) for share in KNEES}
+    good = (1 + ALIKE) * min(misses.values())
+    return min(share for share in KNEES if misses[share] <= good) * shortest

@@ -20,7 +20,7 @@ from cloud.life.conditions import Conditions, learn_conditions
 from cloud.life.evidence import Evidence, learn_evidence
 from cloud.life.features import Spans, features, learn_spans
 from cloud.life.intervals import COVERAGE, Intervals, learn_intervals
-from cloud.life.knee import FINER, KNEES, SHORTEST, choose_knee
+from cloud.life.knee import ALIKE, KNEES, SHORTEST, choose_knee
 from cloud.life.runs import Runs
 from cloud.life.sklearn import Trees, fit_trees
 from cloud.life.survival import Survival, learn_survival
@@ -64,7 +64,7 @@ class Config:
             for name, value in vars(module).items()
             if name.isupper() and isinstance(value, int | float)
         }
-        knees = [*KNEES, *FINER, SHORTEST, KNEE_FOLDS]
+        knees = [*KNEES, SHORTEST, ALIKE, KNEE_FOLDS]
         return sha256(orjson.dumps([asdict(self), fixed, knees], option=orjson.OPT_SORT_KEYS))
 
 
@@ -99,6 +99,7 @@ class LifeModel:
     conditions: Conditions
     spans: Spans
     trees: tuple[Trees, ...]
+    far: tuple[Trees, ...]
     intervals: Intervals
     survival: Survival
     evidence: Evidence
@@ -111,14 +112,13 @@ class LifeModel:
 
     def life(self, rows: Floats) -> Floats:
         """float64[n], remaining life at rows of features, never negative nor above the knee."""
-        mean = np.mean([trees.predict(rows) for trees in self.trees], axis=0)
-        return np.asarray(np.clip(mean, 0.0, self.knee))
+        return np.asarray(np.clip(_mean(self.trees, rows), 0.0, self.knee))
 
     def estimate(self, runs: Runs) -> Estimates:
         """At each unit's newest row."""
         rows = self.features(runs)[runs.last]
         age, life = runs.lives, self.life(rows)
-        interval = self.intervals.of(life, age)
+        interval = self.intervals.of(life, _mean(self.far, rows))
         enough = self.evidence.enough(rows)
         half = (1 + COVERAGE) / 2
         return Estimates(
@@ -161,27 +161,49 @@ def fit(runs: Runs, config: Config | None = None, tell: Tell | None = None) -> L
     else:
         knee = config.cap or np.inf
     heard = _heard(runs, config.heard)
-    trees, held = _held_out(table, runs, folds, heard, knee, config, tell)
-    survival = learn_survival(runs.lives)
+    fits = config.folds * (config.repeats + 1)
+    trees, held = _held_out(
+        table, np.minimum(runs.remaining, knee), runs, folds, heard, config, lambda done: tell(done, fits)
+    )
+    far, reach = _held_out(
+        table,
+        runs.remaining,
+        runs,
+        folds[:1],
+        heard,
+        config,
+        lambda done: tell(len(trees) + done, fits),
+        quantile=(1 + COVERAGE) / 2,
+    )
     intervals = learn_intervals(
-        np.clip(held, 0.0, knee),
-        runs.remaining[heard],
-        runs.cycles[heard],
-        runs.of_row[heard],
-        knee,
-        survival,
+        np.clip(held, 0.0, knee), reach, runs.remaining[heard], runs.of_row[heard], knee
     )
     evidence = learn_evidence(table[heard], folds[0][runs.of_row[heard]])
     return LifeModel(
-        config, runs.columns, knee, conditions, spans, tuple(trees), intervals, survival, evidence
+        config,
+        runs.columns,
+        knee,
+        conditions,
+        spans,
+        trees,
+        far,
+        intervals,
+        learn_survival(runs.lives),
+        evidence,
     )
 
 
 def _held_out(
-    table: Floats, runs: Runs, folds: list[Ints], heard: Ints, knee: float, config: Config, tell: Tell
-) -> tuple[list[Trees], Floats]:
-    """The ensembles, and what those say of each row of `heard` that have not seen its unit."""
-    target = np.minimum(runs.remaining, knee)
+    table: Floats,
+    target: Floats,
+    runs: Runs,
+    folds: list[Ints],
+    heard: Ints,
+    config: Config,
+    tell: Callable[[int], None],
+    quantile: float | None = None,
+) -> tuple[tuple[Trees, ...], Floats]:
+    """An ensemble a part of each of the folds, and what those say of each row of `heard` that have not seen its unit."""
     unit = runs.of_row
     position = np.arange(len(unit)) - runs.starts[unit]
     stride = max(1, round(len(unit) * (1 - 1 / config.folds) / config.rows))
@@ -191,11 +213,21 @@ def _held_out(
         for number in range(config.folds):
             out = fold[unit[heard]] == number
             rows = (fold[unit] != number) & ((position + len(made)) % stride == 0)
-            trees = fit_trees(table[rows], target[rows], seed=config.seed + len(made), rounds=config.rounds)
-            held[out] += trees.predict(table[heard[out]]) / config.repeats
+            trees = fit_trees(
+                table[rows],
+                target[rows],
+                seed=config.seed + len(made),
+                rounds=config.rounds,
+                quantile=quantile,
+            )
+            held[out] += trees.predict(table[heard[out]]) / len(folds)
             made.append(trees)
-            tell(len(made), config.folds * config.repeats)
-    return made, held
+            tell(len(made))
+    return tuple(made), held
+
+
+def _mean(ensembles: tuple[Trees, ...], rows: Floats) -> Floats:
+    return np.asarray(np.mean([trees.predict(rows) for trees in ensembles], axis=0))
 
 
 def _heard(runs: Runs, most: int) -> Ints:

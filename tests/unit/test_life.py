@@ -194,10 +194,7 @@ def test_the_interval_follows_the_errors_near_a_prediction() -> None:
     predicted = draws.uniform(0, 100, 4000)
     remaining = np.maximum(predicted + draws.standard_normal(4000) * (1 + predicted / 10), 0)
     unit = np.arange(4000) // 20
-    age = np.full(4000, 50.0)
-    learnt = learn_intervals(
-        predicted, remaining, age, unit, np.inf, learn_survival(np.linspace(60, 200, 200))
-    )
+    learnt = learn_intervals(predicted, np.full(4000, 200.0), remaining, unit, np.inf)
     told = learnt.of(np.array([10.0, 80.0]), np.array([50.0, 50.0]))
     assert (told.high - told.low).tolist() == pytest.approx([2 * 1.645 * 2, 2 * 1.645 * 9], rel=0.25)
     assert not told.open_ended.any()
