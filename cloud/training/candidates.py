@@ -1,6 +1,8 @@
 """Fits every method on the same rows of a machine and says which is the better. Needs the extra [train]."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
 
 import structlog
 
@@ -13,6 +15,13 @@ from cloud.training.trained import Candidate, Trained
 from shared.errors import Misconfigured, Rejected
 
 log = structlog.get_logger()
+
+LONG: Final = "window-pca-long"
+LONG_WINDOWS: Final = (
+    4  # windows, in the first model's: a small lasting shift stands out by the root of the length
+)
+
+Rival = tuple[str, int, Callable[[], Fitted]]  # its name, how many cells its windows have, its fit
 
 
 def fit_candidates(
@@ -32,11 +41,11 @@ def fit_candidates(
     clusters: bool = False,
     labels_as_of_us: int | None = None,
 ) -> Trained:
-    """Fit window PCA and the convolutional autoencoder, and compare them. The same arguments give the same bytes.
+    """Fit window PCA, window PCA over longer time scales and the convolutional autoencoder, and compare them.
 
-    The arguments are those of `cloud.training.logic.fit`; `config` is window PCA's, the autoencoder's follows from it.
-    Where there are too few rows to compare the two on, or the autoencoder can't be fitted (one sensor), window PCA is
-    the only candidate.
+    The same arguments give the same bytes. They are those of `cloud.training.logic.fit`; `config` is window PCA's, the
+    others' follow from it. A rival that there are too few rows to fit or to compare on, or that can't be fitted (the
+    autoencoder on one sensor), is left out.
 
     Raises:
         Rejected: Too few rows, or none that moves.
@@ -58,14 +67,21 @@ def fit_candidates(
         labels_as_of_us,
     )
     fitted = [fit_window_pca(recording, config, step)]
-    panels: list[compare.Panel] = []
-    try:
-        compare.held_out(fitted[0], LONGER * config.window)
-        fitted.append(_autoencoder()(recording, config, seed=seed, step_us=step))
-        panels = compare.judge_all(fitted, seed)
-    except Rejected as error:
-        log.info("no autoencoder", machine=machine, reason=error.reason)
-        del fitted[1:]
+    rivals: list[Rival] = [
+        (LONG, LONG_WINDOWS * config.window, lambda: _long(recording, config, step)),
+        (
+            "autoencoder",
+            LONGER * config.window,
+            lambda: _autoencoder()(recording, config, seed=seed, step_us=step),
+        ),
+    ]
+    for name, cells, fit in rivals:
+        try:
+            compare.held_out(fitted[0], cells)
+            fitted.append(fit())
+        except Rejected as error:
+            log.info("no rival", machine=machine, method=name, reason=error.reason)
+    panels = compare.judge_all(fitted, seed) if len(fitted) > 1 else []
     best = compare.better(panels) if panels else 0
     made = tuple(
         _candidate(each, recording, request, _figures(fitted, panels, index))
@@ -92,6 +108,10 @@ def _figures(fitted: Sequence[Fitted], panels: Sequence[compare.Panel], index: i
     for number, (each, panel) in enumerate(zip(fitted, panels, strict=False)):
         found |= panel.metrics("" if number == index else f"{each.method}.")
     return found
+
+
+def _long(recording: Recording, config: Config, step: int) -> Fitted:
+    return fit_window_pca(recording, replace(config, window=LONG_WINDOWS * config.window), step, LONG)
 
 
 def _autoencoder() -> Callable[..., Fitted]:

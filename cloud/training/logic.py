@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import orjson
 
-from cloud.training import limits, onnx, pca
+from cloud.training import limits, onnx, pca, scales
 from cloud.training.packing import OPERATING_NOISE, Fitted, Request, pack_fitted
 from cloud.training.recording import Recording, choose_step
 from shared.artifact import sha256
@@ -25,14 +25,12 @@ __all__ = [
     "choose_step",
     "fit",
     "fit_window_pca",
-    "forward_ratio",
     "full_windows",
     "split",
 ]
 
 METHOD: Final = "window-pca"
 TRAIN_SHARE: Final = 0.6
-FORWARD_PARTS: Final = 4
 WINDOWS_MIN: Final = 8  # in windows' lengths: fewer training windows say nothing about a machine
 
 
@@ -60,7 +58,8 @@ class Config:
     def sha256(self) -> str:
         """Hash of the configuration and of the method's constants."""
         constants = [pca.CLIP, pca.REST, pca.BLOCKS, pca.OUTLIVES, pca.COMPONENT, pca.WINSOR, pca.NOISE_SHARE]
-        fixed = [TRAIN_SHARE, FORWARD_PARTS, limits.MARGIN_MIN, limits.TAIL, *constants]
+        times = [scales.OCTAVES, scales.SHORTEST, scales.USUAL, scales.FORWARD_FIRST, scales.WINDOWS_MAX]
+        fixed = [TRAIN_SHARE, limits.MARGIN_MIN, limits.TAIL, *times, *constants]
         return sha256(orjson.dumps([asdict(self), fixed], option=orjson.OPT_SORT_KEYS))
 
 
@@ -138,15 +137,18 @@ def split(ends: Ints, window: int) -> tuple[Ints, Ints]:
     return ends[:cut], ends[cut:][ends[cut:] >= ends[cut - 1] + window]
 
 
-def fit_window_pca(recording: Recording, config: Config, step_us: int | None = None) -> Fitted:
-    """Fit window PCA and set its limit. Raises Rejected: too few rows, or none that moves."""
+def fit_window_pca(
+    recording: Recording, config: Config, step_us: int | None = None, method: str = METHOD
+) -> Fitted:
+    """Fit window PCA over its time scales and set its limit. Raises Rejected: too few rows, or none that moves."""
     cells, ends = full_windows(recording, config, step_us)
     train, after = split(ends, config.window)
     scale = pca.fit_scale(cells.cells[: int(train[-1]) + 1])
-    table = pca.features_of(scale, cells, train)
-    model = pca.fit_pca(scale, table, config.window)
-    healthy = pca.score_features(model, pca.features_of(scale, cells, after))
-    forward = forward_ratio(table, config.window)
+    known, _ = scales.thinned(train)
+    model = scales.fit_scales(scale, scales.features_of(scale, cells, known), config.window)
+    healthy = scales.score_windows(model, cells, after)
+    every, hop = scales.thinned(ends)
+    forward = scales.forward_ratio(scale, scales.features_of(scale, cells, every), config.window, hop)
     limit = limits.set_limit(
         healthy,
         window=config.window,
@@ -156,11 +158,12 @@ def fit_window_pca(recording: Recording, config: Config, step_us: int | None = N
     )
 
     def score(windows: Floats) -> tuple[Floats, Floats]:
-        of = pca.features(scale, windows)
-        return pca.score_features(model, of), pca.contributions(model, of)
+        of = scales.features(scale, windows)
+        return scales.score_features(model, of), scales.contributions(model, of)
 
+    components = sum(member.components for member in model.members)
     return Fitted(
-        method=METHOD,
+        method=method,
         method_hash=config.sha256(),
         scale=scale,
         cells=cells,
@@ -172,30 +175,12 @@ def fit_window_pca(recording: Recording, config: Config, step_us: int | None = N
         budget=config.budget,
         settle_s=config.settle_s,
         score=score,
-        graph=lambda: onnx.to_onnx(model, config.window, limit.value),
-        parameters={"window": config.window, "components": model.components, "step_us": cells.spec.step_us},
-        figures={"components": float(model.components)},
+        graph=lambda: onnx.to_onnx(model, config.window, limit.value, method),
+        parameters={
+            "window": config.window,
+            "time_scales": ",".join(map(str, model.lengths)),
+            "components": components,
+            "step_us": cells.spec.step_us,
+        },
+        figures={"components": float(components)},
     )
-
-
-def forward_ratio(table: Floats, window: int) -> float:
-    """How much the largest score grows from one part of the training rows to the next, the median over the chain.
-
-    The parts before are fitted on, one part plays calibration, the next plays what comes after it.
-    """
-    parts = np.array_split(table, FORWARD_PARTS)
-    ratios = []
-    for number in range(1, FORWARD_PARTS - 1):
-        past = np.concatenate(parts[:number])
-        try:
-            model = pca.fit_pca(_NO_SCALE, past, window)
-        except Rejected:
-            continue
-        known = float(pca.score_features(model, parts[number]).max(initial=0))
-        new = float(pca.score_features(model, parts[number + 1]).max(initial=0))
-        if known > 0:
-            ratios.append(new / known)
-    return float(np.median(ratios)) if ratios else 1.0
-
-
-_NO_SCALE: Final = pca.Scale(np.zeros(0), np.zeros(0), np.zeros(0))  # features are already made

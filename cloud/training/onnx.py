@@ -7,7 +7,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, checker, helper, numpy_helper
 
-from cloud.training.pca import CLIP, REST, WindowPca
+from cloud.training.pca import CLIP, REST
+from cloud.training.scales import ScaledPca
 
 OPSET: Final = 18
 IR_VERSION: Final = 9
@@ -29,8 +30,20 @@ class _Graph:
         self.nodes.append(helper.make_node(kind, inputs, [output], output, None, None, None, **attributes))
         return output
 
+    def split(self, value: str, sizes: str, outputs: tuple[str, ...], axis: int) -> None:
+        self.nodes.append(
+            helper.make_node("Split", [value, sizes], list(outputs), name=f"{value}_split", axis=axis)
+        )
 
-def to_onnx(model: WindowPca, window: int, limit: float) -> bytes:
+    def share(self, value: str, axis: str, output: str) -> str:
+        """Each part of the sum along the axis; all 0 where that is 0."""
+        self.add("ReduceSum", [value, axis], f"{value}_sum", keepdims=1)
+        self.add("Greater", [f"{value}_sum", "zero"], f"{value}_any")
+        self.add("Where", [f"{value}_any", f"{value}_sum", "one"], f"{value}_total")
+        return self.add("Div", [value, f"{value}_total"], output)
+
+
+def to_onnx(model: ScaledPca, window: int, limit: float, name: str = "window-pca") -> bytes:
     """The graph's bytes.
 
     Input `window` float64[n, W, S], NaN = empty. Outputs `score` float32[n], `limit` float32, `alarm` bool[n],
@@ -42,7 +55,8 @@ def to_onnx(model: WindowPca, window: int, limit: float) -> bytes:
     graph.constant("one", 1.0)
     graph.constant("nan", np.nan)
     graph.constant("cells", [1], np.int64)
-    _features(graph, model)
+    _standard(graph, model)
+    _features(graph, model, window)
     _judge(graph, model, sensors)
     _explain(graph, model)
     graph.constant("limit_value", np.float32(limit), np.float32)
@@ -50,7 +64,7 @@ def to_onnx(model: WindowPca, window: int, limit: float) -> bytes:
     graph.add("Greater", ["score", "limit_value"], "alarm")
     made = helper.make_graph(
         graph.nodes,
-        "window-pca",
+        name,
         [helper.make_tensor_value_info("window", TensorProto.DOUBLE, ["n", window, sensors])],
         [
             helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n"]),
@@ -72,26 +86,24 @@ def to_onnx(model: WindowPca, window: int, limit: float) -> bytes:
     return proto.SerializeToString(deterministic=True)
 
 
-def _features(graph: _Graph, model: WindowPca) -> None:
-    """`level` and `rest` [n, S] with where they are known: the same arithmetic as `pca.features`."""
+def _standard(graph: _Graph, model: ScaledPca) -> None:
+    """`standard` and `present` [n, W, S], and `seen` [n, S]."""
     scale = model.scale
     graph.constant("centre", scale.centre)
     graph.constant("spread_inverse", scale.inverse)
-    graph.constant("step_inverse", scale.step)
     graph.constant("low", -CLIP)
     graph.constant("high", CLIP)
-    graph.constant("rest_floor", REST)
     graph.add("IsNaN", ["window"], "empty")
     graph.add("Not", ["empty"], "there")
     graph.add("Cast", ["there"], "present", to=TensorProto.DOUBLE)
-    graph.add("ReduceSum", ["present", "cells"], "count", keepdims=0)
-    graph.add("Max", ["count", "one"], "count_safe")
-    graph.add("Greater", ["count", "zero"], "spoke")
 
+    graph.add("ReduceSum", ["present", "cells"], "seen_count", keepdims=0)
+    graph.add("Max", ["seen_count", "one"], "seen_safe")
+    graph.add("Greater", ["seen_count", "zero"], "seen_any")
     graph.add("Where", ["empty", "zero", "window"], "raw")
     graph.add("ReduceSum", ["raw", "cells"], "raw_sum", keepdims=0)
-    graph.add("Div", ["raw_sum", "count_safe"], "raw_mean")
-    graph.add("Where", ["spoke", "raw_mean", "nan"], "seen")
+    graph.add("Div", ["raw_sum", "seen_safe"], "raw_mean")
+    graph.add("Where", ["seen_any", "raw_mean", "nan"], "seen")
 
     graph.add("Where", ["empty", "centre", "window"], "filled")
     graph.add("Sub", ["filled", "centre"], "centred")
@@ -101,7 +113,23 @@ def _features(graph: _Graph, model: WindowPca) -> None:
     # show in a score.
     graph.add("Cast", ["clipped"], "standard32", to=TensorProto.FLOAT)
     graph.add("Cast", ["standard32"], "standard", to=TensorProto.DOUBLE)
-    graph.add("ReduceSum", ["standard", "cells"], "standard_sum", keepdims=0)
+
+
+def _features(graph: _Graph, model: ScaledPca, window: int) -> None:
+    """`level` and `rest` [n, K, S] with where they are known: the same arithmetic as `scales.features`.
+
+    Sums over the newest cells of each time scale are products with rows of ones.
+    """
+    newest = np.stack([np.arange(window) >= window - length for length in model.lengths])
+    pairs = np.stack([np.arange(window - 1) >= window - length for length in model.lengths])
+    graph.constant("newest", newest)
+    graph.constant("newest_pairs", pairs)
+    graph.constant("step_inverse", model.scale.step)
+    graph.constant("rest_floor", REST)
+    graph.add("MatMul", ["newest", "present"], "count")
+    graph.add("Max", ["count", "one"], "count_safe")
+    graph.add("Greater", ["count", "zero"], "spoke")
+    graph.add("MatMul", ["newest", "standard"], "standard_sum")
     graph.add("Div", ["standard_sum", "count_safe"], "level")
 
     graph.constant("first", [0], np.int64)
@@ -115,8 +143,8 @@ def _features(graph: _Graph, model: WindowPca) -> None:
     graph.add("Mul", ["present_later", "present_earlier"], "both")
     graph.add("Mul", ["step", "step"], "step_squared")
     graph.add("Mul", ["step_squared", "both"], "step_masked")
-    graph.add("ReduceSum", ["step_masked", "cells"], "step_sum", keepdims=0)
-    graph.add("ReduceSum", ["both", "cells"], "pairs", keepdims=0)
+    graph.add("MatMul", ["newest_pairs", "step_masked"], "step_sum")
+    graph.add("MatMul", ["newest_pairs", "both"], "pairs")
     graph.add("Max", ["pairs", "one"], "pairs_safe")
     graph.add("Div", ["step_sum", "pairs_safe"], "step_mean")
     graph.add("Mul", ["step_mean", "step_inverse"], "step_relative")
@@ -125,54 +153,58 @@ def _features(graph: _Graph, model: WindowPca) -> None:
     graph.add("Greater", ["pairs", "zero"], "moved")
 
 
-def _judge(graph: _Graph, model: WindowPca, sensors: int) -> None:
-    """`score`, and `pull` = phi f, from which the rest follows."""
-    graph.constant("mean", model.mean)
-    graph.constant("feature_inverse", model.inverse)
-    graph.constant("phi", model.phi)
-    graph.add("Concat", ["level", "rest"], "features", axis=1)
-    graph.add("Concat", ["spoke", "moved"], "known", axis=1)
+def _judge(graph: _Graph, model: ScaledPca, sensors: int) -> None:
+    """`score`, and `f` and `pull` = f phi [K, n, 2S], from which the rest follows."""
+    graph.constant("mean", np.stack([member.mean for member in model.members]))
+    graph.constant("feature_inverse", np.stack([member.inverse for member in model.members]))
+    graph.constant("phi", np.stack([member.phi for member in model.members]))
+    graph.add("Concat", ["level", "rest"], "features", axis=2)
+    graph.add("Concat", ["spoke", "moved"], "known", axis=2)
     graph.add("Sub", ["features", "mean"], "deviation")
     graph.add("Mul", ["deviation", "feature_inverse"], "deviation_scaled")
-    graph.add("Where", ["known", "deviation_scaled", "zero"], "f")
+    graph.add("Where", ["known", "deviation_scaled", "zero"], "by_window")
+    # A scale's windows together: one matrix product a scale.
+    graph.nodes.append(helper.make_node("Transpose", ["by_window"], ["f"], name="f", perm=[1, 0, 2]))
     graph.add("MatMul", ["f", "phi"], "pull")
     graph.add("Mul", ["f", "pull"], "form")
-    graph.constant("columns", [1], np.int64)
+    graph.constant("columns", [2], np.int64)
+    graph.constant("scales", [0], np.int64)
     graph.add("ReduceSum", ["form", "columns"], "form_sum", keepdims=0)
     graph.add("Max", ["form_sum", "zero"], "form_positive")
-    graph.add("Sqrt", ["form_positive"], "score64")
+    graph.add("ReduceMax", ["form_positive", "scales"], "form_largest", keepdims=0)
+    graph.add("Sqrt", ["form_largest"], "score64")
     graph.add("Cast", ["score64"], "score", to=TensorProto.FLOAT)
     graph.constant("halves", [sensors, sensors], np.int64)
 
 
-def _explain(graph: _Graph, model: WindowPca) -> None:
-    """`contributions`, and `expected`: the level that would make the window most usual, the other sensors given."""
+def _explain(graph: _Graph, model: ScaledPca) -> None:
+    """`contributions`, and `expected`: the level of all W cells that would make them most usual, the other sensors given."""
     sensors = len(model.scale.centre)
-    graph.constant("own_inverse", model.diagonal)
+    graph.constant("own_inverse", np.stack([member.diagonal for member in model.members])[:, None])
     graph.add("Mul", ["pull", "pull"], "pull_squared")
     graph.add("Mul", ["pull_squared", "own_inverse"], "each")
-    graph.nodes.append(
-        helper.make_node("Split", ["each", "halves"], ["each_level", "each_rest"], name="each_split", axis=1)
-    )
+    graph.split("each", "halves", ("each_level", "each_rest"), axis=2)
     graph.add("Add", ["each_level", "each_rest"], "sensor")
-    graph.add("ReduceSum", ["sensor", "columns"], "sensor_sum", keepdims=1)
-    graph.add("Greater", ["sensor_sum", "zero"], "deviates")
-    graph.add("Where", ["deviates", "sensor_sum", "one"], "sensor_total")
-    graph.add("Div", ["sensor", "sensor_total"], "share")
-    graph.add("Cast", ["share"], "contributions", to=TensorProto.FLOAT)
+    graph.share("sensor", "columns", "share")
+    graph.add("Mul", ["form_positive", "form_positive"], "weight_half")
+    graph.add("Mul", ["weight_half", "weight_half"], "weight")
+    graph.add("Unsqueeze", ["weight", "columns"], "weight_column")
+    graph.add("Mul", ["share", "weight_column"], "weighted")
+    graph.add("ReduceSum", ["weighted", "scales"], "pooled", keepdims=0)
+    graph.share("pooled", "cells", "pooled_share")
+    graph.add("Cast", ["pooled_share"], "contributions", to=TensorProto.FLOAT)
 
+    longest = model.members[-1]
     spread = np.divide(1.0, model.scale.inverse, out=np.zeros(sensors), where=model.scale.inverse > 0)
-    level = model.inverse[:sensors]
+    level = longest.inverse[:sensors]
     graph.constant("level_spread", np.divide(1.0, level, out=np.zeros(sensors), where=level > 0))
-    graph.constant("level_mean", model.mean[:sensors])
+    graph.constant("level_mean", longest.mean[:sensors])
     graph.constant("spread", spread)
     graph.add("Mul", ["pull", "own_inverse"], "shift")
-    graph.add("Sub", ["f", "shift"], "usual")
-    graph.nodes.append(
-        helper.make_node(
-            "Split", ["usual", "halves"], ["usual_level", "usual_rest"], name="usual_split", axis=1
-        )
-    )
+    graph.add("Sub", ["f", "shift"], "usual_all")
+    graph.constant("longest", len(model.members) - 1, np.int64)
+    graph.add("Gather", ["usual_all", "longest"], "usual", axis=0)
+    graph.split("usual", "halves", ("usual_level", "usual_rest"), axis=1)
     graph.add("Mul", ["usual_level", "level_spread"], "usual_scaled")
     graph.add("Add", ["usual_scaled", "level_mean"], "usual_standard")
     graph.add("Mul", ["usual_standard", "spread"], "usual_centred")

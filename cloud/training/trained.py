@@ -13,7 +13,7 @@ class Candidate:
     """A fitted model and how it did.
 
     Attributes:
-        method: Name of the method, as in the model's name: `window-pca`, `conv-autoencoder`.
+        method: Name of the method, as in the model's name: `window-pca`, `window-pca-long`, `conv-autoencoder`.
         artifact: Bytes of `shared.artifact`; its manifest has the same `metrics`.
         parameters: What the method was run with.
         metrics: Figures of this candidate, and of its rivals under their method's name.
