@@ -40,6 +40,9 @@ TRUSTED: Final = (
     0.5  # of the champion's calibration rows must still be stored for a promotion with nobody asked
 )
 AROUND_US: Final = 6 * 3_600_000_000  # of an event, replayed before and after it
+REPLAYED_US: Final = (
+    7 * DAY_US
+)  # at most, of the champion's rows and of the new ones each: a replay has its bound
 _GAP_US: Final = 600_000_000
 
 
@@ -116,7 +119,8 @@ def prepare(
     unknown = [one for one in past.alarms if not any(_covers(word, one) for word in judged)]
     trusted = known.first_us + int(CALIBRATED * (known.last_us - known.first_us))
     times = recording.times_us
-    replayed = ((times >= trusted) & (times <= known.last_us)) | (times > held_us)
+    replayed = (times >= max(trusted, known.last_us - REPLAYED_US)) & (times <= known.last_us)
+    replayed |= times > max(held_us, end - REPLAYED_US)
     for one in events:
         replayed |= (times >= one.from_us - AROUND_US) & (times <= one.to_us + AROUND_US)
     rows = Recording(times[replayed], recording.sensors, recording.units, recording.values[replayed])

@@ -10,6 +10,7 @@ import pytest
 
 from cloud.labels.logic import labels_of
 from cloud.labels.port import Verdict
+from cloud.training import retraining
 from cloud.training.contest import Contest, Outcome
 from cloud.training.drift import DAY_US, NOTHING, Kind, Triage
 from cloud.training.duel import Grounds, cells_of, duel, run
@@ -122,7 +123,9 @@ def test_when_training_is_due(given: Seen, action: Action, trigger: Trigger) -> 
     assert found.reason
 
 
-def test_a_challenger_is_not_judged_on_rows_that_it_was_trained_on_alone() -> None:
+def test_a_challenger_is_not_judged_on_rows_that_it_was_trained_on_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     given = rows(2 * DAYS)
     failure = Judged("fault", at(day(10)), at(day(10.1)), confirmed=True)
     alarms = (LeftOut("open-alarm", day(10.02), day(10.1)), LeftOut("open-alarm", day(12), day(12.1)))
@@ -130,6 +133,11 @@ def test_a_challenger_is_not_judged_on_rows_that_it_was_trained_on_alone() -> No
     held = day(2 * DAYS) - int(0.2 * (int(given.times_us[-1]) - manifest().training.last_us))
     assert made.training.times_us.max() <= held
     assert made.grounds.trusted
+    monkeypatch.setattr(retraining, "REPLAYED_US", DAY_US // 4)
+    short = prepare(given, manifest(), NOTHING_PAST, [], seed=1).grounds
+    assert len(short.recording.times_us) == pytest.approx(DAY_US / 2 / ROW_US, abs=2)
+    assert short.trusted
+    monkeypatch.undo()
     kept = given.times_us > day(DAYS)  # retention took the champion's own rows
     later = Recording(given.times_us[kept], given.sensors, given.units, given.values[kept])
     assert not prepare(later, manifest(), NOTHING_PAST, [], seed=1).grounds.trusted
