@@ -39,7 +39,7 @@ up: $(STAMP) ## Run the whole plant on this machine (ARGS="--replay FILE" and ot
 
 test: $(STAMP) ## Run the tests, with branch coverage of at least $(COVERAGE_FLOOR) % a package
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -m "not nightly and not real and not demo" -n 3 --dist loadscope --cov --cov-report= $(ARGS)
+	$(BIN)/python -m pytest -m "not nightly and not real and not demo" -n 3 --dist loadscope --no-loadscope-reorder --cov --cov-report= $(ARGS)
 	@for package in $(PACKAGES); do \
 	  echo "== $$package"; \
 	  $(BIN)/python -m coverage report --include="$$package/*" --skip-covered --fail-under=$(COVERAGE_FLOOR) | tail -n 3; done

@@ -1,6 +1,7 @@
 """Fixtures that several suites share."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", type=Path, help="folder for screenshots (else they are not kept)")
     parser.addoption("--seed", type=int, default=1, help="seed of the fault suites (they print theirs)")
     parser.addoption("--write-docs", action="store_true", help="write tables that tests measure into docs/")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
+    """Modules that start processes begin first, whatever order was drawn: else the last of them runs beside idle workers."""
+    yield
+    weights = Counter(
+        item.path
+        for item in items
+        if "nats_server" in getattr(item, "fixturenames", ()) or item.get_closest_marker("e2e")
+    )
+    items.sort(key=lambda item: -weights[item.path])
 
 
 @pytest.fixture
@@ -57,9 +70,3 @@ def login_url(plant: PlantProcess) -> str:
 def ui_url(plant: PlantProcess) -> str:
     """The address of the plant's control room."""
     return f"http://127.0.0.1:{plant.ports[3]}"
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first, in their random order: the workers then end at about the same time."""
-    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
