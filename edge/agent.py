@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -25,9 +25,11 @@ from edge.heartbeat import Heartbeat
 from edge.input_limits import InputLimits
 from edge.intake import Intake, view_key
 from edge.local import LocalBroker, Will, farewell, presence
+from edge.lookout import Lookout
 from edge.models import SHADOW, ModelFolder
 from edge.outbox import Outbox, open_outbox
 from edge.outbox_copy import copy_on_request
+from edge.reading import MessageReader
 from edge.reload import Again, Reload
 from edge.renewal import Renewal
 from edge.report import Reporter
@@ -43,9 +45,6 @@ from shared.nats import ControlPlane, Timeouts, open_control
 from shared.paho import MqttClient, open_mqtt
 from shared.service import run_loops, until_stop
 from shared.systemd import keep_watchdog
-
-if TYPE_CHECKING:
-    from edge.mapping.inputs import MappedInputs
 
 log = structlog.get_logger()
 
@@ -137,11 +136,12 @@ async def build(
         for machine in settings.machines
     }
     refusals: dict[str, str] = {}
-    limits, mapped = _inputs(settings)
+    limits, reader = _inputs(settings)
+    shown = dict(scoring)
     reporter = Reporter(
         outbox,
         views,
-        scoring,
+        shown,
         refusals,
         clock,
         registry,
@@ -152,7 +152,7 @@ async def build(
         vibration=lambda machine: vibration.loop.report(machine),  # noqa: PLW0108 - it is made below
         left_out=limits.left_out,
     )
-    local = LocalBroker(devices, scoring, clock, registry, site=settings.site, edge=edge)
+    local = LocalBroker(devices, shown, clock, registry, site=settings.site, edge=edge)
     flight = Flight(clock, random.Random(), drain_rows=settings.buffer.drain_rows)  # noqa: S311 - jitter
     uplink = Uplink(uplink_client, outbox, flight, clock, registry, site=settings.site, edge=edge)
     scorer = ScoringLoop(
@@ -192,8 +192,7 @@ async def build(
         arrived=vibration.arrived,
         rows_waiting=uplink.rows_waiting,
         waves=vibration.loop.put,
-        limits=limits,
-        mapped=mapped,
+        reader=reader,
     )
     renewal = Renewal(settings.tls, clock, registry, edge=edge)
     folder = ModelFolder(settings.folder / "models")
@@ -212,6 +211,21 @@ async def build(
     }
     if settings.local_topics:
         loops["local"] = local.run
+        lookout = Lookout(
+            partial(_mqtt, settings, settings.devices),
+            devices,
+            intake,
+            reader,
+            scorer,
+            scoring,
+            shown,
+            local,
+            clock,
+            registry,
+            on_change=reporter.change,
+        )
+        loops["lookout"] = lookout.run
+        health.add_check("lookout", lambda: lookout.trouble)
     _reloading(reload, commands, reporter, intake, scorer)
     await reload.resume()
     if control is not None:
@@ -245,18 +259,19 @@ async def build(
     return loops
 
 
-def _inputs(settings: EdgeSettings) -> tuple[InputLimits, "MappedInputs | None"]:
-    """The sensors' limits, and the mapping if there is one. Raises Misconfigured."""
+def _inputs(settings: EdgeSettings) -> tuple[InputLimits, MessageReader]:
+    """The sensors' limits, and what reads the devices' messages. Raises Misconfigured."""
     limits = InputLimits()
     for machine, sensors in settings.inputs.items():
         for sensor, each in sensors.items():
             limits.set(machine, sensor, each)
     if settings.mapping is None:
-        return limits, None
+        return limits, MessageReader(settings.site, settings.machines, limits)
     from edge.mapping.inputs import open_mapping  # noqa: PLC0415 - YAML and Sparkplug: 3 MB, where there is one
 
     plain = f"plant/{settings.site}/"
-    return limits, open_mapping(settings.mapping, settings.machines, limits, edge=settings.edge, taken=plain)
+    mapped = open_mapping(settings.mapping, settings.machines, limits, edge=settings.edge, taken=plain)
+    return limits, MessageReader(settings.site, settings.machines, limits, mapped)
 
 
 def _trouble(devices: MqttClient, intake: Intake) -> str:
@@ -311,11 +326,17 @@ def _will(settings: EdgeSettings, clock: Clock) -> Callable[[], Will] | None:
 
 
 def _mqtt(
-    settings: EdgeSettings, broker: Mqtt, *, will: Callable[[], Will] | None = None
+    settings: EdgeSettings,
+    broker: Mqtt,
+    *,
+    will: Callable[[], Will] | None = None,
+    suffix: str = "",
+    clean: bool = False,
 ) -> contextlib.AbstractAsyncContextManager[MqttClient]:
     return open_mqtt(
         broker.url,
-        client_id=broker.client_id,
+        client_id=broker.client_id + suffix,
+        clean=clean,
         username=broker.username,
         password=broker.password.get_secret_value(),
         connect_seconds=settings.connect_seconds,

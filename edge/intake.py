@@ -4,26 +4,22 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from edge.input_limits import InputLimits
 from edge.mapping.gathered import Gathered, Letter
 from edge.outbox import Outbox
+from edge.reading import MessageReader
 from shared.clock import MICROSECONDS, Clock
 from shared.dead_letter import DeadLetter
-from shared.device_json import parse_device
 from shared.errors import Rejected, Unavailable
 from shared.frames import Kind, Readings, Records, concat_readings
 from shared.machine_view import MachineView
-from shared.names import DeviceTopic, is_wave_topic
+from shared.names import is_wave_topic
 from shared.packing import Item
 from shared.paho import MqttClient, MqttMessage
-
-if TYPE_CHECKING:
-    from edge.mapping.inputs import MappedInputs
 
 log = structlog.get_logger()
 
@@ -71,7 +67,7 @@ class Intake:
     """One connection to the devices' broker. A message is acknowledged after its rows are on disk.
 
     `listening` says that the broker granted the subscription once: from then on its session keeps messages while
-    this agent is away. `blocked` says why commits wait, empty if they don't.
+    this agent is away. `blocked` says why commits wait, empty if they don't; `refused` is set meanwhile.
     """
 
     def __init__(
@@ -88,21 +84,21 @@ class Intake:
         arrived: Arrived,
         rows_waiting: Callable[[], None],
         waves: Waves | None = None,
-        limits: InputLimits | None = None,
-        mapped: "MappedInputs | None" = None,
+        reader: MessageReader | None = None,
     ) -> None:
         self._waves = waves
         self._client, self._outbox, self._views, self._clock = client, outbox, views, clock
-        self._site, self._edge, self._batch = site, edge, batch
+        self._edge, self._batch = edge, batch
         self._arrived, self._rows_waiting = arrived, rows_waiting
-        self._limits, self._mapped = limits or InputLimits(), mapped
-        self._plain = f"plant/{site}/"
+        self._reader = reader or MessageReader(site, views)
+        self._mapped = self._reader.mapped
         self._parts: deque[_Part] = deque()
         self._waiting = 0  # bytes
         self._unwritten, self._room = asyncio.Event(), asyncio.Event()
         self._commands: deque[tuple[str, bytes]] = deque(maxlen=_MAX_COMMANDS)
         self._to_say = asyncio.Event()
         self.blocked = ""
+        self.refused = asyncio.Event()
         self.listening = False
         self._rows = Counter("im_edge_rows_committed", "Readings durable in the outbox", registry=registry)
         self._rejects = Counter(
@@ -128,12 +124,17 @@ class Intake:
         """Commit so many messages at once from now on."""
         self._batch = messages
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing that was taken waits for its commit."""
+        return not self._waiting
+
     def filters(self) -> list[str]:
         """What to subscribe to: this agent's machines only, and the mapping's topics."""
-        own = [f"{self._plain}{machine}/+" for machine in self._views]
+        filters = self._reader.filters()
         if self._waves is not None:
-            own += [f"{each}/wave" for each in own]
-        return own if self._mapped is None else [*own, *self._mapped.filters()]
+            filters += [f"{each}/wave" for each in self._reader.plain_filters()]
+        return filters
 
     async def run(self) -> None:
         """Take messages for ever.
@@ -163,13 +164,8 @@ class Intake:
 
     async def _take(self, messages: Sequence[MqttMessage]) -> None:
         started = self._clock.monotonic()
-        readings: dict[str, list[Readings]] = {}
         out = Gathered()
-        for message in messages:
-            if self._mapped is None or message.topic.startswith(self._plain):
-                self._parse(message, readings, out)
-            else:
-                self._mapped.take(message, self._clock.now_us(), started, out)
+        readings = self._reader.read(messages, self._clock, out)
         self._hand_on(messages, readings, out, started)
         while self._waiting > WAITING_BYTES or len(self._parts) > WAITING_PARTS:
             self._room.clear()
@@ -187,15 +183,9 @@ class Intake:
         Scoring does not wait for these: a disk that takes its time delays no alarm. The outbox writes in the order of
         asking, so a score is durable with or after the readings that it was made of.
         """
-        for machine, rows in out.rows.items():
-            readings.setdefault(machine, []).append(rows.readings())
-        joined: dict[str, Readings] = {}
-        for machine, parts in readings.items():
-            kept, left = self._limits.take(machine, concat_readings(parts))
-            for policy, count in left.items():
-                self._left_out.labels(policy).inc(count)
-            if len(kept):
-                joined[machine] = kept
+        joined, left = self._reader.limited(readings, out)
+        for policy, count in left.items():
+            self._left_out.labels(policy).inc(count)
         for machine, event_us, arrival_us in out.live:
             self._views[machine].take_live(event_us, arrival_us)
         size = sum(len(message.payload) for message in messages)
@@ -308,38 +298,14 @@ class Intake:
                 if not self.blocked:
                     log.error("device messages wait", reason=str(error))  # noqa: TRY400 - no bug to trace
                 self.blocked = str(error)
+                self.refused.set()
                 await self._clock.sleep(error.retry_after)
             else:
                 self.blocked = ""
+                self.refused.clear()
                 return
-
-    def _parse(self, message: MqttMessage, readings: dict[str, list[Readings]], out: Gathered) -> None:
-        """Add a plain message's rows to `readings`; what can't be accepted to the letters."""
-        now_us = self._clock.now_us()
-        try:
-            topic = DeviceTopic.parse(message.topic)
-            if topic.site != self._site or topic.machine not in self._views:
-                raise Rejected(f"{topic.machine} of {topic.site} is not this edge's machine")  # noqa: TRY301
-            parsed = parse_device(topic, message.payload, now_us=now_us)
-        except Rejected as error:
-            machine = self._machine_of(message.topic)
-            out.letters.append(Letter(machine, error.reason, message.topic, message.payload, now_us))
-            return
-        if len(parsed.readings):
-            readings.setdefault(topic.machine, []).append(parsed.readings)
-            if not (parsed.batch or message.retain or message.dup):
-                out.live.append((topic.machine, int(parsed.readings.time_us[0]), now_us))
-        out.letters += [
-            Letter(topic.machine, reject.reason, message.topic, reject.item, now_us)
-            for reject in parsed.rejects
-        ]
 
     def _letter(self, letter: Letter) -> DeadLetter:
         return DeadLetter.of(
             letter.reason, letter.topic, letter.payload, source=self._edge, received_us=letter.arrival_us
         )
-
-    def _machine_of(self, topic: str) -> str:
-        """The machine that a dead letter is filed under, empty if the topic names none of ours."""
-        parts = topic.split("/")
-        return parts[2] if len(parts) > 2 and parts[2] in self._views else ""  # noqa: PLR2004 - plant/site/machine

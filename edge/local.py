@@ -57,6 +57,7 @@ class LocalBroker:
         self._filled = asyncio.Event()
         self._alarms: dict[str, list[dict[str, Any]]] = {}
         self._connection = 0
+        self._moved = asyncio.Event()
         self._published = Counter(
             "im_edge_local_messages", "States and alarms said on the devices' broker", registry=registry
         )
@@ -66,8 +67,28 @@ class LocalBroker:
         self._untold.add(machine)
         self._filled.set()
 
+    def speak_through(self, client: MqttClient) -> None:
+        """Publish everything anew by this connection from now on; what the other one has not confirmed is let be."""
+        self._client = client
+        self._moved.set()
+
     async def run(self) -> None:
-        """Publish for ever; after a reconnect and every half minute everything anew."""
+        """Publish for ever, by the connection that it is told."""
+        while True:
+            self._moved.clear()
+            self._connection = 0
+            publishing = asyncio.ensure_future(self._publish())
+            moved = asyncio.ensure_future(self._moved.wait())
+            try:
+                await asyncio.wait((publishing, moved), return_when=asyncio.FIRST_COMPLETED)
+                if publishing.done():
+                    publishing.result()
+            finally:
+                publishing.cancel()
+                moved.cancel()
+
+    async def _publish(self) -> None:
+        """For ever; after a reconnect and every half minute everything anew."""
         retell = self._clock.monotonic() + RETELL_SECONDS
         while True:
             await self._client.connected.wait()
@@ -127,6 +148,7 @@ def state_of(machine: str, scoring: MachineScoring, now_us: int) -> dict[str, An
         "state": scoring.state,
         "operating": str(scoring.operating.state(now_us)),
         "maintenance": scoring.maintenance is not None,
+        "kept": not scoring.beside,
         "window": _time(scoring.window_us) if scoring.window_us else None,
         "score": scoring.score,
         "limit": None if model is None else model.manifest.limit,

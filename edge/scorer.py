@@ -80,6 +80,7 @@ class ScoringLoop:
         self._promised: list[asyncio.Future[None]] = []
         self._unkept, self._room = asyncio.Event(), asyncio.Event()
         self._filled = asyncio.Event()
+        self._at_work = asyncio.Lock()
         self.unscored_rows = 0
         self._dropped = Counter(
             "im_edge_unscored_rows", "Readings not scored: scoring lags", registry=registry
@@ -123,6 +124,11 @@ class ScoringLoop:
         self._queue.append((machine, Maintain(mode, by, done)))
         self._filled.set()
         await done
+
+    async def copies(self) -> dict[str, MachineScoring]:
+        """Each machine's scoring as it stands, to go on by itself."""
+        async with self._at_work:
+            return {machine: scoring.copy() for machine, scoring in self._machines.items()}
 
     async def run(self) -> None:
         """Score for ever, and commit what comes of it beside that: each commit takes what came during the last one."""
@@ -178,13 +184,9 @@ class ScoringLoop:
 
     async def _take(self, machine: str, rows: Readings) -> tuple[Outcome, float]:
         """Score rows and tell it; before the commit: a disk that is full silences no local alarm."""
-        scoring = self._machines[machine]
-        if len(rows) <= AT_ONCE_ROWS:
-            await asyncio.sleep(0)  # let messages in between
-            outcome, cpu = _take(scoring, rows)
-        else:
-            outcome, cpu = await asyncio.to_thread(_take, scoring, rows)
-        windows = sum(len(item.body) for item in outcome.items if not item.urgent)
+        async with self._at_work:
+            outcome, cpu = await take_rows(self._machines[machine], rows)
+        windows = windows_in(outcome)
         if windows or outcome.changed:
             self._tell(machine)
         if windows:
@@ -233,8 +235,20 @@ class ScoringLoop:
                     done.set_result(None)
 
 
+async def take_rows(scoring: MachineScoring, rows: Readings) -> tuple[Outcome, float]:
+    """What came of the rows, and the processor time that it took. Nobody else may use the machine's scoring meanwhile."""
+    if len(rows) <= AT_ONCE_ROWS:
+        await asyncio.sleep(0)  # let messages in between
+        return _take(scoring, rows)
+    return await asyncio.to_thread(_take, scoring, rows)
+
+
+def windows_in(outcome: Outcome) -> int:
+    """How many windows it has scores of."""
+    return sum(len(item.body) for item in outcome.items if not item.urgent)
+
+
 def _take(scoring: MachineScoring, rows: Readings) -> tuple[Outcome, float]:
-    """What came of the rows, and the processor time that it took."""
     began = time.thread_time()
     return scoring.take(rows), time.thread_time() - began
 

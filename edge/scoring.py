@@ -4,9 +4,10 @@ It runs after the commit and off its path: what it makes goes into the outbox as
 state that a restart needs, in one transaction.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
-from typing import Final
+from typing import Any, Final, Self
 
 import structlog
 
@@ -53,6 +54,8 @@ class MachineScoring(WindowScoring):
         self.limits = LimitWatch(edge, machine, limits)
         self.operating = OperatingWatch(edge, machine)
         self.shadow: Shadow | None = None
+        self.beside = False
+        """Whether this is a copy that watches the machine for now and is forgotten: what it says is kept nowhere."""
         self._kept_operating = 0, 0
         if state is not None:
             try:
@@ -81,6 +84,13 @@ class MachineScoring(WindowScoring):
         """Let `model` score beside the champion from the next window on, marked and raising nothing; None ends that."""
         self.shadow = None if model is None else Shadow(self._edge, self._machine, model, self.recent, now_us)
         return self._outcome([], changed=True)
+
+    def copy(self) -> Self:
+        """One that goes on from here by itself, with the same model and no trial. Costs some ms."""
+        memo: dict[int, Any] = {id(self.shadow): None, id(self.model): self.model}
+        made = copy.deepcopy(self, memo)
+        made.beside = True
+        return made
 
     def take(self, readings: Readings) -> Outcome:
         """Rows in order of arrival; what came of them. In maintenance mode nothing is raised and nothing returns."""

@@ -30,7 +30,8 @@ class MqttClient:
     """One connection to one broker, kept up for ever. Made by `open_mqtt`; not thread-safe.
 
     `connected` is set while the broker accepts us, `connections` counts how often it did, `last_error` says in
-    words why it last did not. `sessions_lost` counts reconnects to a broker that had forgotten our persistent session.
+    words why it last did not. `sessions_lost` counts reconnects to a broker that had forgotten our persistent session;
+    `session_present` is whether it had one of our client id when it last accepted us.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class MqttClient:
         self.connections = 0
         self.last_error = ""
         self.sessions_lost = 0
+        self.session_present = False
         self._paho = paho
         self._where = where
         self._keeps_session = keeps_session
@@ -238,6 +240,7 @@ class MqttClient:
         elif self._keeps_session and self.connections:
             self.sessions_lost += 1
             log.warning("the MQTT broker forgot our session: what it held for us is lost", where=self._where)
+        self.session_present = flags.session_present
         self.connections += 1
         if self.last_error:
             log.info("mqtt connected", where=self._where, connection=self.connections)
