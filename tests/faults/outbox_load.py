@@ -1,10 +1,12 @@
 """A child for the crash suite: fills, thins and drains a small outbox as fast as it can, and says what is durable.
 
-Usage: outbox_load.py OUTBOX LOG SEED LIMIT START... ; LOG is the event log of this test: frames, each behind its length. With LIMIT
-the disk takes no file beyond so many bytes for a while.
+Usage: outbox_load.py OUTBOX LOG SEED LIMIT AIM START... ; LOG is the event log of this test: frames, each behind its length. With
+LIMIT the disk takes no file beyond so many bytes for a while. AIM is where it kills itself: in a `checkpoint` of the journal, which
+then comes before each transaction, in a step of thinning (`thin`; the link is down then), or nowhere (`-`).
 """
 
 import asyncio
+import errno
 import os
 import random
 import resource
@@ -19,8 +21,10 @@ from edge.outbox import Outbox, open_outbox
 from edge.outbox_frames import FrameRef
 from shared.clock import SystemClock
 from shared.errors import Unavailable
+from shared.frame_codec import decode_header
 from shared.frames import Kind, Readings, Scores, ScoreState
 from shared.packing import Item
+from tests.faults.aimed import die_in
 
 MAX_BYTES = 1 << 20
 ROWS = 200
@@ -79,6 +83,17 @@ async def cut(outbox: Outbox, flight: Flight) -> None:
         await asyncio.sleep(0.005)
 
 
+def keep(log: Path, frames: list[bytes]) -> None:
+    """Append to the log: all of them or, with an OSError, none."""
+    with log.open("ab", buffering=0) as file:
+        before = file.tell()
+        data = b"".join(len(frame).to_bytes(4, "little") + frame for frame in frames)
+        if file.write(data) != len(data):
+            file.truncate(before)
+            raise OSError(errno.ENOSPC, "the log's disk is full")
+        os.fsync(file.fileno())
+
+
 async def drain(outbox: Outbox, flight: Flight, log: Path, rng: random.Random) -> None:
     """The uplink, by turns there and away."""
     while True:
@@ -89,13 +104,10 @@ async def drain(outbox: Outbox, flight: Flight, log: Path, rng: random.Random) -
             refs = flight.take()
             try:
                 found = [(ref, await outbox.data(ref.first)) for ref in refs]
-                with log.open("ab") as file:
-                    for _, data in found:
-                        if data is not None:
-                            file.write(len(data).to_bytes(4, "little") + data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                freed = await outbox.free([(ref.first, ref.last) for ref, data in found if data is not None])
+                keep(log, [data for _, data in found if data is not None])
+                # As a gateway does it: by the frame's own word. A frame may have been split since it was chosen.
+                headers = [decode_header(data)[0] for _, data in found if data is not None]
+                freed = await outbox.free([(header.first, header.last) for header in headers])
                 flight.free([*freed, *(ref.first for ref, data in found if data is None)])
             except (Unavailable, OSError):
                 say("refused", "drain")
@@ -103,7 +115,15 @@ async def drain(outbox: Outbox, flight: Flight, log: Path, rng: random.Random) -
             await asyncio.sleep(0.001)
 
 
-async def main(path: Path, log: Path, seed: int, limit: int, starts: list[int]) -> None:
+def take_aim(outbox: Outbox, aim: str, rng: random.Random) -> None:
+    if aim == "checkpoint":
+        outbox._file._room._most_journal = 0
+        die_in(outbox._file._room, "check_journal", rng, 150)
+    elif aim == "thin":
+        die_in(outbox._file, "thin", rng, 10)
+
+
+async def main(path: Path, log: Path, seed: int, limit: int, aim: str, starts: list[int]) -> None:
     rng, clock = random.Random(seed), SystemClock()
     begun = time.monotonic()
     async with open_outbox(
@@ -118,10 +138,12 @@ async def main(path: Path, log: Path, seed: int, limit: int, starts: list[int]) 
             flight.add(made, old=True)
 
         outbox.listen(flight.add, replaced)
+        take_aim(outbox, aim, rng)
         if limit:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         lanes = (write(outbox, first, lane, rng) for lane, first in enumerate(starts))
-        await asyncio.gather(cut(outbox, flight), drain(outbox, flight, log, rng), *lanes)
+        drains = () if aim == "thin" else (drain(outbox, flight, log, rng),)
+        await asyncio.gather(cut(outbox, flight), *drains, *lanes)
 
 
 if __name__ == "__main__":
@@ -131,6 +153,7 @@ if __name__ == "__main__":
             Path(sys.argv[2]),
             int(sys.argv[3]),
             int(sys.argv[4]),
-            [int(n) for n in sys.argv[5:]],
+            sys.argv[5],
+            [int(n) for n in sys.argv[6:]],
         )
     )

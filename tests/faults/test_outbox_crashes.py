@@ -1,14 +1,18 @@
 """An outbox under load, thinned and drained, that is killed, finds its disk full, and has bytes flipped in its file.
 
+It is killed anywhere, in a checkpoint of its journal, and in a step of thinning, by turns.
+
 After each fault: no committed row is lost, none is doubled downstream, and it is back within 5 s.
 """
 
 import contextlib
+import itertools
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,25 +29,27 @@ from tests.faults.rounds import rounds
 
 ROOT = Path(__file__).parents[2]
 LANES = 3
+AIMS = ("-", "limit", "checkpoint", "thin")
+ENOUGH = 2000
+"""Lines after which a child that came nowhere near its aim is killed where it is."""
 BACK_SECONDS = 5.0
 
 
-def load(path: Path, log: Path, seed: int, limit: int, starts: list[int], seconds: float) -> list[list[str]]:
-    """Let it work for so long after its first commit, then kill it; what it said."""
-    words = [str(path), str(log), str(seed), str(limit), *map(str, starts)]
+def load(
+    path: Path, log: Path, seed: int, starts: list[int], *, lines: int, limit: int = 0, aim: str = "-"
+) -> list[list[str]]:
+    """Let it work until it said so many lines or came to where it aimed, then it is killed; what it said."""
+    words = [str(path), str(log), str(seed), str(limit), aim, *map(str, starts)]
     command = [sys.executable, "-m", "tests.faults.outbox_load", *words]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=child_environment()
     ) as child:
         assert child.stdout is not None
-        lines = [child.stdout.readline()]
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            lines.append(child.stdout.readline())
+        said = list(itertools.islice(child.stdout, lines))
         child.send_signal(signal.SIGKILL)
-        lines += child.stdout.readlines()
-        assert child.wait() == -signal.SIGKILL, lines[-5:]
-    return [line.split() for line in lines if line.endswith("\n")]
+        said += child.stdout.readlines()
+        assert child.wait() == -signal.SIGKILL, said[-5:]
+    return [line.split() for line in said if line.endswith("\n")]
 
 
 def logged(log: Path) -> Iterator[bytes]:
@@ -130,11 +136,13 @@ def test_kills_and_full_disks_lose_and_double_nothing(tmp_path: Path, faults: in
     path, log = tmp_path / "edge" / "outbox.db", tmp_path / "log"
     rng, books = random.Random(seed), Books()
     starts = [1] * LANES
-    refused = thinned = 0
+    heard: Counter[str] = Counter()
     for fault in range(faults):
-        limit = rng.randrange(1 << 16, MAX_BYTES) if fault % 2 else 0
-        said = load(path, log, seed + fault, limit, starts, rng.uniform(0.1, 0.6))
-        refused += sum(words[0] == "refused" for words in said)
+        aim = AIMS[fault % len(AIMS)]
+        limit = rng.randrange(1 << 16, MAX_BYTES) if aim == "limit" else 0
+        lines = ENOUGH if aim in {"checkpoint", "thin"} else rng.randrange(50, 300)
+        said = load(path, log, seed + fault, starts, lines=lines, limit=limit, aim="-" if limit else aim)
+        heard.update(" ".join(words) if words[0] == "aimed" else words[0] for words in said)
         books.note(said)
         sizes = {each.name: each.stat().st_size for each in path.parent.iterdir()}
         assert sum(sizes.values()) <= MAX_BYTES, sizes
@@ -142,7 +150,11 @@ def test_kills_and_full_disks_lose_and_double_nothing(tmp_path: Path, faults: in
     file = OutboxFile(path, site="s1", edge="e1", max_bytes=MAX_BYTES, clock=ManualClock())
     thinned = file.thinned
     file.close()
-    assert refused > 0, "no disk was full"
+    report = f"seed {seed}: {faults} faults, {dict(heard)}, thinned {thinned}"
+    sys.stdout.write(report + "\n")
+    assert heard["refused"] > 0, "no disk was full"
+    assert heard["aimed at check_journal"] > 0, "no checkpoint was cut short"
+    assert heard["aimed at thin"] > 0, "no thinning was cut short"
     assert thinned > 0, "nothing was thinned"
 
 
@@ -153,7 +165,7 @@ def test_flipped_bytes_are_reported_and_everything_else_is_there(
     log = tmp_path / "log"
     rng = random.Random(seed)
     source = tmp_path / "edge" / "outbox.db"
-    said = load(source, log, seed, 0, [1] * LANES, 1.5)
+    said = load(source, log, seed, [1] * LANES, lines=600)
     Books().note(said)
     whole = OutboxFile(source, site="s1", edge="e1", max_bytes=MAX_BYTES, clock=ManualClock())
     with contextlib.closing(whole):
