@@ -146,7 +146,7 @@ class BindingMosquitto(Mosquitto):
         run([debian("mosquitto", program="mosquitto_passwd"), "-U", str(self._passwords)])
 
 
-def login(broker: Mosquitto, name: str) -> dict[str, str]:
+def login(broker: Mosquitto, name: str) -> dict[str, Any]:
     user = name if isinstance(broker, BindingMosquitto) else broker.username
     return {"client_id": name, "username": user, "password": broker.password}
 
