@@ -20,6 +20,7 @@ AGES: Final = 0.05  # share of the variance of age that a set-point's levels may
 DRIFTS: Final = 0.01  # the same of the deviation from a level
 MOVES: Final = 0.5  # share of the variance of some other column that a set-point's levels must explain
 ADDS: Final = 0.01  # mean share of the sensors' variance that one more set-point must explain
+SENSORS_MAX: Final = 40  # judged; of more, those that say most of age: each costs time at every split
 COMBINED_MAX: Final = 64
 ROWS_MIN: Final = 20  # a condition with fewer is not learnt
 STILL: Final = 1e-9  # of a column's mean: a smaller spread is rounding
@@ -111,14 +112,14 @@ def _in_own_order(whole: Conditions, runs: Runs, age: Floats) -> Conditions:
     """Sensors by how much they say of age, all rising with it: neither order, sign nor unit in the file matters."""
     standard = whole.standardise(runs.values)
     said = np.array([_correlation(column, age) for column in standard.T])
-    order = np.argsort(-np.abs(np.round(said, 9)), kind="stable")
-    sign = np.where(said < 0, -1.0, 1.0)
+    order = np.argsort(-np.abs(np.round(said, 9)), kind="stable")[:SENSORS_MAX]
+    sign = np.where(said[order] < 0, -1.0, 1.0)
     return Conditions(
         whole.points,
         whole.combined,
         whole.sensors[order],
         whole.centre[:, order],
-        (whole.inverse * sign)[:, order],
+        whole.inverse[:, order] * sign,
     )
 
 

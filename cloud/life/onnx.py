@@ -31,7 +31,7 @@ def to_onnx(life: Sequence[Trees], far: Sequence[Trees], features: int, knee: fl
     for target, ensembles in ((LIFE, life), (FAR, far)):
         for trees in ensembles:
             number = _add(attributes, trees, target, len(ensembles), number)
-    doubles = {
+    doubles: dict[str, Any] = {
         key: helper.make_tensor(key, TensorProto.DOUBLE, [len(values)], values)
         for key, values in (
             ("nodes_values_as_tensor", attributes.pop("nodes_values")),
@@ -39,24 +39,22 @@ def to_onnx(life: Sequence[Trees], far: Sequence[Trees], features: int, knee: fl
             ("base_values_as_tensor", [float(np.mean([t.base for t in each])) for each in (life, far)]),
         )
     }
+    named: dict[str, Any] = {
+        "name": "trees",
+        "domain": "ai.onnx.ml",
+        "n_targets": 2,
+        "aggregate_function": "SUM",
+        "post_transform": "NONE",
+        **attributes,
+        **doubles,
+    }
     nodes = [
-        helper.make_node(
-            "TreeEnsembleRegressor",
-            ["features"],
-            ["both"],
-            name="trees",
-            domain="ai.onnx.ml",
-            n_targets=2,
-            aggregate_function="SUM",
-            post_transform="NONE",
-            **attributes,
-            **doubles,
-        ),
+        helper.make_node("TreeEnsembleRegressor", ["features"], ["both"], **named),
         helper.make_node("Gather", ["both", "first"], ["mean"], name="mean", axis=1),
         helper.make_node("Gather", ["both", "second"], ["far"], name="far", axis=1),
         helper.make_node("Clip", ["mean", "zero", "knee"], ["life"], name="life"),
     ]
-    top = np.float32(knee if np.isfinite(knee) else NO_KNEE)
+    top = knee if np.isfinite(knee) else NO_KNEE
     graph = helper.make_graph(
         nodes,
         "remaining-life",

@@ -69,6 +69,20 @@ def test_a_condition_never_seen_is_not_judged_and_a_silent_set_point_not_guessed
     assert np.isnan(standard[3]).sum() == 1
 
 
+def test_of_very_many_sensors_those_are_judged_that_say_most_of_age() -> None:
+    runs = fleet(12)
+    noise = np.random.default_rng(4).standard_normal((len(runs.cycles), 60))
+    wide = replace(
+        runs,
+        columns=(*(f"noise {at}" for at in range(60)), *COLUMNS),
+        values=np.hstack([noise, runs.values]),
+    )
+    found = learn_conditions(wide)
+    assert len(found.sensors) == 40
+    assert {wide.columns[at] for at in found.sensors[:2]} == {"flow", "heat"}
+    assert [wide.columns[point.column] for point in found.points] == ["load"]
+
+
 def test_features_know_nothing_of_later_rows() -> None:
     runs = fleet(12)
     conditions, spans = learn_conditions(runs), learn_spans(runs)
