@@ -40,7 +40,7 @@ def test_the_panel_is_the_same_for_the_same_seed_and_judges_held_out_rows() -> N
     (one,) = judge_all([fitted], 3)
     assert judge_all([fitted], 3) == [one]
     assert one.faults == 40
-    assert 0.1 < one.found < 1
+    assert 0.4 < one.found < 1
     assert one.false == 0
     assert one.hours == pytest.approx(len(fitted.after) / 3 / 3600, rel=0.1)
 
