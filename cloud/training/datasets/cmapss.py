@@ -110,6 +110,12 @@ def load(folder: Path, name: str, seed: int = 0) -> LifeSet:
     return LifeSet(name, train, test, left, engine)
 
 
+def whole(folder: Path, name: str) -> LifeRows:
+    """The whole training part: engines that all ran to failure. Raises Misconfigured."""
+    need(files(folder, name))
+    return _rows(_table(files(folder, name)[0]))
+
+
 def hold_out(name: str, whole: LifeRows, seed: int, engines: int = HELD_OUT, cuts: int = CUTS) -> LifeSet:
     """Hold whole engines out and cut each off `cuts` times, anywhere after its first rows; units are numbered anew."""
     random = np.random.default_rng([seed, 17])
