@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
+import structlog
 
 from edge.outbox_damage import Damaged, Waiting, check_frame, counted, kind_of, piece_sum, read_waiting
 from edge.outbox_frames import FrameRef, Frames, Level
 from edge.outbox_open import AWAY, code, open_database
 from edge.outbox_room import Room
 from edge.outbox_spans import ANOMALY, Span, Spans
-from edge.outbox_tally import count_readings, told_tally
+from edge.outbox_tally import count_readings, drop_unreadable, told_tally
 from edge.outbox_thin import Paper, Thinnable, Thinned, Thinner, next_stage
 from shared.clock import Clock
 from shared.errors import Rejected, Unavailable
@@ -28,6 +29,8 @@ from shared.frame_codec import decode_body, decode_header, encode
 from shared.frames import MAX_ROWS, Aggregates, Body, Header, Kind, Readings
 from shared.packing import ROOM, Piece, join, pack
 from shared.ranges import Range, RangeSet
+
+log = structlog.get_logger()
 
 _SELECT_WAITING: Final = "SELECT machine, kind, urgent, rows, CAST(body AS BLOB), crc, arrival FROM waiting"
 Group = tuple[str, int, bool]
@@ -73,6 +76,8 @@ class OutboxFile:
         """Set aside what rotted while the file was closed, before anything looks for it by what it holds."""
         for *row, arrival in self._db.execute(_SELECT_WAITING).fetchall():
             self._whole(tuple(row), arrival)
+        if hours := drop_unreadable(self._db):
+            log.error("hours of the edge's own count of readings are damaged and left out", hours=hours)
 
     def copy(self, path: Path) -> None:
         """Outside a transaction: write all that is committed to a new file. Raises Unavailable."""

@@ -8,7 +8,8 @@ from shared.errors import Unavailable
 
 WAL_SHARE: Final = 4
 MAX_WAL: Final = 8 * 1024 * 1024
-"""Of the cap, what is left to SQLite's journal: a fourth, at most this."""
+"""Of the cap, what is left to SQLite's journal: a fourth, at most this. It is written back from a fourth of that on: one
+transaction, and what thinning takes along with it, must fit into the rest."""
 SIXTEENTHS: Final = 16
 _SHORT, _AMPLE, _ORDINARY = 14, 13, 15
 
@@ -22,13 +23,13 @@ class Room:
     def __init__(self, db: sqlite3.Connection, max_bytes: int, path: Path) -> None:
         journal = min(max_bytes // WAL_SHARE, MAX_WAL)
         self._journal = path.with_name(f"{path.name}-wal")
-        self._most_journal = journal // 2
+        self._most_journal = journal // 4
         self.bytes = max_bytes - journal
         self._db = db
         self._page = self._pragma("page_size")
         self._short = False
-        db.execute(f"PRAGMA wal_autocheckpoint = {max(16, journal // 2 // self._page)}")
-        db.execute(f"PRAGMA journal_size_limit = {journal // 2}")
+        db.execute(f"PRAGMA wal_autocheckpoint = {max(16, journal // 4 // self._page)}")
+        db.execute(f"PRAGMA journal_size_limit = {journal // 4}")
         db.execute(f"PRAGMA max_page_count = {max(1, (self.bytes + journal // 8) // self._page)}")
 
     def check_journal(self) -> None:

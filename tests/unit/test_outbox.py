@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -349,6 +349,22 @@ async def test_a_second_process_or_a_newer_file_is_a_misconfiguration(tmp_path: 
     blocked.write_text("x")
     with pytest.raises(Misconfigured, match="writable"):
         OutboxFile(blocked / "outbox.db", site="s1", edge="e1", max_bytes=1, clock=ManualClock())
+
+
+@pytest.mark.parametrize("rot", ["sum = '48426y82'", "sum = ''", "sum = X'00'", "count = 'x'"])
+async def test_an_hour_of_the_tally_that_rotted_is_left_out(tmp_path: Path, rot: str) -> None:
+    path = tmp_path / "outbox.db"
+    async with opened(path) as outbox:
+        await outbox.append([item(1, 3), item(1, 2, "fan")])
+        await outbox.cut(partial=True)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"UPDATE tally SET {rot} WHERE machine = 'pump'")  # noqa: S608 - of the parameters above
+    async with opened(path) as outbox:
+        assert list((await outbox.report())["tally"]) == ["fan"]
+        await outbox.append([item(4, 2)])
+        await outbox.cut(partial=True)
+        assert sorted((await outbox.report())["tally"]) == ["fan", "pump"]
+        assert outbox.set_aside is None
 
 
 async def test_the_tally_counts_each_reading_once_at_its_cut(tmp_path: Path) -> None:
