@@ -115,6 +115,7 @@ def kill_run(root: Path, file: Path, kills: int, seed: int) -> None:
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
 
 
+@pytest.mark.real
 def test_a_recording_runs_through_every_tier_while_five_processes_are_killed(
     tmp_path: Path, recording_file: Path
 ) -> None:

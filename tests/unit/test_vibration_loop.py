@@ -275,7 +275,7 @@ async def test_raw_blocks_one_a_day_at_alarms_and_on_request(tmp_path: Path) -> 
             await e.loop.request(commands.Waveform(machine="fan"))
         assert "the next block of de" in await e.loop.request(commands.Waveform(machine="pump"))
         await e.block(signal(5))
-        await e.clock.advance(86_400)
+        await e.clock.jump(86_400)
         await e.block(signal(6))
         assert await e.kept() == []  # the uplink has no room yet
         e.room = True
