@@ -21,7 +21,8 @@ log = structlog.get_logger()
 
 SCHEMA_VERSION: Final = 2
 AWAY: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
-_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+"""The last one: a column or table that the statements of opening name is not there, so the schema's own text rotted."""
 _FILES: Final = ("", "-wal", "-journal")
 _DAMAGED_ROWS: Final = """CREATE TABLE damaged (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, first INTEGER NOT NULL, last INTEGER NOT NULL, machine TEXT NOT NULL,

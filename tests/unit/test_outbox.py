@@ -351,6 +351,18 @@ async def test_a_second_process_or_a_newer_file_is_a_misconfiguration(tmp_path: 
         OutboxFile(blocked / "outbox.db", site="s1", edge="e1", max_bytes=1, clock=ManualClock())
 
 
+async def test_a_schema_whose_text_rotted_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    async with opened(path) as outbox:
+        await outbox.append([item(1, 3)])
+    spoiled = path.read_bytes().replace(b"meta (key TEXT PRIMARY KEY", b"meta (kez TEXT PRIMARY KEY", 1)
+    path.write_bytes(spoiled)
+    async with opened(path) as outbox:
+        assert outbox.set_aside is not None
+        assert outbox.set_aside.read_bytes() == spoiled
+        await outbox.append([item(1, 3)])
+
+
 @pytest.mark.parametrize("rot", ["sum = '48426y82'", "sum = ''", "sum = X'00'", "count = 'x'"])
 async def test_an_hour_of_the_tally_that_rotted_is_left_out(tmp_path: Path, rot: str) -> None:
     path = tmp_path / "outbox.db"
