@@ -1,5 +1,6 @@
 """The harness itself: controls catch those who cheat, floors are those of the data sets' table, stages are what is documented."""
 
+import csv
 import re
 import shlex
 from dataclasses import replace
@@ -17,6 +18,7 @@ from bench.judge.run import judge
 from bench.models import arguments
 from cloud.training.datasets.protocols import ANOMALY_SETS
 from cloud.training.datasets.run import AnomalySet, Run, seconds
+from industrialmind.score import run_score
 from shared.errors import Misconfigured
 from shared.settings import datasets_dir
 from tests.models import SENSORS, healthy
@@ -172,3 +174,24 @@ def test_stages_call_the_command_for_every_set_and_depend_on_files_that_exist() 
 def test_the_page_has_a_place_for_every_set() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     assert re.findall(r"<!-- ([A-Z]+) -->", page) == list(ANOMALY_SETS)
+
+
+@pytest.mark.parametrize("begin", [0, 600])  # numbers often begin anew in TEST
+def test_what_is_judged_is_what_the_command_says_of_the_same_rows_in_files(
+    tmp_path: Path, begin: int
+) -> None:
+    run = made()
+    files = {"fit": (0, run.fit), "test": (begin, run.test)}
+    for name, (first, table) in files.items():
+        lines = [f"{first + at}," + ",".join(map(repr, row)) for at, row in enumerate(table.tolist())]
+        (tmp_path / name).write_text("\n".join([",".join(["time", *run.sensors]), *lines]), encoding="utf-8")
+    report = run_score(tmp_path / "fit", tmp_path / "test", tmp_path / "out")
+    judged = methods.shipped(run, 0)
+    with (tmp_path / "out").open(newline="", encoding="utf-8") as file:
+        told = list(csv.DictReader(file))
+    scores = np.array([float(row["score"] or "nan") for row in told])
+    assert scores / report.limit == pytest.approx(judged.ratio, rel=1e-8, nan_ok=True)
+    assert [row["alarm"] == "1" for row in told] == judged.alarm.tolist()
+    assert judged.contributions is not None
+    shares = np.array([[float(row[name]) for name in run.sensors] for row in told])
+    assert np.abs(shares - judged.contributions).max() < 1e-6
