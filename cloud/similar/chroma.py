@@ -117,6 +117,10 @@ class ChromaVectors:
         client, self._client, self._opened = self._client, None, None
         if client is not None:
             client.close()
+            for part in (client, client._admin_client):  # noqa: SLF001 - its own close leaves their connections open
+                session = getattr(part._server, "_session", None)  # noqa: SLF001
+                if session is not None:
+                    session.close()
 
     def _alone(self, folder: Path) -> None:
         """Two processes on one folder damage it, and nothing of Chroma's prevents that. Raises Unavailable."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import paho.mqtt.client as mqtt
@@ -59,6 +59,7 @@ class MqttClient:
         self._loop = asyncio.get_running_loop()
         self._lost = asyncio.Event()
         self._inbox = Inbox(receive_maximum)
+        self._unacknowledged: set[int] = set()  # packet ids of QoS 1 messages of this connection
         self._pump = Pump(paho, self._inbox)
         self._slots = asyncio.Semaphore(PUBLISH_IN_FLIGHT)
         self._published: dict[int, asyncio.Future[None]] = {}
@@ -132,15 +133,16 @@ class MqttClient:
     def ack(self, messages: Sequence[MqttMessage]) -> None:
         """Tell the broker that these are done. Those of an earlier connection are ignored: they come again."""
         if self.connected.is_set():
-            self._send_pubacks(m.mid for m in messages if m.qos == 1 and m.connection == self.connections)
+            self._send_pubacks([m.mid for m in messages if m.qos == 1 and m.connection == self.connections])
 
     def ack_ids(self, connection: int, mids: Sequence[int]) -> None:
         """The same for QoS 1 messages of that connection by their packet ids; 0 stands for none."""
         if connection == self.connections and self.connected.is_set():
-            self._send_pubacks(mid for mid in mids if mid)
+            self._send_pubacks([mid for mid in mids if mid])
 
-    def _send_pubacks(self, mids: Iterable[int]) -> None:
+    def _send_pubacks(self, mids: Sequence[int]) -> None:
         """All in one write: paho's own `ack` makes a system call of each, which at 5,000 a second is a third of a core."""
+        self._unacknowledged.difference_update(mids)
         packets = b"".join(_PUBACK + mid.to_bytes(2) for mid in mids)
         if packets:
             self._paho._packet_queue(mqtt.PUBACK, packets, 0, 1)  # noqa: SLF001 - it has no public one for several
@@ -242,6 +244,7 @@ class MqttClient:
             log.warning("the MQTT broker forgot our session: what it held for us is lost", where=self._where)
         self.session_present = flags.session_present
         self.connections += 1
+        self._unacknowledged.clear()
         if self.last_error:
             log.info("mqtt connected", where=self._where, connection=self.connections)
         self.last_error = ""
@@ -260,6 +263,10 @@ class MqttClient:
         self._end_connection()
 
     def _on_message(self, _c: mqtt.Client, _u: object, message: mqtt.MQTTMessage) -> None:
+        if message.qos == 1:
+            if message.dup and message.mid in self._unacknowledged:
+                return  # nats-server sends again what waits for its acknowledgement for long: here it is, being worked on
+            self._unacknowledged.add(message.mid)
         try:
             topic = message.topic
         except UnicodeDecodeError:

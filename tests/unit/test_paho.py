@@ -123,6 +123,20 @@ async def test_unacknowledged_messages_come_again_to_the_next_client(broker: Bro
             assert set(await receive_all(receiver, 3)) == {b"2", b"3", b"4"}
 
 
+async def test_what_waits_for_its_acknowledgement_is_not_taken_twice(broker: Broker) -> None:
+    """The broker sends it again after its `ack_wait` of a second: the copy is the message that is being worked on."""
+    async with client(broker, "sender") as sender, client(broker, "receiver") as receiver:
+        await receiver.subscribe("t/#")
+        await sender.publish("t/1", b"one")
+        first = await receiver.receive(10)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2.5):
+                await receiver.receive(10)
+        receiver.ack(first)
+        await sender.publish("t/1", b"two")
+        assert [each.payload for each in await receiver.receive(10)] == [b"two"]
+
+
 async def test_a_killed_broker_is_found_again_and_nothing_unconfirmed_is_lost(broker: Broker) -> None:
     async with client(broker, "sender") as sender, client(broker, "receiver") as receiver:
         await receiver.subscribe("t")
