@@ -85,7 +85,7 @@ def fuzz_of(service: Service, role: Role, rights: frozenset[Right], examples: in
 
 @pytest.mark.parametrize("rights", [RIGHTS[Role.VIEWER], frozenset({Right.ENGINEER})])
 def test_the_inference_api_keeps_to_its_document(service: Service, rights: frozenset[Right]) -> None:
-    fuzz = fuzz_of(service, Role.ENGINEER, rights, 15)
+    fuzz = fuzz_of(service, Role.ENGINEER, rights, 8)
     fuzz.run()
     assert not fuzz.problems, "\n\n".join(fuzz.problems)
     assert fuzz.sent > 50
