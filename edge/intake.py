@@ -180,8 +180,8 @@ class Intake:
     ) -> None:
         """Give what the limits do not leave out to scoring, and all to the commits.
 
-        Scoring does not wait for these: a disk that takes its time delays no alarm. The outbox writes in the order of
-        asking, so a score is durable with or after the readings that it was made of.
+        Scoring does not wait for these: a disk that takes its time delays no alarm. A score may so be durable a commit
+        before the readings that it was made of; those are not acknowledged by then, and come again after a crash.
         """
         joined, left = self._reader.limited(readings, out)
         for policy, count in left.items():
