@@ -78,6 +78,12 @@ class Calibration(_Part):
     budget_month: float = Field(gt=0, description="false episodes a machine-month that the limit was set for")
     persistence_m: int = Field(ge=1)
     persistence_n: int = Field(ge=1)
+    calm_windows: int | None = Field(
+        default=None, ge=1, description="calm windows in a row that end an anomaly; null: persistence_n"
+    )
+    calm_level: float = Field(
+        default=1.0, gt=0, le=1, description="share of the limit up to which a window is calm"
+    )
 
 
 class TrainingData(_Part):

@@ -107,6 +107,7 @@ class WindowScoring:
             self._kept.persistence,
             model.manifest.calibration.persistence_m,
             model.manifest.calibration.persistence_n,
+            model.manifest.calibration.calm_windows,
             restarted=again,
         )
         if again:
@@ -204,7 +205,8 @@ class WindowScoring:
         before = persistence.active
         # While somebody works on the machine its windows are no evidence either way.
         judged = None if self._kept.maintenance is not None else alarm
-        change = persistence.update(int(windows.times_us[row]), judged)
+        calm = value <= scored.limit * model.manifest.calibration.calm_level
+        change = persistence.update(int(windows.times_us[row]), judged, calm)
         self.score, self.reason = value, ""
         if alarm or persistence.active is not None:
             self.leading = leading(model, scored, place)

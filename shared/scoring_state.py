@@ -72,11 +72,14 @@ class ScoringState:
         return state
 
 
-def carried(old: Persistence | None, m: int, n: int, *, restarted: bool) -> Persistence:
+def carried(
+    old: Persistence | None, m: int, n: int, clear: int | None = None, *, restarted: bool
+) -> Persistence:
     """A model's persistence: after a restart as it was, after a swap with nothing but the anomaly that is on."""
-    if old is not None and restarted and (old.m, old.n) == (m, n):
+    fresh = Persistence(m, n, clear)
+    if old is not None and restarted and (old.m, old.n, old.clear) == (m, n, fresh.clear):
         return old
-    state = orjson.loads(Persistence(m, n).to_json())
+    state = orjson.loads(fresh.to_json())
     if old is not None and old.active is not None:
         state["onset"] = [old.active.time_us, old.active.first_us]
     return Persistence.from_json(orjson.dumps(state).decode())

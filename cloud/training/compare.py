@@ -18,7 +18,7 @@ import numpy as np
 from cloud.training import limits
 from cloud.training.packing import Fitted
 from shared.errors import Rejected
-from shared.persistence import episodes
+from shared.persistence import CALM_LEVEL, calm_windows, episodes
 from shared.windows import Cells, Floats, Ints
 
 HELD: Final = 1 / 3  # of the calibration windows, the last
@@ -121,14 +121,12 @@ def _judge(fitted: Fitted, faults: Sequence[Fault], opens: int, begin: int) -> P
         budget=fitted.budget,
         forward_ratio=fitted.forward,
     ).value
-    clean = fitted.healthy[fitted.after >= begin] > limit
-    false = len(_episodes(fitted, clean))
+    false = len(_episodes(fitted, fitted.healthy[fitted.after >= begin], limit))
     lasts = (len(fitted.cells) - begin) * spec.step_us
     hits = 0
     for fault in faults:
         windows, full = _stretch(fitted.cells, fault, 1.0 / float(fitted.scale.inverse[fault.sensor]))
-        alarms = (fitted.score(windows)[0] > limit)[full]
-        hits += bool(_episodes(fitted, alarms))
+        hits += bool(_episodes(fitted, fitted.score(windows)[0][full], limit))
     allowed = fitted.budget.episodes_month * lasts / limits.MONTH_US
     return Panel(
         found=hits / max(len(faults), 1),
@@ -139,8 +137,16 @@ def _judge(fitted: Fitted, faults: Sequence[Fault], opens: int, begin: int) -> P
     )
 
 
-def _episodes(fitted: Fitted, alarms: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> Sequence[object]:
-    return episodes(range(len(alarms)), alarms.tolist(), fitted.budget.m, fitted.budget.n)
+def _episodes(fitted: Fitted, scores: Floats, limit: float) -> Sequence[object]:
+    budget = fitted.budget
+    return episodes(
+        range(len(scores)),
+        (scores > limit).tolist(),
+        budget.m,
+        budget.n,
+        clear=calm_windows(fitted.cells.spec.window, budget.n),
+        calm=(scores <= CALM_LEVEL * limit).tolist(),
+    )
 
 
 def _stretch(

@@ -48,10 +48,11 @@ class Grounds:
 
 @dataclass(frozen=True)
 class Track:
-    """A model over a recording: right edges of the windows that it scored, whether each alarms, and the episodes' onsets."""
+    """A model over a recording: right edges of the windows that it scored, whether each alarms or is calm, and the episodes' onsets."""
 
     times_us: Ints
     alarms: "np.ndarray[tuple[int], np.dtype[np.bool_]]"
+    calm: "np.ndarray[tuple[int], np.dtype[np.bool_]]"
     onsets_us: Ints
 
 
@@ -86,19 +87,26 @@ def run(scorer: Scorer, recording: Recording) -> Track:
     """A model over all rows of a recording; windows that touch what is left out are not judged."""
     cells = cells_of(scorer, recording)
     spec = cells.spec
-    times, alarms = [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
+    times, alarms, calm = [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)], [np.zeros(0, np.bool_)]
+    calibration = scorer.manifest.calibration
     for windows in cells.windows(chunk=CHUNK):
         touch = recording.touching(windows.times_us, spec.window * spec.step_us)
         chosen = np.flatnonzero(windows.scorable & ~touch)
         if len(chosen):
             times.append(windows.times_us[chosen])
-            alarms.append(np.asarray(scorer.score(windows.values[chosen]).alarm, np.bool_))
-    all_times, all_alarms = np.concatenate(times), np.concatenate(alarms)
-    calibration = scorer.manifest.calibration
+            scores = scorer.score(windows.values[chosen])
+            alarms.append(np.asarray(scores.alarm, np.bool_))
+            calm.append(scores.score <= scores.limit * calibration.calm_level)
+    all_times, all_alarms, all_calm = np.concatenate(times), np.concatenate(alarms), np.concatenate(calm)
     found = episodes(
-        all_times.tolist(), all_alarms.tolist(), calibration.persistence_m, calibration.persistence_n
+        all_times.tolist(),
+        all_alarms.tolist(),
+        calibration.persistence_m,
+        calibration.persistence_n,
+        clear=calibration.calm_windows,
+        calm=all_calm.tolist(),
     )
-    return Track(all_times, all_alarms, np.array([onset for onset, _ in found], np.int64))
+    return Track(all_times, all_alarms, all_calm, np.array([onset for onset, _ in found], np.int64))
 
 
 def cells_of(scorer: Scorer, recording: Recording) -> Cells:
@@ -189,10 +197,12 @@ def _on_panel(scorer: Scorer, recording: Recording, faults: Sequence[Laid]) -> F
 def _onset(scorer: Scorer, part: Recording, laid: Laid) -> int | None:
     track = run(scorer, part)
     calibration = scorer.manifest.calibration
-    state = Persistence(calibration.persistence_m, calibration.persistence_n)
-    for time_us, alarm in zip(track.times_us.tolist(), track.alarms.tolist(), strict=True):
+    state = Persistence(calibration.persistence_m, calibration.persistence_n, calibration.calm_windows)
+    for time_us, alarm, calm in zip(
+        track.times_us.tolist(), track.alarms.tolist(), track.calm.tolist(), strict=True
+    ):
         before = state.active
-        state.update(time_us, alarm)
+        state.update(time_us, alarm, calm)
         if before is None and state.active is not None:
             return time_us if laid.at_us < time_us <= laid.to_us else None
     return None

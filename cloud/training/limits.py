@@ -66,7 +66,7 @@ def decorrelation_steps(scores: Floats) -> float:
 
 
 def alpha_for(scores: Floats, step_us: int, budget: Budget) -> float:
-    """The share of alarming windows that spends the budget, with the persistence measured on these scores.
+    """The share of alarming windows that spends the budget, with the persistence (without the deadband) measured on these scores.
 
     Alarming windows come in runs: the more of them make one episode, the more may alarm.
     """

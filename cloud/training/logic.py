@@ -16,6 +16,7 @@ from cloud.training.recording import Recording, choose_step
 from shared.artifact import sha256
 from shared.errors import Rejected
 from shared.grid import grid_frame
+from shared.persistence import CALM_LEVEL
 from shared.windows import Cells, Floats, GridSpec, Ints
 
 __all__ = [
@@ -59,7 +60,7 @@ class Config:
         """Hash of the configuration and of the method's constants."""
         constants = [pca.CLIP, pca.REST, pca.BLOCKS, pca.OUTLIVES, pca.COMPONENT, pca.WINSOR, pca.NOISE_SHARE]
         times = [scales.OCTAVES, scales.SHORTEST, scales.USUAL, scales.FORWARD_FIRST, scales.WINDOWS_MAX]
-        fixed = [TRAIN_SHARE, limits.MARGIN_MIN, limits.TAIL, *times, *constants]
+        fixed = [TRAIN_SHARE, limits.MARGIN_MIN, limits.TAIL, CALM_LEVEL, *times, *constants]
         return sha256(orjson.dumps([asdict(self), fixed], option=orjson.OPT_SORT_KEYS))
 
 

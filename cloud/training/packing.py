@@ -25,6 +25,7 @@ from shared.manifest import (
     StateFields,
     TrainingData,
 )
+from shared.persistence import CALM_LEVEL, calm_windows
 from shared.states import StateSpec, by_clusters
 from shared.windows import STATES_SINCE, Cells, Floats, Ints, Operating, preparation_hash
 
@@ -151,6 +152,8 @@ def pack_fitted(
             budget_month=fitted.budget.episodes_month,
             persistence_m=fitted.budget.m,
             persistence_n=fitted.budget.n,
+            calm_windows=calm_windows(spec.window, fitted.budget.n),
+            calm_level=CALM_LEVEL,
         ),
         provisional=limit.provisional,
         training=training_data(fitted, recording, request),

@@ -1,7 +1,7 @@
 import pytest
 
 from shared.errors import Misconfigured, Rejected
-from shared.persistence import Clear, Onset, Persistence, episodes
+from shared.persistence import CALM_LEVEL, Clear, Onset, Persistence, calm_windows, episodes
 
 
 def test_m_of_n_alarms_begin_an_anomaly_and_n_quiet_windows_end_it() -> None:
@@ -33,6 +33,32 @@ def test_the_state_survives_a_restart() -> None:
     assert seen == expected
     assert Onset(4, 1) in seen
     assert any(isinstance(answer, Clear) for answer in seen)
+
+
+def test_a_score_that_wavers_about_the_limit_is_one_anomaly_until_it_is_calm_for_a_whole_window() -> None:
+    scores = [0.5] * 4 + [1.1, 1.2, 1.1, 0.9, 0.85, 0.9, 0.9, 1.1, 1.1, 1.1] + [0.7] * 9 + [1.1] + [0.7] * 10
+    alarms, calm = [each > 1 for each in scores], [each <= CALM_LEVEL for each in scores]
+    assert [at for at, _ in episodes(range(len(scores)), alarms, 2, 3)] == [5, 12]  # as for old manifests
+    one = episodes(range(len(scores)), alarms, 2, 3, clear=calm_windows(10, 3), calm=calm)
+    assert one == [(5, 33)]  # the alarm at 23 begins the count anew
+    assert calm_windows(2, 5) == 5
+
+
+def test_calm_windows_before_an_onset_do_not_count_and_the_count_survives_a_restart() -> None:
+    state = Persistence(1, 1, 3)
+    course = [(False, True)] * 5 + [(True, False), (False, True), (None, True), (False, True), (False, False)]
+    course += [(False, True)] * 3
+    seen = []
+    for at, (alarm, calm) in enumerate(course):
+        state = Persistence.from_json(state.to_json())
+        if (change := state.update(at, alarm, calm)) is not None:
+            seen.append(change)
+    assert seen == [Onset(5, 5), Clear(12, 5)]
+
+
+def test_a_state_of_version_1_goes_on_as_it_was() -> None:
+    old = '{"version": 1, "m": 1, "n": 3, "recent": [[1, true], [2, false], [3, false]], "onset": [1, 1]}'
+    assert Persistence.from_json(old).update(4, False) == Clear(4, 1)
 
 
 @pytest.mark.parametrize(
