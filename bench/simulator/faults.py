@@ -41,22 +41,22 @@ class Spec:
     @property
     def weeks(self) -> tuple[bool, ...]:
         """The weeks after FIT, in order: whether faults happen in it."""
-        return (False,) * self.machines["healthy_weeks"] + (True,) * self.machines["fault_weeks"]
+        return (False,) * int(self.machines["healthy_weeks"]) + (True,) * int(self.machines["fault_weeks"])
 
     @property
     def fit_rows(self) -> int:
         """How many rows FIT has."""
-        return round(self.machines["fit_hours"] * HOUR_S / self.machines["interval_s"])
+        return round(float(self.machines["fit_hours"] * HOUR_S / self.machines["interval_s"]))
 
     @property
     def week_rows(self) -> int:
         """How many rows a week has."""
-        return round(WEEK_S / self.machines["interval_s"])
+        return round(WEEK_S / float(self.machines["interval_s"]))
 
     @property
     def tail_us(self) -> int:
         """For how long after its end an event still has episodes of its own."""
-        return round(self.events["tail_s"] * MICROSECONDS)
+        return round(float(self.events["tail_s"]) * MICROSECONDS)
 
 
 def load(path: Path = FAULTS) -> Spec:

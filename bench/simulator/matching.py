@@ -61,7 +61,8 @@ def match(spec: Spec, machine: Simulated, answer: Answer) -> Tally:
     """The first episode that begins while a fault lasts, or in its tail, is its own. Every other episode is false."""
     faults = [label for label in machine.labels if label.kind == "fault"]
     owned: dict[int, Onset] = {}
-    strong, weak = [], []
+    strong: list[Found] = []
+    weak: list[Found] = []
     for label in faults:
         first = next((each for each in answer.onsets if _during(spec, label, each)), None)
         if first is not None:
@@ -110,7 +111,12 @@ def false_week(tallies: Sequence[Tally]) -> float:
 
 def top1(tallies: Sequence[Tally]) -> float:
     """How often the leading sensor of a fault that had to be found, and was, is accepted."""
-    hits = [each.right for tally in tallies for each in tally.strong if each.onset is not None]
+    hits = [
+        each.right
+        for tally in tallies
+        for each in tally.strong
+        if each.onset is not None and each.onset.leading  # "": the method names none
+    ]
     return float(np.mean(hits)) if hits else float("nan")
 
 

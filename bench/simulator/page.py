@@ -63,8 +63,10 @@ def section(judged: Judged, configuration: str) -> str:
     lines = [
         f"Faults `{FAULTS.name}`, sha256 `{judged.spec.sha256}`; configuration `{configuration[:12]}`; {host()}.",
         "",
-        f"Seeds {', '.join(map(str, judged.seeds))}, one machine of each type each: {len(judged.delivered)} machines, "
-        f"{strong} faults that have to be found.",
+        (
+            f"Seeds {', '.join(map(str, judged.seeds))}, one machine of each type each: {len(judged.delivered)} machines, "
+            f"{strong} faults that have to be found."
+        ),
         "",
         "| method | " + " | ".join(HEADS) + " |",
         "| --- |" + " ---: |" * len(HEADS),

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cloud.training.drift import Kind, triage
+from cloud.training.drift import DAY_US, Kind, triage
 from cloud.training.expected import Reference
 from cloud.training.triggers import Action, Policy, Seen, decide
 from firmware_sim.machines import MACHINE_TYPES
-from tests.changing_machines import BASELINE_DAYS, DAY_US, RECENT_DAYS, Change, Changing
+from tests.changing_machines import BASELINE_DAYS, RECENT_DAYS, Change, Changing
 
 BEGINS: Final = 17.0
 LASTS_DAYS: Final = 30.0
