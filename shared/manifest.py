@@ -182,7 +182,9 @@ class Manifest(_Part):
 
     def to_json(self) -> bytes:
         """Canonical JSON: sorted keys, no spaces, UTF-8. A field that earlier releases don't know is there if it says something."""
-        unsaid = {"states"} if self.states is None else set()
+        unsaid: dict[str, bool | set[str]] = {"states": True} if self.states is None else {}
+        if self.calibration.calm_windows is None:
+            unsaid["calibration"] = {"calm_windows", "calm_level"}
         return orjson.dumps(self.model_dump(mode="json", exclude=unsaid), option=orjson.OPT_SORT_KEYS)
 
     @classmethod
