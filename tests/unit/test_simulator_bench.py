@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 import yaml
 
@@ -31,6 +32,12 @@ SPEC = load()
 
 def small(**machines: int) -> Spec:
     return replace(SPEC, machines={**SPEC.machines, "fit_hours": 6, "interval_s": 60, **machines})
+
+
+def test_the_kept_figures_are_of_this_very_file() -> None:
+    kept = orjson.loads((ROOT / "bench" / "figures" / "SIMULATOR.json").read_bytes())
+    assert kept["faults"] == {"file": FAULTS.name, "sha256": SPEC.sha256}
+    assert SPEC.sha256 in (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 
 
 def test_look_alikes_are_as_many_as_faults_and_severities_come_equally_often() -> None:
