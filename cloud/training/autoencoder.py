@@ -150,10 +150,10 @@ def fit_readout(table: Floats, codes: Floats) -> tuple[Readout, Floats]:
         straight = _forward(plain, target, penalty[: len(others)], edges)
         curve = _forward(bent, target, penalty, edges)
         use = np.sqrt((curve**2).mean(axis=0)) < GAIN * np.sqrt((straight**2).mean(axis=0))
-        weights, base[own] = _ridge(plain, target, penalty[: len(others)])
+        weights, base[own] = ridge(plain, target, penalty[: len(others)])
         weights = np.concatenate([weights, np.zeros((codes.shape[2], 2))])
         if use.any():
-            full, offset = _ridge(bent, target, penalty)
+            full, offset = ridge(bent, target, penalty)
             weights, base[own] = np.where(use, full, weights), np.where(use, offset, base[own])
         linear[np.ix_(others, own)] = weights[: len(others)]
         curved[sensor] = weights[len(others) :]
@@ -164,13 +164,13 @@ def fit_readout(table: Floats, codes: Floats) -> tuple[Readout, Floats]:
 def _forward(inputs: Floats, target: Floats, penalty: Floats, edges: Ints) -> Floats:
     parts = []
     for number in range(FORWARD, BLOCKS):
-        weights, base = _ridge(inputs[: edges[number]], target[: edges[number]], penalty)
+        weights, base = ridge(inputs[: edges[number]], target[: edges[number]], penalty)
         now = slice(edges[number], edges[number + 1])
         parts.append(target[now] - inputs[now] @ weights - base)
     return np.concatenate(parts)
 
 
-def _ridge(inputs: Floats, target: Floats, penalty: Floats) -> tuple[Floats, Floats]:
+def ridge(inputs: Floats, target: Floats, penalty: Floats) -> tuple[Floats, Floats]:
     """Ridge regression on standardised inputs, Hoerl and Kennard, Technometrics 12 (1970)."""
     mean, spread = inputs.mean(axis=0), inputs.std(axis=0)
     inverse = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > _TINY)
@@ -237,7 +237,7 @@ def targets(table: Floats, most: float) -> Singles:
     for sensor in range(sensors):
         own = np.array([sensor, sensors + sensor])
         others = np.setdiff1d(np.arange(2 * sensors), own)
-        weights, base = _ridge(table[:, others], table[:, own], np.full(len(others), RIDGE_LINEAR))
+        weights, base = ridge(table[:, others], table[:, own], np.full(len(others), RIDGE_LINEAR))
         left = table[:, own] - table[:, others] @ weights - base
         spread = left.std(axis=0)
         made[:, sensor] = np.divide(left, spread, out=np.zeros_like(left), where=spread > _TINY)

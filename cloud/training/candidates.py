@@ -1,14 +1,14 @@
 """Fits every method on the same rows of a machine and says which is the better. Needs the extra [train]."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
 from cloud.training import compare
 from cloud.training.autoencoder import LONGER
-from cloud.training.logic import Config, fit_window_pca
+from cloud.training.logic import METHOD, Config, fit_window_pca
 from cloud.training.packing import Fitted, Request, pack_fitted
 from cloud.training.recording import Recording, choose_step
 from cloud.training.trained import Candidate, Trained
@@ -21,7 +21,20 @@ LONG_WINDOWS: Final = (
     4  # windows, in the first model's: a small lasting shift stands out by the root of the length
 )
 
-Rival = tuple[str, int, Callable[[], Fitted]]  # its name, how many cells its windows have, its fit
+DEFAULT: Final = (METHOD, LONG, "conv-autoencoder")
+"""What is fitted for a machine where nobody says otherwise: all of METHODS that earned their time."""
+
+Fit = Callable[
+    [Recording, Config, int, int], Fitted
+]  # rows, window PCA's configuration, seed, the grid's step in us
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How a method is fitted, and how long its windows are, in window PCA's."""
+
+    fit: Fit
+    windows: int = 1
 
 
 def fit_candidates(
@@ -40,17 +53,19 @@ def fit_candidates(
     parent: str | None = None,
     clusters: bool = False,
     labels_as_of_us: int | None = None,
+    methods: Sequence[str] = DEFAULT,
 ) -> Trained:
-    """Fit window PCA, window PCA over longer time scales and the convolutional autoencoder, and compare them.
+    """Fit the methods of `METHODS` that are asked for, and compare them.
 
     The same arguments give the same bytes. They are those of `cloud.training.logic.fit`; `config` is window PCA's, the
-    others' follow from it. A rival that there are too few rows to fit or to compare on, or that can't be fitted (the
-    autoencoder on one sensor), is left out.
+    others' follow from it. A rival of the first that there are too few rows to fit or to compare on, or that can't be
+    fitted (the autoencoder on one sensor), is left out.
 
     Raises:
-        Rejected: Too few rows, or none that moves.
-        Misconfigured: torch is not installed.
+        Rejected: Too few rows for the first method, or none that moves.
+        Misconfigured: There is no such method, or what it needs is not installed.
     """
+    first, *rivals = _asked(methods)
     config = config or Config()
     step = step_us or choose_step(recording, config.mask_limit)
     request = Request(
@@ -66,19 +81,11 @@ def fit_candidates(
         clusters,
         labels_as_of_us,
     )
-    fitted = [fit_window_pca(recording, config, step)]
-    rivals: list[Rival] = [
-        (LONG, LONG_WINDOWS * config.window, lambda: _long(recording, config, step)),
-        (
-            "autoencoder",
-            LONGER * config.window,
-            lambda: _autoencoder()(recording, config, seed=seed, step_us=step),
-        ),
-    ]
-    for name, cells, fit in rivals:
+    fitted = [first[1].fit(recording, config, seed, step)]
+    for name, method in rivals:
         try:
-            compare.held_out(fitted[0], cells)
-            fitted.append(fit())
+            compare.held_out(fitted[0], method.windows * config.window)
+            fitted.append(method.fit(recording, config, seed, step))
         except Rejected as error:
             log.info("no rival", machine=machine, method=name, reason=error.reason)
     panels = compare.judge_all(fitted, seed) if len(fitted) > 1 else []
@@ -88,6 +95,16 @@ def fit_candidates(
         for index, each in enumerate(fitted)
     )
     return Trained(machine, made, best, fitted[best].data)
+
+
+def _asked(methods: Sequence[str]) -> list[tuple[str, Method]]:
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown or not methods:
+        raise Misconfigured(
+            f"there is no method {', '.join(map(repr, unknown))}" if unknown else "no method was named",
+            hint=f"there are {', '.join(METHODS)}",
+        )
+    return [(name, METHODS[name]) for name in dict.fromkeys(methods)]
 
 
 def _candidate(
@@ -110,16 +127,42 @@ def _figures(fitted: Sequence[Fitted], panels: Sequence[compare.Panel], index: i
     return found
 
 
-def _long(recording: Recording, config: Config, step: int) -> Fitted:
+def _short(recording: Recording, config: Config, seed: int, step: int) -> Fitted:
+    del seed  # it draws nothing
+    return fit_window_pca(recording, config, step)
+
+
+def _long(recording: Recording, config: Config, seed: int, step: int) -> Fitted:
+    del seed
     return fit_window_pca(recording, replace(config, window=LONG_WINDOWS * config.window), step, LONG)
 
 
-def _autoencoder() -> Callable[..., Fitted]:
-    """Raises Misconfigured where torch is not installed."""
+def _autoencoder(recording: Recording, config: Config, seed: int, step: int) -> Fitted:
     try:
         from cloud.training.torch.fit import fit_autoencoder  # noqa: PLC0415 - seconds, and only trainers need it
     except ModuleNotFoundError as error:
-        raise Misconfigured(
-            f"training needs {error.name}, which is not installed", hint="install industrialmind[train]"
-        ) from error
-    return fit_autoencoder
+        raise _lacking(error) from error
+    return fit_autoencoder(recording, config, seed=seed, step_us=step)
+
+
+def _forest(recording: Recording, config: Config, seed: int, step: int) -> Fitted:
+    try:
+        from cloud.training.forest import fit_forest  # noqa: PLC0415 - the same
+    except ModuleNotFoundError as error:
+        raise _lacking(error) from error
+    return fit_forest(recording, config, seed=seed, step_us=step)
+
+
+def _lacking(error: ModuleNotFoundError) -> Misconfigured:
+    return Misconfigured(
+        f"training needs {error.name}, which is not installed", hint="install industrialmind[train]"
+    )
+
+
+METHODS: Final[Mapping[str, Method]] = {
+    METHOD: Method(_short),
+    LONG: Method(_long, LONG_WINDOWS),
+    "conv-autoencoder": Method(_autoencoder, LONGER),
+    "isolation-forest": Method(_forest),
+}
+"""All there are, by name; a name is also its `Fitted.method`."""

@@ -4,6 +4,7 @@ N_eff independent calibration rows can carry a tail probability alpha only from 
 threshold. Else the largest calibration score times a margin stands in, and the model is provisional.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -14,6 +15,7 @@ from shared.errors import Rejected
 from shared.persistence import episodes
 
 Floats = npt.NDArray[np.float64]
+TailOf = Callable[[slice], float]  # where the tail of the scores of some rows begins
 
 MONTH_US: Final = 30 * 86_400_000_000
 MARGIN_MIN: Final = 1.5

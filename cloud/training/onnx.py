@@ -7,7 +7,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, checker, helper, numpy_helper
 
-from cloud.training.pca import CLIP, REST
+from cloud.training.pca import CLIP, REST, Scale
 from cloud.training.scales import ScaledPca
 
 OPSET: Final = 18
@@ -15,22 +15,25 @@ IR_VERSION: Final = 9
 ONNXRUNTIME: Final = ">=1.32"
 
 
-class _Graph:
-    """Nodes and constants in the order they are added."""
+class Graph:
+    """Nodes and constants of a graph, in the order they are added."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
     def constant(self, name: str, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float64) -> str:
+        """A constant; its name."""
         self.constants.append(numpy_helper.from_array(np.asarray(value, dtype=dtype), name))
         return name
 
     def add(self, kind: str, inputs: list[str], output: str, **attributes: int) -> str:
+        """A node of one output; its name."""
         self.nodes.append(helper.make_node(kind, inputs, [output], output, None, None, None, **attributes))
         return output
 
     def split(self, value: str, sizes: str, outputs: tuple[str, ...], axis: int) -> None:
+        """A node that splits a value along an axis."""
         self.nodes.append(
             helper.make_node("Split", [value, sizes], list(outputs), name=f"{value}_split", axis=axis)
         )
@@ -50,15 +53,30 @@ def to_onnx(model: ScaledPca, window: int, limit: float, name: str = "window-pca
     `contributions` float32[n, S], `expected` and `seen` float64[n, S] in engineering units.
     """
     sensors = len(model.scale.centre)
-    graph = _Graph()
+    graph = Graph()
+    window_features(graph, model.scale, model.lengths, window)
+    _judge(graph, model, sensors)
+    _explain(graph, model)
+    return finish(graph, window, sensors, limit, name)
+
+
+def window_features(graph: Graph, scale: Scale, lengths: tuple[int, ...], window: int) -> None:
+    """`level` and `rest` [n, K, S] of K time scales, where they are known (`spoke`, `moved`), and `seen` [n, S].
+
+    The same arithmetic as `cloud.training.scales.features`. Brings the constants `zero`, `one` and `cells`, the axis 1.
+    """
     graph.constant("zero", 0.0)
     graph.constant("one", 1.0)
     graph.constant("nan", np.nan)
     graph.constant("cells", [1], np.int64)
-    _standard(graph, model)
-    _features(graph, model, window)
-    _judge(graph, model, sensors)
-    _explain(graph, model)
+    _standard(graph, scale)
+    _features(graph, scale, lengths, window)
+
+
+def finish(
+    graph: Graph, window: int, sensors: int, limit: float, name: str, *, ml_opset: int | None = None
+) -> bytes:
+    """The bytes of a graph that has all outputs but `limit` and `alarm`; `ml_opset` of ai.onnx.ml, if it is used."""
     graph.constant("limit_value", np.float32(limit), np.float32)
     graph.add("Identity", ["limit_value"], "limit")
     graph.add("Greater", ["score", "limit_value"], "alarm")
@@ -76,9 +94,10 @@ def to_onnx(model: ScaledPca, window: int, limit: float, name: str = "window-pca
         ],
         graph.constants,
     )
+    more = [] if ml_opset is None else [helper.make_opsetid("ai.onnx.ml", ml_opset)]
     proto = helper.make_model(
         made,
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[helper.make_opsetid("", OPSET), *more],
         ir_version=IR_VERSION,
         producer_name="industrialmind",
     )
@@ -86,9 +105,8 @@ def to_onnx(model: ScaledPca, window: int, limit: float, name: str = "window-pca
     return proto.SerializeToString(deterministic=True)
 
 
-def _standard(graph: _Graph, model: ScaledPca) -> None:
+def _standard(graph: Graph, scale: Scale) -> None:
     """`standard` and `present` [n, W, S], and `seen` [n, S]."""
-    scale = model.scale
     graph.constant("centre", scale.centre)
     graph.constant("spread_inverse", scale.inverse)
     graph.constant("low", -CLIP)
@@ -115,16 +133,16 @@ def _standard(graph: _Graph, model: ScaledPca) -> None:
     graph.add("Cast", ["standard32"], "standard", to=TensorProto.DOUBLE)
 
 
-def _features(graph: _Graph, model: ScaledPca, window: int) -> None:
+def _features(graph: Graph, scale: Scale, lengths: tuple[int, ...], window: int) -> None:
     """`level` and `rest` [n, K, S] with where they are known: the same arithmetic as `scales.features`.
 
     Sums over the newest cells of each time scale are products with rows of ones.
     """
-    newest = np.stack([np.arange(window) >= window - length for length in model.lengths])
-    pairs = np.stack([np.arange(window - 1) >= window - length for length in model.lengths])
+    newest = np.stack([np.arange(window) >= window - length for length in lengths])
+    pairs = np.stack([np.arange(window - 1) >= window - length for length in lengths])
     graph.constant("newest", newest)
     graph.constant("newest_pairs", pairs)
-    graph.constant("step_inverse", model.scale.step)
+    graph.constant("step_inverse", scale.step)
     graph.constant("rest_floor", REST)
     graph.add("MatMul", ["newest", "present"], "count")
     graph.add("Max", ["count", "one"], "count_safe")
@@ -153,7 +171,7 @@ def _features(graph: _Graph, model: ScaledPca, window: int) -> None:
     graph.add("Greater", ["pairs", "zero"], "moved")
 
 
-def _judge(graph: _Graph, model: ScaledPca, sensors: int) -> None:
+def _judge(graph: Graph, model: ScaledPca, sensors: int) -> None:
     """`score`, and `f` and `pull` = f phi [K, n, 2S], from which the rest follows."""
     graph.constant("mean", np.stack([member.mean for member in model.members]))
     graph.constant("feature_inverse", np.stack([member.inverse for member in model.members]))
@@ -177,7 +195,7 @@ def _judge(graph: _Graph, model: ScaledPca, sensors: int) -> None:
     graph.constant("halves", [sensors, sensors], np.int64)
 
 
-def _explain(graph: _Graph, model: ScaledPca) -> None:
+def _explain(graph: Graph, model: ScaledPca) -> None:
     """`contributions`, and `expected`: the level of all W cells that would make them most usual, the other sensors given."""
     sensors = len(model.scale.centre)
     graph.constant("own_inverse", np.stack([member.diagonal for member in model.members])[:, None])

@@ -11,13 +11,14 @@ contribution is its share in each scale's score, weighted by the eighth power of
 a jump where two scales are as large.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from cloud.training import pca
-from cloud.training.limits import TAIL
+from cloud.training.limits import TAIL, TailOf
 from cloud.training.pca import Floats, Scale, WindowPca
 from shared.errors import Rejected
 from shared.windows import Cells, Ints
@@ -115,25 +116,34 @@ def thinned(ends: Ints) -> tuple[Ints, int]:
 
 
 def forward_ratio(scale: Scale, table: Floats, window: int, hop: int = 1) -> float:
+    """How much scores grow from one part of the rows to the next (`worst_growth`)."""
+
+    def tail(count: int) -> TailOf:
+        model = fit_scales(scale, table[:count], window)
+        return lambda part: _tail(model, table[part])
+
+    return worst_growth(len(table), -(-window // hop), tail)
+
+
+def worst_growth(rows: int, gap: int, tail: Callable[[int], TailOf]) -> float:
     """How much scores grow from one part of the rows to the next, at worst; 1 where they don't.
 
-    Forward in time: the parts before are fitted on, with a gap of W; one part plays calibration, the next what comes
-    after it. What is compared is where a part's tail begins: the largest score of a part is a matter of luck, and
+    Forward in time: the parts before are fitted on, with a gap of so many rows; one part plays calibration, the next what
+    comes after it. What is compared is where a part's tail begins: the largest score of a part is a matter of luck, and
     the calibration's own is in the limit already. The worst of the chain and not its median, for a margin that half
-    of the past would have broken is none.
+    of the past would have broken is none. `tail` fits on so many rows and says where the tail of others begins.
     """
-    edges = np.linspace(0, len(table), pca.BLOCKS + 1).astype(int)
-    gap = -(-window // hop)
+    edges = np.linspace(0, rows, pca.BLOCKS + 1).astype(int).tolist()
     worst = 1.0
     for number in range(FORWARD_FIRST, pca.BLOCKS - 1):
-        try:
-            model = fit_scales(scale, table[: edges[number]], window)
-        except Rejected:
-            continue
         begin, end, after = edges[number : number + 3]
         if begin + gap >= end:
             continue
-        known, new = _tail(model, table[begin + gap : end]), _tail(model, table[end:after])
+        try:
+            tail_of = tail(begin)
+        except Rejected:
+            continue
+        known, new = tail_of(slice(begin + gap, end)), tail_of(slice(end, after))
         if known > 0:
             worst = max(worst, new / known)
     return worst
