@@ -12,11 +12,11 @@ import numpy as np
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
-from cloud.labels.logic import QUIET_A_WEEK, State, decide, drawn, verdict_id
+from cloud.labels.logic import QUIET_A_WEEK, State, decide, drawn, verdict_id, week_span
 from cloud.labels.port import Asked, Given, Quiet, Verdict
 from cloud.telemetry.port import TelemetryReader
 from shared.clock import Clock
-from shared.errors import Conflict, Rejected
+from shared.errors import Conflict, NotFound, Rejected
 from shared.event import Event, at
 from shared.eventlog import EventLog, Position, Record
 from shared.events import parse_event
@@ -70,6 +70,9 @@ class VerdictDesk:
 
     async def give(self, asked: Asked) -> Given:
         """See the port."""
+        known = {series.machine for series in await self._store.series()}
+        if asked.machine not in known:
+            raise NotFound(f"the store has no readings of a machine {asked.machine[:40]!r}")
         async with self._one_by_one:
             made = await self._write(asked)
             return Given(
@@ -89,13 +92,23 @@ class VerdictDesk:
     async def review(self, week: str) -> Sequence[Quiet]:
         """See the port. Windows that somebody judged already stay in the list: it is the same for all who ask."""
         machines = {series.machine for series in await self._store.series()}
+        times = {machine: await self._scored(machine, week) for machine in sorted(machines)}
         quiet: list[Quiet] = []
-        for looked, window in enumerate(drawn(week, machines)):
+        for looked, window in enumerate(drawn(week, times)):
             if looked == _LOOKS or len(quiet) == QUIET_A_WEEK:
                 break
             if await self._is_quiet(window):
                 quiet.append(window)
         return quiet
+
+    async def _scored(self, machine: str, week: str) -> tuple[int, int]:
+        """From its first to after its last scored window of the week: a young plant's looks aren't spent on empty time."""
+        begins, ends = week_span(week)
+        first = await self._store.scores(machine, begins, ends, 1)
+        last = await self._store.scores(machine, begins, ends, 1, newest=True)
+        if not first or not last:
+            return begins, begins
+        return int(first[0].time_us[0]), int(last[0].time_us[-1]) + 1
 
     async def _is_quiet(self, window: Quiet) -> bool:
         """Whether it was scored and nothing in it alarmed."""

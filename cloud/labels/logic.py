@@ -1,9 +1,10 @@
 """The fold of the topic `verdicts`, what is decided on it, and which windows are offered for review. No I/O here."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import zip_longest
 from typing import Final
 
 import orjson
@@ -117,22 +118,23 @@ def week_span(week: str) -> tuple[int, int]:
     return begins, begins + _WEEK_US
 
 
-def drawn(week: str, machines: Iterable[str]) -> Iterator[Quiet]:
-    """Every window of the week, in an order that is chance to people and the same for all who ask.
+def drawn(week: str, times: Mapping[str, tuple[int, int]]) -> Iterator[Quiet]:
+    """Every window of the week that lies in its machine's times [from, to), in an order that is chance to people.
 
-    Machines take turns, so that a plant of fifty machines is not judged by one; within a machine the order is that of
-    a hash of week, machine and window.
+    It is the same for all who ask. Machines take turns, so that a plant of fifty machines is not judged by one; within
+    a machine the order is that of a hash of week, machine and window.
     """
     begins, ends = week_span(week)
-    starts = range(begins, ends, QUIET_US)
 
-    def order(machine: str) -> list[int]:
-        return sorted(starts, key=lambda at: deterministic_id("review", week, machine, at))
+    def order(machine: str) -> list[Quiet]:
+        first, last = times[machine]
+        inside = [one for one in range(begins, ends, QUIET_US) if first <= one and one + QUIET_US <= last]
+        chance = sorted(inside, key=lambda one: deterministic_id("review", week, machine, one))
+        return [Quiet(machine, one, one + QUIET_US) for one in chance]
 
-    turn = sorted(set(machines), key=lambda machine: deterministic_id("review", week, machine))
-    for places in zip(*(order(machine) for machine in turn), strict=True):
-        for machine, at in zip(turn, places, strict=True):
-            yield Quiet(machine, at, at + QUIET_US)
+    turn = sorted(times, key=lambda machine: deterministic_id("review", week, machine))
+    for windows in zip_longest(*(order(machine) for machine in turn)):
+        yield from (one for one in windows if one is not None)
 
 
 # What training may take

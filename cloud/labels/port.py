@@ -65,7 +65,7 @@ class Verdicts(Protocol):
     """Takes verdicts and tells of them. Everything raises Unavailable."""
 
     async def give(self, asked: Asked) -> Given:
-        """Write it down. Raises NotFound (what it supersedes), Rejected, Conflict (superseded already; other key)."""
+        """Write it down. Raises NotFound (machine, what it supersedes), Rejected, Conflict (superseded already; other key)."""
         ...
 
     async def newest(

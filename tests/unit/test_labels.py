@@ -144,16 +144,28 @@ def test_the_surest_and_newest_of_a_persons_verdicts_stay() -> None:
 
 def test_quiet_windows_are_drawn_the_same_for_all_and_machines_take_turns() -> None:
     begins, ends = week_span(WEEK)
-    first = [one for _, one in zip(range(20), drawn(WEEK, ["b", "a"]), strict=False)]
-    again = [one for _, one in zip(range(20), drawn(WEEK, ["a", "b"]), strict=False)]
+    whole = {"b": (begins, ends), "a": (begins, ends)}
+    first = [one for _, one in zip(range(20), drawn(WEEK, whole), strict=False)]
+    again = [one for _, one in zip(range(20), drawn(WEEK, dict(sorted(whole.items()))), strict=False)]
     assert first == again
     assert Counter(one.machine for one in first) == {"a": 10, "b": 10}
     assert all(begins <= one.from_us and one.to_us <= ends for one in first)
-    every = list(drawn(WEEK, ["a"]))
+    every = list(drawn(WEEK, {"a": (begins, ends)}))
     assert len({one.from_us for one in every}) == len(every) == (ends - begins) // QUIET_US
     for wrong in ("2026", "2026-W60", "0-W1", "x-Wy"):
         with pytest.raises(Rejected):
             week_span(wrong)
+
+
+def test_no_window_is_drawn_outside_its_machine_s_times() -> None:
+    begins, ends = week_span(WEEK)
+    young = (ends - 3 * QUIET_US + 1, ends + QUIET_US)
+    found = list(drawn(WEEK, {"young": young, "idle": (begins, begins), "old": (0, begins + QUIET_US)}))
+    assert sorted((one.machine, one.from_us) for one in found) == [
+        ("old", begins),
+        ("young", ends - 2 * QUIET_US),
+        ("young", ends - QUIET_US),
+    ]
 
 
 def scored(hours: int, alarms: slice) -> Entry:
@@ -178,6 +190,7 @@ async def plant(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Plant]
         max_file_store=1 << 30,
     )
     async with people_plant(tmp_path, nats_server, clock=ManualClock(to_us(NOON))) as made:
+        await made.api.store.write([readings(3)])
         yield made
 
 
@@ -193,6 +206,7 @@ async def test_a_technician_gives_a_verdict_once_and_all_read_it_as_of_a_time(pl
     tess = {"Authorization": f"Bearer {await plant.session('tess')}", "Idempotency-Key": "k1"}
     olga = {"Authorization": f"Bearer {await plant.session('olga')}", "Idempotency-Key": "k1"}
     await plant.ask("POST", "/v1/verdicts", olga, 403, **BODY)
+    await plant.ask("POST", "/v1/verdicts", tess, 404, **{**BODY, "machine": "pump-99"})
     done = await plant.ask("POST", "/v1/verdicts", tess, 201, **BODY)
     again = await plant.ask("POST", "/v1/verdicts", tess, 201, **BODY)
     assert (done["changed"], again["changed"], done["verdict"]) == (True, False, again["verdict"])
