@@ -3,6 +3,8 @@
 import math
 import os
 import platform
+import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,10 +37,31 @@ def shown(value: float) -> str:
 
 
 def host() -> str:
-    """When and where."""
+    """Of which commit, when and where."""
     cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next((line.split(":")[1].strip() for line in cpu if line.startswith("model name")), "?")
-    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {os.cpu_count()} cores of {model}; Python {platform.python_version()}"
+    return (
+        f"{commit()}; {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {os.cpu_count()} cores of {model}; "
+        f"Python {platform.python_version()}"
+    )
+
+
+def commit(folder: Path = PAGE.parent.parent) -> str:
+    """Which code this is; that it differs from the commit is said. The page itself changes from set to set: only code counts."""
+    git = shutil.which("git")
+    if git is None:
+        return "commit unknown"
+    asked = [git, "-C", str(folder)]
+    head = subprocess.run(
+        [*asked, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+    )
+    if head.returncode:
+        return "commit unknown"
+    same = (
+        subprocess.run([*asked, "diff", "--quiet", "HEAD", "--", "*.py", "*.toml"], check=False).returncode
+        == 0
+    )
+    return f"commit `{head.stdout.strip()}`{'' if same else ' with changes'}"
 
 
 def section(judged: Judged, controls: Sequence[Control], configuration: str, seeds: Sequence[int]) -> str:

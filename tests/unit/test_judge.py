@@ -3,6 +3,8 @@
 import csv
 import re
 import shlex
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from bench.judge import figures, methods
 from bench.judge.controls import control
 from bench.judge.gates import GATES, Gate
 from bench.judge.methods import FLOORS, Method, Scored
+from bench.judge.page import commit
 from bench.judge.run import judge
 from bench.models import arguments
 from cloud.training.datasets.protocols import ANOMALY_SETS
@@ -195,3 +198,27 @@ def test_what_is_judged_is_what_the_command_says_of_the_same_rows_in_files(
     assert judged.contributions is not None
     shares = np.array([[float(row[name]) for name in run.sensors] for row in told])
     assert np.abs(shares - judged.contributions).max() < 1e-6
+
+
+def test_the_page_says_which_commit_it_judged(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=n", "-c", "user.email=n@example.org")
+        made = subprocess.run(
+            [shutil.which("git") or "/usr/bin/git", "-C", str(tmp_path), *who, *words],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return made.stdout.strip()
+
+    assert commit(tmp_path) == "commit unknown"
+    git("init", "-q")
+    for name in ("a.py", "a.md"):
+        (tmp_path / name).write_text("1")
+    git("add", ".")
+    git("commit", "-qm", "m")
+    clean = f"commit `{git('rev-parse', '--short=12', 'HEAD')}`"
+    (tmp_path / "a.md").write_text("2")
+    assert commit(tmp_path) == clean
+    (tmp_path / "a.py").write_text("2")
+    assert commit(tmp_path) == f"{clean} with changes"
