@@ -8,6 +8,7 @@ import structlog
 
 from cloud.telemetry.port import BEGIN_US, END_US, MINUTE_US, Columns, TelemetryReader
 from cloud.training.candidates import fit_candidates
+from cloud.training.origin import code_sha, lock_sha256
 from cloud.training.recording import LeftOut, Recording
 from cloud.training.trained import Trained
 from shared.clock import Clock
@@ -106,6 +107,8 @@ async def train_machine_models(
         clusters=clusters,
         parent=parent,
         labels_as_of_us=labels_as_of_us,
+        code_sha=await asyncio.to_thread(code_sha),
+        lock_sha256=lock_sha256(),
     )
     log.info(
         "models fitted",

@@ -1,5 +1,8 @@
 """From a real store's rows to a fitted artifact."""
 
+import hashlib
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +13,13 @@ import pytest
 from cloud.telemetry.port import MINUTE_US, TelemetryStore, open_store
 from cloud.training import app
 from cloud.training.app import newest_us, read_minutes, read_recording, train_machine_models
+from cloud.training.origin import code_sha, lock_sha256
 from shared.artifact import unpack
 from shared.clock import ManualClock
 from shared.errors import Rejected
 from shared.frames import Quality, Readings
 from tests.models import SENSORS, STEP_US, UNITS, healthy
+from tests.parts import ROOT
 from tests.unit.front_door import T0, readings
 
 
@@ -76,6 +81,17 @@ async def test_candidates_are_fitted_from_the_store_too(store: TelemetryStore) -
     manifest = unpack(trained.chosen.artifact).manifest
     assert manifest.operating is not None
     assert trained.data == manifest.training
+    assert (manifest.code_sha, manifest.lock_sha256) == (code_sha(), lock_sha256())
+
+
+def test_a_checkout_tells_its_commit_and_its_lock() -> None:
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    asked = [git, "-C", str(ROOT), "rev-parse", "HEAD"]
+    head = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    assert (code_sha() or "").removesuffix("-dirty") == head
+    assert lock_sha256() == hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest()
 
 
 async def test_minutes_are_means_at_their_ends(store: TelemetryStore) -> None:
