@@ -1,6 +1,7 @@
 """Intervals by what held-out units showed: conformal, local in predicted life, each end on its own.
 
-Each end leaves out half of 1 - coverage. Errors of units that the trees did not see are weighed by how near their
+The lower end leaves out half of 1 - coverage, or less where it is cut at 0: what it does not leave out the upper end
+may, or intervals near failure would hold too much. Errors of units that the trees did not see are weighed by how near their
 predicted life is, so that the width follows it without bins' edges. Where the upper end among capped lives reaches
 the knee, capped lives say nothing of it: it then comes from uncapped ones, as a multiple of how far trees of the
 uncapped upper quantile reach.
@@ -18,6 +19,7 @@ NEIGHBOURS: Final = 0.15  # of the held-out weight: how many of the nearest are 
 TIE: Final = 0.02  # of the knee: predictions nearer than that are alike
 BLOCK: Final = 512
 LEAST: Final = 1e-9  # cycles
+REVISION: Final = 2  # of how ends are found: part of the configuration's hash
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,21 @@ class Intervals:
     def _block(self, predicted: Floats, reach: Floats) -> tuple[Floats, Floats, Bools]:
         weights = self._weights(predicted)
         # With so few units the level is a little higher: one more unit could be the worst (Vovk's correction).
-        level = min(1.0, (1 + COVERAGE) / 2 * (self.units + 1) / self.units)
+        more = (self.units + 1) / self.units
+        side = (1 - COVERAGE) / 2
+        most = np.full(len(predicted), min(1.0, (1 - side) * more))
         error = self.remaining - self.predicted
         capped = np.minimum(self.remaining, self.knee) - self.predicted
-        low = predicted + _quantile(error, weights, 1 - level)
+        low = np.clip(predicted + _quantile(error, weights, 1 - most), 0.0, predicted)
+        # Counted in lives, not in errors: none is below 0, however far the neighbours' errors reach.
+        below = (weights * (self.remaining < low[:, None])).sum(axis=1) / weights.sum(axis=1)
+        level = np.minimum(1.0, (COVERAGE + np.minimum(below, side)) * more)
         high = predicted + _quantile(capped, weights, level)
-        open_ended = high >= self.knee * (1 - TIE)
+        # Whether wear shows is no matter of what the lower end spends.
+        open_ended = predicted + _quantile(capped, weights, most) >= self.knee * (1 - TIE)
         if open_ended.any():
-            beyond = reach[open_ended] * _quantile(self.relative, weights[open_ended], level)
+            beyond = reach[open_ended] * _quantile(self.relative, weights[open_ended], level[open_ended])
             high[open_ended] = np.maximum(beyond, self.knee)
-        low = np.clip(low, 0.0, predicted)
         return low, np.maximum(high, predicted), open_ended
 
     def _weights(self, predicted: Floats) -> Floats:
@@ -99,10 +106,10 @@ def learn_intervals(
     )
 
 
-def _quantile(values: Floats, weights: Floats, level: float) -> Floats:
-    """float64[n], of `values` [m] under each row of `weights` [n, m]."""
+def _quantile(values: Floats, weights: Floats, level: Floats) -> Floats:
+    """float64[n], of `values` [m] under each row of `weights` [n, m], at that row's `level` [n]."""
     order = np.argsort(values, kind="stable")
     sums = np.cumsum(weights[:, order], axis=1)
     share = sums / sums[:, -1:]
-    place = (share >= level - 1e-12).argmax(axis=1)
+    place = (share >= level[:, None] - 1e-12).argmax(axis=1)
     return np.asarray(values[order][place])

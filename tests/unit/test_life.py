@@ -212,3 +212,19 @@ def test_the_interval_follows_the_errors_near_a_prediction() -> None:
     told = learnt.of(np.array([10.0, 80.0]), np.array([50.0, 50.0]))
     assert (told.high - told.low).tolist() == pytest.approx([2 * 1.645 * 2, 2 * 1.645 * 9], rel=0.25)
     assert not told.open_ended.any()
+
+
+def test_near_failure_an_interval_holds_no_more_than_it_should() -> None:
+    def lives_and_guesses(seed: int) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], ...]:
+        draws = np.random.default_rng(seed)
+        remaining = draws.uniform(0, 100, 8000)
+        return remaining, np.maximum(remaining + 8 * draws.standard_normal(8000), 0)
+
+    remaining, predicted = lives_and_guesses(5)
+    learnt = learn_intervals(predicted, np.full(8000, 200.0), remaining, np.arange(8000) // 20, np.inf)
+    truth, asked = lives_and_guesses(6)
+    near = asked < 10
+    told = learnt.of(asked[near], asked[near])
+    held = (told.low <= truth[near]) & (truth[near] <= told.high)
+    assert (told.low == 0).mean() > 0.5  # no life is missed there on that side
+    assert 0.87 < held.mean() < 0.93
