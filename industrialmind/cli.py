@@ -17,6 +17,7 @@ from industrialmind import (
     commands_dlq,
     commands_edge,
     commands_labels,
+    commands_life,
     commands_log,
     commands_models,
     commands_people,
@@ -52,6 +53,7 @@ commands_people.add_to(app)
 commands_assets.add_to(app)
 commands_work.add_to(app)
 commands_labels.add_to(app)
+commands_life.add_to(app)
 commands_log.add_to(app)
 commands_dlq.add_to(app)
 commands_rebuild.add_to(app)

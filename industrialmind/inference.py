@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from fastapi import APIRouter
 from prometheus_client import CollectorRegistry
 
 from cloud.inference.app import build_app
@@ -14,18 +15,21 @@ from cloud.inference.following import Following
 from cloud.inference.metrics import Metrics
 from cloud.inference.models import Catalog, Look, Models
 from cloud.inference.settings import InferenceSettings
+from cloud.life.app import LifeModels, life_router, no_life_model
 from cloud.registry.app import RegistryView
 from cloud.registry.logic import Model
-from cloud.telemetry.port import open_store
+from cloud.telemetry.port import TelemetryReader, open_store
+from industrialmind.renewals import Renewals
 from shared.access import Principal, Role, Via
 from shared.asgi_access import Verify
 from shared.clock import SystemClock
+from shared.errors import NotFound
 from shared.eventlog import EventLog, LogWaits, open_event_log
 from shared.health import Health
 from shared.joserfc import open_verifier
 from shared.loaded import Desired, LoadedModel
 from shared.names import INFERENCE_API
-from shared.nats import Timeouts, open_control
+from shared.nats import ControlPlane, Timeouts, open_control
 from shared.service import Loop, run_loops, until_stop
 from shared.uvicorn import serve
 
@@ -67,6 +71,7 @@ async def run_inference(settings: InferenceSettings, stop: asyncio.Event) -> Non
             health=health,
             registry=registry,
             metrics=metrics,
+            life=life_of(settings, events, control, store, metrics),
         )
         health.add_check("registry", models.problem)
         following = Following(
@@ -117,6 +122,32 @@ def looker(events: EventLog) -> Look:
         )
 
     return look
+
+
+def life_of(
+    settings: InferenceSettings,
+    events: EventLog,
+    control: ControlPlane,
+    store: TelemetryReader,
+    metrics: Metrics,
+) -> APIRouter:
+    """Remaining life by what the registry and the closed work orders in the log say."""
+    view = RegistryView(events)
+
+    async def find(machine: str, version_hash: str | None) -> Desired:
+        registry, _ = await view.look()
+        if version_hash is None:
+            model, missing = registry.life(machine), no_life_model(machine)
+        else:
+            model = registry.life_version(machine, version_hash)
+            missing = NotFound(f"{machine!r} has no life model {version_hash[:12]}…")
+        if model is None:
+            raise missing
+        return desired(model)
+
+    models = LifeModels(find, control.get_model, kept=settings.models_kept)
+    renewals = Renewals(events)
+    return life_router(models, store, renewals.last_us, lambda outcome: metrics.lives.labels(outcome).inc())
 
 
 def desired(model: Model) -> Desired:

@@ -6,6 +6,7 @@ The sha256 of its bytes is the model's version. Nothing in it is ever unpickled,
 import hashlib
 import io
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,16 +72,20 @@ def pack(model: bytes, manifest: Manifest, probe: Probe) -> bytes:
     Raises:
         Rejected: The manifest's hashes are not those of the parts, or the file would be refused by `unpack`.
     """
-    parts = {MODEL: model, MANIFEST: manifest.to_json(), PROBE: probe.to_json()}
+    data = stored_zip({MODEL: model, MANIFEST: manifest.to_json(), PROBE: probe.to_json()})
+    unpack(data)
+    return data
+
+
+def stored_zip(parts: Mapping[str, bytes]) -> bytes:
+    """Members in order of their names, nothing compressed: the same parts always give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in _MEMBERS:
+        for name in sorted(parts):
             entry = zipfile.ZipInfo(name, _STAMP)
             entry.create_system = 3  # the same on every system
             archive.writestr(entry, parts[name])
-    data = buffer.getvalue()
-    unpack(data)
-    return data
+    return buffer.getvalue()
 
 
 def unpack(data: bytes, *, expected_hash: str | None = None) -> Artifact:
@@ -95,12 +100,8 @@ def unpack(data: bytes, *, expected_hash: str | None = None) -> Artifact:
             that don't match the manifest's hashes, an ONNX graph that is not allowed, or was made for another
             version of the grid.
     """
-    if len(data) > SIZE_MAX:
-        raise Rejected(f"the model has {len(data)} bytes, at most {SIZE_MAX} are allowed")
-    digest = sha256(data)
-    if expected_hash is not None and digest != expected_hash:
-        raise Rejected(f"the model's hash is {digest[:12]}…, announced was {expected_hash[:12]}…")
-    parts = _members(data)
+    digest = check_announced(data, expected_hash)
+    parts = members(data, _MEMBERS)
     manifest = Manifest.from_json(parts[MANIFEST])
     for name, wanted in ((MODEL, manifest.onnx_sha256), (PROBE, manifest.probe_sha256)):
         if sha256(parts[name]) != wanted:
@@ -113,14 +114,25 @@ def unpack(data: bytes, *, expected_hash: str | None = None) -> Artifact:
     return Artifact(digest, manifest, parts[MODEL], _probe(parts[PROBE], len(manifest.sensors)))
 
 
-def _members(data: bytes) -> dict[str, bytes]:
+def check_announced(data: bytes, expected_hash: str | None) -> str:
+    """The hash of an artifact's bytes. Raises Rejected (too large, not the announced file)."""
+    if len(data) > SIZE_MAX:
+        raise Rejected(f"the model has {len(data)} bytes, at most {SIZE_MAX} are allowed")
+    digest = sha256(data)
+    if expected_hash is not None and digest != expected_hash:
+        raise Rejected(f"the model's hash is {digest[:12]}…, announced was {expected_hash[:12]}…")
+    return digest
+
+
+def members(data: bytes, wanted: Sequence[str]) -> dict[str, bytes]:
+    """The members of an artifact, which must be these, in order of their names. Raises Rejected."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
             names = tuple(sorted(entry.filename for entry in entries))
-            if names != _MEMBERS:
+            if names != tuple(wanted):
                 raise Rejected(
-                    f"the model's file holds {', '.join(names)[:200] or 'nothing'}, not {', '.join(_MEMBERS)}"
+                    f"the model's file holds {', '.join(names)[:200] or 'nothing'}, not {', '.join(wanted)}"
                 )
             if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
                 raise Rejected("the model's file is compressed or encrypted; its members must be stored")

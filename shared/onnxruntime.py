@@ -1,4 +1,4 @@
-"""Runs a model: the one importer of onnxruntime, the same for edge, inference, replay and the command line."""
+"""Runs a model of anomalies: the same for edge, inference, replay and the command line."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ PARITY: Final = 1e-4  # of the limit, between the training side's arithmetic and
 CONTRIBUTION_PARITY: Final = 1e-3
 _FATAL_ONLY: Final = 4
 # The runtime's errors have no common root below Exception.
-_ERRORS: Final = (
+ERRORS: Final = (
     state.Fail,
     state.InvalidArgument,
     state.InvalidGraph,
@@ -74,7 +74,7 @@ class Scorer:
         options.log_severity_level = _FATAL_ONLY  # what matters comes back as an exception
         try:
             self._session = ort.InferenceSession(artifact.model, options, providers=["CPUExecutionProvider"])
-        except _ERRORS as error:
+        except ERRORS as error:
             raise Rejected(f"onnxruntime {ort.__version__} can't load the model: {error}") from error
         shape = (self.manifest.grid.window, len(self.manifest.sensors))
         inputs = self._session.get_inputs()
@@ -106,7 +106,7 @@ class Scorer:
         feed = {INPUT: np.ascontiguousarray(windows, dtype=np.float64)}
         try:
             score, limit, alarm, contributions, expected, seen = self._session.run(list(OUTPUTS), feed)
-        except _ERRORS as error:
+        except ERRORS as error:
             raise Rejected(f"the model's graph failed: {error}") from error
         return Scores(score, float(limit), alarm, contributions, expected, seen)
 

@@ -1,4 +1,4 @@
-"""The inference API: scores of posted rows and windows, and of a machine's latest data, by its champion."""
+"""The inference API: scores of posted rows and windows, and of a machine's latest data, by its champion; remaining life."""
 
 import asyncio
 from typing import Annotated, Any, Final
@@ -20,7 +20,7 @@ from shared.access import Principal, Right
 from shared.asgi_access import Access, Verify, needs
 from shared.asgi_query import KnownQuery
 from shared.asgi_requests import HttpMetrics, Requests
-from shared.errors import NotFound, Rejected
+from shared.errors import Rejected
 from shared.health import Health
 from shared.names import ID_PATTERN
 from shared.onnxruntime import Scores
@@ -52,8 +52,9 @@ def build_app(
     health: Health,
     registry: CollectorRegistry,
     metrics: Metrics,
+    life: APIRouter,
 ) -> FastAPI:
-    """The ASGI application."""
+    """The ASGI application; `life` answers about remaining life."""
     app = FastAPI(
         title="IndustrialMind inference API",
         version="1",
@@ -67,7 +68,7 @@ def build_app(
     add_errors(app)
     add_probes(app, health, registry)
     app.include_router(score_router(models, store, metrics))
-    app.include_router(life_router())
+    app.include_router(life, dependencies=[_BEARER])
     return app
 
 
@@ -111,27 +112,6 @@ def score_router(models: Models, store: TelemetryReader, metrics: Metrics) -> AP
         return await answered(machine, served, asked)
 
     return router
-
-
-def life_router() -> APIRouter:
-    """Remaining life. No model of it can be registered in this release, and so none is ever found."""
-    router = APIRouter(dependencies=[_BEARER])
-
-    @router.post("/v1/life", responses=documented(404), openapi_extra=_RIGHT)
-    async def life(request: Annotated[ScoreRequest, Body(openapi_examples=_EXAMPLES)], _: Reader) -> Response:
-        """Remaining life of posted rows: 404, there is no life model of any machine."""
-        raise _no_life_model(request.machine)
-
-    @router.get("/v1/machines/{machine}/life", responses=documented(404), openapi_extra=_RIGHT)
-    async def latest_life(machine: Machine, _: Reader) -> Response:
-        """Remaining life by the machine's latest rows: 404, there is no life model of any machine."""
-        raise _no_life_model(machine)
-
-    return router
-
-
-def _no_life_model(machine: str) -> NotFound:
-    return NotFound(f"no life model is registered for {machine!r}: this release has models of anomalies only")
 
 
 async def _prepared(served: Served, request: ScoreRequest) -> Asked:

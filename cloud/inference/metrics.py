@@ -25,6 +25,12 @@ class Metrics:
             "im_inference_reloads", "promoted versions loaded, by outcome", ["outcome"], registry=registry
         )
         self.loaded = Gauge("im_inference_loaded_models", "versions that are loaded", registry=registry)
+        self.lives = Counter(
+            "im_inference_lives",
+            "answers of remaining life, by what they say",
+            ["outcome"],
+            registry=registry,
+        )
         self.scored = Counter(
             "im_inference_scored_windows", "windows scored from the log and stored there", registry=registry
         )

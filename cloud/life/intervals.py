@@ -51,26 +51,32 @@ class Intervals:
     units: int
     knee: float
 
-    def of(self, predicted: Floats, reach: Floats) -> Interval:
+    def of(self, predicted: Floats, reach: Floats, coverage: float = COVERAGE) -> Interval:
         """The interval about each prediction that reaches so far."""
         parts = [
-            self._block(predicted[at : at + BLOCK], reach[at : at + BLOCK])
+            self._block(predicted[at : at + BLOCK], reach[at : at + BLOCK], coverage)
             for at in range(0, len(predicted), BLOCK)
         ]
         return Interval(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
-    def _block(self, predicted: Floats, reach: Floats) -> tuple[Floats, Floats, Bools]:
+    def median(self, predicted: Floats) -> Floats:
+        """float64[n], half of the units that looked so had more left; never beyond the knee."""
+        error = np.minimum(self.remaining, self.knee) - self.predicted
+        median = predicted + _quantile(error, self._weights(predicted), np.full(len(predicted), 0.5))
+        return np.asarray(np.clip(median, 0.0, self.knee))
+
+    def _block(self, predicted: Floats, reach: Floats, coverage: float) -> tuple[Floats, Floats, Bools]:
         weights = self._weights(predicted)
         # With so few units the level is a little higher: one more unit could be the worst (Vovk's correction).
         more = (self.units + 1) / self.units
-        side = (1 - COVERAGE) / 2
+        side = (1 - coverage) / 2
         most = np.full(len(predicted), min(1.0, (1 - side) * more))
         error = self.remaining - self.predicted
         capped = np.minimum(self.remaining, self.knee) - self.predicted
         low = np.clip(predicted + _quantile(error, weights, 1 - most), 0.0, predicted)
         # Counted in lives, not in errors: none is below 0, however far the neighbours' errors reach.
         below = (weights * (self.remaining < low[:, None])).sum(axis=1) / weights.sum(axis=1)
-        level = np.minimum(1.0, (COVERAGE + np.minimum(below, side)) * more)
+        level = np.minimum(1.0, (coverage + np.minimum(below, side)) * more)
         high = predicted + _quantile(capped, weights, level)
         # Whether wear shows is no matter of what the lower end spends.
         open_ended = predicted + _quantile(capped, weights, most) >= self.knee * (1 - TIE)

@@ -5,14 +5,22 @@ the truth; `deliver` derives from it what the edges are to run, and can be run b
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 import structlog
 
-from cloud.registry.logic import Model, Registry, decide_promotion, decide_registration, evolve
-from shared.artifact import unpack
+from cloud.registry.logic import (
+    Model,
+    Registry,
+    decide_life_registration,
+    decide_promotion,
+    decide_registration,
+    evolve,
+)
+from shared.artifact import sha256, unpack
 from shared.clock import Clock
 from shared.errors import Conflict, NotFound
 from shared.eventlog import EventLog, Position, Record
@@ -103,6 +111,40 @@ async def register(events: EventLog, control: ControlPlane, artifact: bytes, clo
 
     registry, _, _ = await _append(events, decide)
     return _known(registry, unpacked.version_hash)
+
+
+async def register_life(
+    events: EventLog,
+    control: ControlPlane,
+    artifact: bytes,
+    manifest: Mapping[str, Any],
+    clock: Clock,
+    *,
+    deliver: bool,
+) -> list[Model]:
+    """Make a life model known for each machine of its manifest, which has been checked, and keep its artifact.
+
+    A machine's first one tells its life from then on; a later one takes its place where `deliver` says so. Done again, it
+    changes nothing. Raises Unavailable, Conflict.
+    """
+    version_hash = sha256(artifact)
+    await control.put_model(version_hash, artifact)
+    made = []
+    for machine in manifest["machines"]:
+
+        def known(registry: Registry, machine: str = machine) -> Event | None:
+            return decide_life_registration(registry, machine, version_hash, manifest, at(clock.now_us()))
+
+        def chosen(registry: Registry, machine: str = machine) -> Event | None:
+            model, champion = registry.life_version(machine, version_hash), registry.life(machine)
+            if model is None or champion == model or not (deliver or champion is None):
+                return None
+            return decide_promotion(model, INFERENCE, at(clock.now_us()))
+
+        await _append(events, known)
+        registry, _, _ = await _append(events, chosen)
+        made += [each for each in (registry.life_version(machine, version_hash),) if each is not None]
+    return made
 
 
 async def promote(

@@ -12,6 +12,8 @@ from shared.retraining_events import ChallengerJudged, RetrainingDecided
 SOURCE: Final = "cloud/registry"
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
+LIFE: Final = "life"
+"""The purpose of a model of remaining life, in its manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,14 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """All versions, oldest first. `requests`: the key of a person's promotion to the hash that it promoted."""
+    """All versions of models of anomalies, oldest first; `requests`: the key of a person's promotion to the hash that it promoted.
+
+    `lives`: the same of models of remaining life. One artifact may be several machines' there, and neither kind takes
+    the other's place.
+    """
 
     models: tuple[Model, ...] = ()
+    lives: tuple[Model, ...] = ()
     requests: Mapping[str, str] = field(default_factory=dict)
 
     def by_hash(self, version_hash: str) -> Model | None:
@@ -72,6 +79,14 @@ class Registry:
         named = {CHAMPION: self.champion(model.machine), CHALLENGER: self.challenger(model.machine)}
         return tuple(alias for alias, found in named.items() if found == model)
 
+    def life(self, machine: str) -> Model | None:
+        """The version that tells a machine's remaining life."""
+        return next((m for m in reversed(self.lives) if m.machine == machine and m.promoted_to), None)
+
+    def life_version(self, machine: str, version_hash: str) -> Model | None:
+        """A machine's life model by its hash."""
+        return next((m for m in self.lives if (m.machine, m.version_hash) == (machine, version_hash)), None)
+
     def wanted(self, edge: str, machine: str) -> Model | None:
         """What `edge` is to run for `machine`."""
         return next(
@@ -82,27 +97,40 @@ class Registry:
 def evolve(registry: Registry, event: Event) -> Registry:
     """The registry after one more event; events of other kinds and repeated ones change nothing."""
     match event:
-        case ModelRegistered() if registry.by_hash(event.version_hash) is None:
-            model = Model(
-                event.subject,
-                event.model,
-                event.model_version,
-                event.version_hash,
-                event.object_name,
-                event.provisional,
-                event.occurred_at,
-                manifest=event.manifest,
-            )
-            return replace(registry, models=(*registry.models, model))
+        case ModelRegistered():
+            return _with_version(registry, event)
+        case ModelPromoted() if registry.life_version(event.subject, event.version_hash) is not None:
+            return replace(registry, lives=tuple(_promoted(model, event) for model in registry.lives))
         case ModelPromoted():
             models = tuple(_promoted(model, event) for model in registry.models)
             asked = {event.correlation_id: event.version_hash} if event.correlation_id else {}
-            return Registry(models, {**registry.requests, **asked})
+            return replace(registry, models=models, requests={**registry.requests, **asked})
         case ChallengerJudged():
             return _with(registry, event.challenger, judged=event)
         case RetrainingDecided():
             return _with(registry, event.champion, decided=event)
     return registry
+
+
+def _with_version(registry: Registry, event: ModelRegistered) -> Registry:
+    if event.manifest.get("purpose") == LIFE:
+        known = registry.life_version(event.subject, event.version_hash)
+        return registry if known else replace(registry, lives=(*registry.lives, _registered(event)))
+    known = registry.by_hash(event.version_hash)
+    return registry if known else replace(registry, models=(*registry.models, _registered(event)))
+
+
+def _registered(event: ModelRegistered) -> Model:
+    return Model(
+        event.subject,
+        event.model,
+        event.model_version,
+        event.version_hash,
+        event.object_name,
+        event.provisional,
+        event.occurred_at,
+        manifest=event.manifest,
+    )
 
 
 def _with(registry: Registry, version_hash: str, **news: Event) -> Registry:
@@ -140,6 +168,26 @@ def decide_registration(
         object_name=version_hash,
         provisional=manifest.provisional,
         manifest=manifest.model_dump(mode="json"),
+    )
+
+
+def decide_life_registration(
+    registry: Registry, machine: str, version_hash: str, manifest: Mapping[str, Any], now: datetime
+) -> ModelRegistered | None:
+    """The event that makes a life model known for a machine; None if it already is."""
+    if registry.life_version(machine, version_hash) is not None:
+        return None
+    mine = (m.version for m in registry.lives if m.machine == machine)
+    return ModelRegistered(
+        source=SOURCE,
+        subject=machine,
+        occurred_at=now,
+        model=model_name(machine, manifest["method"]),
+        model_version=max(mine, default=0) + 1,
+        version_hash=version_hash,
+        object_name=version_hash,
+        provisional=manifest["provisional"],
+        manifest=dict(manifest),
     )
 
 

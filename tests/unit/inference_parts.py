@@ -17,7 +17,7 @@ from cloud.inference.settings import InferenceSettings
 from cloud.registry.app import decide_for, register
 from cloud.registry.logic import Model
 from cloud.telemetry.port import TelemetryStore, open_store
-from industrialmind.inference import looker, open_access
+from industrialmind.inference import life_of, looker, open_access
 from shared.asgi_access import Verify
 from shared.clock import SystemClock
 from shared.eventlog import EventLog, open_event_log
@@ -74,6 +74,7 @@ class Inference:
             health=self.health,
             registry=self.registry,
             metrics=self.metrics,
+            life=life_of(chosen, events, control, store, self.metrics),
         )
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app), base_url="http://localhost", headers=HEADERS

@@ -93,10 +93,11 @@ async def test_another_version_is_named_by_its_hash(serving: Inference) -> None:
     await serving.post(body(version_hash=other.version_hash, machine="fan"), 404)
 
 
-async def test_without_a_model_there_is_no_score_and_never_a_life(serving: Inference) -> None:
+async def test_without_a_model_there_is_no_score_and_no_life(serving: Inference) -> None:
     assert "no model is promoted" in (await serving.post(body(machine="fan"), 404))["title"]
     assert "no model is promoted" in (await serving.get("/v1/machines/fan/score", 404))["title"]
-    assert "no life model" in (await serving.post(body(), 404, "/v1/life"))["title"]
+    asked = {"machine": "pump", "cycles": [1.0], "values": {"flow": [1.0]}}
+    assert "no life model" in (await serving.post(asked, 404, "/v1/life"))["title"]
     assert "no life model" in (await serving.get("/v1/machines/pump/life", 404))["title"]
 
 
