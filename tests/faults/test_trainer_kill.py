@@ -24,14 +24,17 @@ pytestmark = [
 MACHINE = "pump-1"
 SEED = 4
 SPREAD_SECONDS = 0.03
+ROWS = 2400  # enough to compare all candidates on, so that each has its steps
 STEPS = (
     "fit",
     "open-mlflow",
     "log-run",
     "log-run conv-autoencoder",
     "log-run window-pca",
+    "log-run window-pca-long",
     "register conv-autoencoder",
     "register window-pca",
+    "register window-pca-long",
     "promote",
     "deliver",
     "mlflow-version",
@@ -43,7 +46,7 @@ STEPS = (
 
 @pytest.fixture(scope="module")
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlant]:
-    with running_plant(tmp_path_factory.mktemp("plant") / "data") as running:
+    with running_plant(tmp_path_factory.mktemp("plant") / "data", rows=ROWS) as running:
         yield running
 
 
@@ -118,6 +121,8 @@ def test_all_agree_after_a_kill_at_each_step(plant: RunningPlant) -> None:
             f"seed {SEED}: {'killed' if died else 'ended'} {after * 1000:.0f} ms after {step!r}; "
             f"{len(now.registry.models)} versions agree\n"
         )
-        assert died or step in ("log-run conv-autoencoder", "reconciled"), step
+        assert died or step == "reconciled", (
+            step
+        )  # the last step: the trainer may have ended before the signal
     completed(root, "--machine", MACHINE)
     found(plant).assert_agree()

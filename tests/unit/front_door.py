@@ -181,10 +181,10 @@ def reported(state: str, **part: Any) -> dict[str, Any]:  # noqa: ANN401 - a rep
 
 
 class RunningPlant:
-    """nats-server and the cloud process of a plant whose edges are told by hand."""
+    """nats-server and the cloud process of a plant whose edges are told by hand; the pump has `rows` rows of history."""
 
-    def __init__(self, root: Path, *, history: bool = True) -> None:
-        self.data = stopped_plant(root, *([readings()] if history else []))
+    def __init__(self, root: Path, *, rows: int = 1200) -> None:
+        self.data = stopped_plant(root, *([readings(rows)] if rows else []))
         self.ports = Ports(*free_ports(5))
         self.nats = EmbeddedNats(root, PLANT.edges(), nats_port=self.ports.nats, mqtt_port=self.ports.mqtt)
         self.nats.write_config()
@@ -269,9 +269,9 @@ class RunningPlant:
 
 
 @contextmanager
-def running_plant(root: Path) -> Iterator[RunningPlant]:
+def running_plant(root: Path, *, rows: int = 1200) -> Iterator[RunningPlant]:
     """A plant with a data API."""
-    plant = RunningPlant(root)
+    plant = RunningPlant(root, rows=rows)
     try:
         plant.start()
         yield plant

@@ -49,7 +49,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Iterator[RunningPlant]:
-    made = RunningPlant(tmp_path / "data", history=False)
+    made = RunningPlant(tmp_path / "data", rows=0)
     try:
         yield made
     finally:
@@ -186,7 +186,7 @@ def test_a_plant_is_backed_up_while_it_runs_and_nothing_that_moves_on_makes_a_ga
     assert (new.produced, new.waiting) == (0, 5)
     assert new.epoch != old.epoch
 
-    again = RunningPlant(fresh, history=False)
+    again = RunningPlant(fresh, rows=0)
     again.start_server()
     try:
         with ingesting(again):

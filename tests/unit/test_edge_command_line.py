@@ -20,7 +20,7 @@ EDGE = "edge-pump-1"
 
 @pytest.fixture(scope="module")
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlant]:
-    running = RunningPlant(tmp_path_factory.mktemp("plant") / "data", history=False)
+    running = RunningPlant(tmp_path_factory.mktemp("plant") / "data", rows=0)
     try:
         running.start()
         yield running

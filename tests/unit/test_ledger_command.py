@@ -47,7 +47,7 @@ async def produce(plant: RunningPlant) -> None:
 @pytest.fixture
 def plant(tmp_path: Path) -> Iterator[RunningPlant]:
     """nats-server runs until a test stops it; no process of the plant does."""
-    made = RunningPlant(tmp_path / "data", history=False)
+    made = RunningPlant(tmp_path / "data", rows=0)
     try:
         made.start_server()
         asyncio.run(produce(made))

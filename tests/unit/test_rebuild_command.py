@@ -99,7 +99,7 @@ def until(check: "object") -> None:
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Iterator[RunningPlant]:
-    made = RunningPlant(tmp_path / "data", history=False)
+    made = RunningPlant(tmp_path / "data", rows=0)
     try:
         yield made
     finally:

@@ -277,7 +277,7 @@ def test_the_machine_page_shows_score_model_and_sensors(room: RunningRoom) -> No
     with room.http() as http:
         eventually(http, room, "/", "Anomalous")
         found = eventually(http, room, "/machine/pump-1?sensor=flow&range=15m", "sensor-flow")
-        assert "Not enough evidence" in found
+        assert "Not shown here" in found
         assert "pump-1/window-pca" in found
         assert '"aria-pressed":"true"' in found
         assert "There is no such page" in page(http, room, "/machine/none")

@@ -198,9 +198,9 @@ def _life() -> Component:
     return html.Section(
         [
             html.H2("Remaining life"),
-            html.P("Not enough evidence", className="big plain"),
+            html.P("Not shown here", className="big plain"),
             html.P(
-                "No failure of this kind of machine has been recorded, so no life model runs and no figure is shown.",
+                "Where a life model is registered for this machine, the inference API tells its figure and interval.",
                 className="muted small",
             ),
         ],
