@@ -31,6 +31,14 @@ def train(
     machine: Annotated[
         list[str] | None, typer.Option(help="A machine's id; may be given again. All without it.")
     ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A method to fit; may be given again. Those of a usual fit without it."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE of the fit, as window=64; may be given again."),
+    ] = None,
     missing: Annotated[
         bool, typer.Option("--missing", help="Only machines that no model is promoted for.")
     ] = False,
@@ -70,6 +78,8 @@ def train(
         due=due,
         deliver=deliver,
         rebaseline=rebaseline,
+        models=tuple(model or ()),
+        settings=tuple(set_ or ()),
     )
     with _told_as_json() if json else _told_in_words() as tell:
         asyncio.run(run_job(data, job, tell) if on_servers is None else run_job_on(on_servers, job, tell))
@@ -234,7 +244,7 @@ def _told_in_words() -> "Iterator[Any]":
             now, kept = progress(event), outcome(event)
             if now:
                 status.update(now)
-            if not console.is_terminal and event["event"] == "waiting":
+            if not console.is_terminal and event["event"] in {"waiting", "fitting", "epoch"}:
                 console.print(now)
             if kept and event["event"] == "delivered":
                 sys.stdout.write(kept + "\n")

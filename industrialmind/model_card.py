@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cloud.training.confusion import confusion_of
 from shared.clock import MICROSECONDS
 from shared.event import at
 
@@ -32,6 +33,7 @@ def model_card(model: Mapping[str, Any]) -> str:
         "## Judges\n\n" + _sensors(manifest),
         "## Limit\n\n" + _limit(model, manifest),
         "## Figures\n\n" + _figures(manifest["metrics"]),
+        *_confusion(manifest["metrics"]),
         *_contest(model),
         "## Where it runs\n\n" + _table(_running(model)),
         "## What it does not do\n\n" + _limits(model, manifest),
@@ -110,6 +112,18 @@ def _figures(metrics: Mapping[str, float]) -> str:
         for name, value in sorted(metrics.items())
     ]
     return _table(rows, ("figure", "value", "what it is")) if rows else "None."
+
+
+def _confusion(metrics: Mapping[str, float]) -> list[str]:
+    """What it said on its panel against what was there; nothing where there was no panel."""
+    counts = confusion_of(metrics)
+    if not counts:
+        return []
+    rows = [
+        ("a fault", str(counts["true_positive"]), str(counts["false_negative"])),
+        ("none", str(counts["false_positive"]), "not counted: quiet time is no episode"),
+    ]
+    return ["## Confusion on its panel\n\n" + _table(rows, ("there was", "it alarmed", "it was silent"))]
 
 
 def _contest(model: Mapping[str, Any]) -> list[str]:

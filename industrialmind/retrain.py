@@ -5,21 +5,22 @@ Every decision is an event of the topic `models`, so that a person sees what was
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cloud.registry.app import note
 from cloud.registry.logic import SOURCE, Model, Registry
-from cloud.telemetry.port import TelemetryReader
-from cloud.training.app import newest_us, read_minutes, read_recording
-from cloud.training.candidates import fit_candidates
+from cloud.telemetry.port import END_US, TelemetryReader
+from cloud.training.app import fit_run, newest_us, read_minutes, read_recording
 from cloud.training.contest import Contest
 from cloud.training.drift import Triage
 from cloud.training.duel import duel
 from cloud.training.history import Past, read_past
 from cloud.training.retraining import Prepared, prepare, review
+from cloud.training.run import Choice, Run
 from cloud.training.trained import Trained
 from cloud.training.triggers import Action, Decision, Policy, Seen, decide
+from cloud.training.watch import Watch
 from industrialmind.labels import Words, read_words
 from shared.clock import Clock
 from shared.errors import Rejected
@@ -147,10 +148,25 @@ class Retraining:
             await note(self._events, event)
 
     async def fit(
-        self, looked: Looked, machine_type: str, operating_sensor: str | None, *, clusters: bool
+        self,
+        looked: Looked,
+        machine_type: str,
+        operating_sensor: str | None,
+        *,
+        clusters: bool,
+        choice: Choice | None = None,
+        watch: Watch | None = None,
     ) -> tuple[Trained, Prepared]:
-        """Fit challengers on what may be learnt. Raises Rejected (too little of it), Misconfigured."""
-        machine = looked.champion.machine
+        """Fit challengers on what may be learnt, at the champion's step.
+
+        Raises Rejected (too little of it, or another step is chosen), Misconfigured.
+        """
+        machine, step_us = looked.champion.machine, looked.manifest.grid.step_us
+        choice = choice or Choice()
+        if choice.step_us not in {None, step_us}:
+            raise Rejected(
+                f"a challenger has its champion's step, {step_us / 1e6:g} s: another one needs --deliver"
+            )
         begin_us = await newest_us(self._store, machine, looked.now_us)
         recording = await read_recording(self._store, machine, from_us=begin_us)
         prepared = prepare(recording, looked.manifest, looked.past, looked.words.judged, seed=0)
@@ -158,19 +174,18 @@ class Retraining:
             raise Rejected(
                 f"{prepared.fresh} rows since the champion may be learnt from, {prepared.needed} are needed"
             )
-        trained = await asyncio.to_thread(
-            fit_candidates,
-            prepared.training,
-            machine=machine,
-            machine_type=machine_type,
-            now_us=looked.now_us,
-            step_us=looked.manifest.grid.step_us,
-            operating_sensor=operating_sensor,
-            parent=looked.champion.version_hash,
-            clusters=clusters,
-            labels_as_of_us=looked.now_us,
+        run = Run(
+            machine,
+            machine_type,
+            replace(choice, step_us=step_us),
+            begin_us,
+            END_US,
+            looked.now_us,
+            operating_sensor,
+            clusters,
+            looked.champion.version_hash,
         )
-        return trained, prepared
+        return await fit_run(run, prepared.training, looked.now_us, watch), prepared
 
     async def judge(
         self, looked: Looked, prepared: Prepared, champion: bytes, challenger: bytes, version_hash: str

@@ -20,6 +20,7 @@ from cloud.training.contest import Outcome
 from cloud.training.history import Past, judged_out, read_past
 from cloud.training.mlflow.settings import USER
 from cloud.training.mlflow.tracking import Place, Tracking, Version, open_tracking
+from cloud.training.run import Choice, read_choice
 from cloud.training.trained import Candidate, Trained
 from cloud.training.triggers import Action
 from industrialmind.embedded import account_of
@@ -27,6 +28,7 @@ from industrialmind.labels import read_words
 from industrialmind.plant import DataDir, Machine
 from industrialmind.retrain import Retraining
 from industrialmind.train_settings import TrainSettings
+from industrialmind.train_watch import TellingWatch
 from industrialmind.trainer_job import Job, trainer_lock, write_reconciled
 from shared.artifact import sha256
 from shared.clock import Clock, SystemClock
@@ -47,7 +49,7 @@ async def run_job(root: Path, job: Job, tell: Tell) -> None:
     Raises NotFound (machine), Unavailable, Misconfigured (the train extra is missing), and Rejected after the last
     machine, with those that there is no model for.
     """
-    data = DataDir(root)
+    data, choice = DataDir(root), read_choice(job.models, job.settings)
     if data.running() is None:
         raise Unavailable(f"no plant is running on {data.root}: start it with industrialmind up")
     async with AsyncExitStack() as stack:
@@ -63,12 +65,13 @@ async def run_job(root: Path, job: Job, tell: Tell) -> None:
         events = await stack.enter_async_context(open_event_log(log_url, credentials=log_credentials))
         control = await stack.enter_async_context(open_control(run["nats"], credentials=credentials))
         trainer = _Trainer(data, place_of(data, run), store, events, control, SystemClock(), tell)
+        trainer.choice = choice
         await trainer.run(trainees(machines, await control.assignments()), job)
 
 
 async def run_job_on(settings: TrainSettings, job: Job, tell: Tell) -> None:
     """The same on servers of their own. Raises NotFound (machine), Unavailable, Misconfigured, Rejected."""
-    data = DataDir(settings.folder)
+    data, choice = DataDir(settings.folder), read_choice(job.models, job.settings)
     machines = choose([_machine(one) for one in settings.machines], job.machines)
     password = settings.mlflow_password.get_secret_value()
     place = Place(settings.mlflow_url, settings.artifacts, USER, password)
@@ -86,6 +89,7 @@ async def run_job_on(settings: TrainSettings, job: Job, tell: Tell) -> None:
             open_control(settings.nats_url, credentials=settings.credentials.get_secret_value(), tls=tls)
         )
         trainer = _Trainer(data, place, store, events, control, SystemClock(), tell)
+        trainer.choice = choice
         trainer.clusters = settings.operating_states == "clusters"
         await trainer.run(trainees(machines, await control.assignments()), job)
 
@@ -132,6 +136,7 @@ class _Trainer:
         self._clock, self._tell = clock, tell
         self._tracking: Tracking | None = None
         self.clusters = False
+        self.choice = Choice()
 
     async def run(self, machines: Sequence[Trainee], job: Job) -> None:
         """Train, then reconcile, also when there was nothing to train or some machine was refused."""
@@ -194,11 +199,13 @@ class _Trainer:
             self._clock,
             operating_sensor=machine.operating_sensor or None,
             clusters=self.clusters,
+            choice=self.choice,
             from_us=since_maintenance(past) if job.rebaseline else BEGIN_US,
             # A new baseline has no parent: what came before it is no measure any more.
             parent=None if champion is None or job.rebaseline else champion.version_hash,
             left_out=(*past.spans, *judged_out(words.judged)),
             labels_as_of_us=now_us,
+            watch=TellingWatch(machine.id, self._tell, self._clock),
         )
         self._tell(fitted(trained, self._clock.monotonic() - began))
         await self._register(machine, trained)
@@ -213,7 +220,12 @@ class _Trainer:
         self._step(machine.id, "fit")
         began = self._clock.monotonic()
         trained, prepared = await retraining.fit(
-            looked, machine.type, machine.operating_sensor or None, clusters=self.clusters
+            looked,
+            machine.type,
+            machine.operating_sensor or None,
+            clusters=self.clusters,
+            choice=self.choice,
+            watch=TellingWatch(machine.id, self._tell, self._clock),
         )
         self._tell(fitted(trained, self._clock.monotonic() - began))
         model = await self._register(machine, trained)

@@ -25,6 +25,14 @@ def progress(event: Mapping[str, Any]) -> str:
             about = " ".join(part for part in (event["machine"], event["method"]) if part)
             step = STEPS.get(event["step"], event["step"].replace("-", " "))
             return f"{about}: {step}" if about else step
+        case "fitting":
+            return f"{event['machine']} {event['method']}: fitting, {event['number']} of {event['of']}"
+        case "epoch":
+            loss = event["figures"].get("validation_loss", float("nan"))
+            return (
+                f"{event['machine']} {event['method']}: epoch {event['epoch']} of {event['of']}, "
+                f"validation loss {loss:.4g}, at most {event['left_s']:.0f} s left"
+            )
     return ""
 
 

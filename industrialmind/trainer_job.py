@@ -26,6 +26,8 @@ class Job:
         due: Only those of them that a training is due for; it is looked at why they look different.
         deliver: The better candidate takes the champion's place with no contest: an engineer's word.
         rebaseline: A new baseline, of the rows since the last maintenance: a person's word too.
+        models: Names of the methods to fit, as `--model` takes them; those that are fitted unasked if empty.
+        settings: NAME=VALUE, as `--set` takes them (`cloud.training.run`).
     """
 
     machines: Sequence[str] = ()
@@ -34,6 +36,8 @@ class Job:
     due: bool = False
     deliver: bool = False
     rebaseline: bool = False
+    models: Sequence[str] = ()
+    settings: Sequence[str] = ()
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import orjson
 
 from cloud.registry.app import load_registry
 from cloud.registry.logic import Registry
-from cloud.training.mlflow.tracking import Place, Tracking, open_tracking
+from cloud.training.mlflow.tracking import STAGES, Place, Tracking, open_tracking
 from industrialmind.plant import DataDir
 from industrialmind.trainer_job import read_reconciled
 from shared.clock import SystemClock
@@ -23,6 +23,7 @@ class Found:
     registry: Registry
     mlflow: dict[str, dict[int, str]]
     aliases: dict[str, dict[str, int]]
+    stages: dict[str, dict[int, str]]
     desired: dict[str, tuple[int, str]]
     runs: list[dict[str, str]]
     noted: bool
@@ -36,6 +37,7 @@ class Found:
         for machine in versions:
             named = {a: m.version for m in self.registry.of(machine) for a in self.registry.aliases(m)}
             assert self.aliases[machine] == named
+            assert self.stages[machine] == {named[a]: stage for a, stage in STAGES.items() if a in named}
         champions = {m: champion for m in versions if (champion := self.registry.champion(m)) is not None}
         assert self.desired == {m: (model.version, model.version_hash) for m, model in champions.items()}
         registered = {model.version_hash for model in self.registry.models}
@@ -59,6 +61,7 @@ async def look(data: DataDir, nats_url: str, credentials: str) -> Found:
             registry,
             {machine: tracking.versions(machine) for machine in machines},
             {machine: tracking.aliases(machine) for machine in machines},
+            {machine: tracking.stages(machine) for machine in machines},
             await _desired(data, control),
             tracking.runs(),
             dict(await log.end(MODELS)) == read_reconciled(data),

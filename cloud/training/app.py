@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import structlog
@@ -10,7 +11,9 @@ from cloud.telemetry.port import BEGIN_US, END_US, MINUTE_US, Columns, Telemetry
 from cloud.training.candidates import fit_candidates
 from cloud.training.origin import code_sha, lock_sha256
 from cloud.training.recording import LeftOut, Recording
+from cloud.training.run import Choice, Run
 from cloud.training.trained import Trained
+from cloud.training.watch import Watch
 from shared.clock import Clock
 from shared.errors import Rejected
 from shared.frames import Quality
@@ -86,30 +89,29 @@ async def train_machine_models(
     clusters: bool = False,
     from_us: int = BEGIN_US,
     to_us: int = END_US,
-    seed: int = 0,
+    choice: Choice | None = None,
     parent: str | None = None,
     left_out: Sequence[LeftOut] = (),
     labels_as_of_us: int | None = None,
+    watch: Watch | None = None,
 ) -> Trained:
     """Fit and compare a machine's candidates on what the store has of it (`fit_candidates` explains them).
 
     The fit runs in a thread, so that the caller's connections live on. Raises Rejected, Unavailable, Misconfigured.
     """
     recording = (await read_recording(store, machine, from_us=from_us, to_us=to_us)).without(left_out)
-    trained = await asyncio.to_thread(
-        fit_candidates,
-        recording,
-        machine=machine,
-        machine_type=machine_type,
-        now_us=clock.now_us(),
-        seed=seed,
-        operating_sensor=operating_sensor,
-        clusters=clusters,
-        parent=parent,
-        labels_as_of_us=labels_as_of_us,
-        code_sha=await asyncio.to_thread(code_sha),
-        lock_sha256=lock_sha256(),
+    run = Run(
+        machine,
+        machine_type,
+        choice or Choice(),
+        from_us,
+        to_us,
+        labels_as_of_us,
+        operating_sensor,
+        clusters,
+        parent,
     )
+    trained = await fit_run(run, recording, clock.now_us(), watch)
     log.info(
         "models fitted",
         machine=machine,
@@ -118,6 +120,31 @@ async def train_machine_models(
         candidates={each.method: each.metrics.get("panel_found") for each in trained.candidates},
     )
     return trained
+
+
+async def fit_run(run: Run, recording: Recording, now_us: int, watch: Watch | None = None) -> Trained:
+    """Fit a run's candidates on its rows, in a thread. Raises Rejected, Misconfigured."""
+    choice = run.choice
+    trained = await asyncio.to_thread(
+        fit_candidates,
+        recording,
+        machine=run.machine,
+        machine_type=run.machine_type,
+        now_us=now_us,
+        seed=choice.seed,
+        config=choice.config,
+        step_us=choice.step_us,
+        operating_sensor=run.operating_sensor,
+        clusters=run.clusters,
+        parent=run.parent,
+        labels_as_of_us=run.labels_as_of_us,
+        code_sha=await asyncio.to_thread(code_sha),
+        lock_sha256=lock_sha256(),
+        methods=choice.methods,
+        watch=watch,
+    )
+    made = tuple(replace(each, run=run.to_json()) for each in trained.candidates)
+    return replace(trained, candidates=made)
 
 
 def _usable(chunk: Columns) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":

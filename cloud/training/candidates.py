@@ -12,6 +12,7 @@ from cloud.training.logic import METHOD, Config, fit_window_pca
 from cloud.training.packing import Fitted, Request, pack_fitted
 from cloud.training.recording import Recording, choose_step
 from cloud.training.trained import Candidate, Trained
+from cloud.training.watch import Unwatched, Watch
 from shared.errors import Misconfigured, Rejected
 
 log = structlog.get_logger()
@@ -25,8 +26,8 @@ DEFAULT: Final = (METHOD, LONG, "conv-autoencoder")
 """What is fitted for a machine where nobody says otherwise: all of METHODS that earned their time."""
 
 Fit = Callable[
-    [Recording, Config, int, int], Fitted
-]  # rows, window PCA's configuration, seed, the grid's step in us
+    [Recording, Config, int, int, Watch], Fitted
+]  # rows, window PCA's configuration, seed, the grid's step in us, who looks on
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ def fit_candidates(
     clusters: bool = False,
     labels_as_of_us: int | None = None,
     methods: Sequence[str] = DEFAULT,
+    watch: Watch | None = None,
 ) -> Trained:
     """Fit the methods of `METHODS` that are asked for, and compare them.
 
@@ -81,11 +83,14 @@ def fit_candidates(
         clusters,
         labels_as_of_us,
     )
-    fitted = [first[1].fit(recording, config, seed, step)]
-    for name, method in rivals:
+    watch, count = watch or Unwatched(), 1 + len(rivals)
+    watch.fitting(first[0], 1, count)
+    fitted = [first[1].fit(recording, config, seed, step, watch)]
+    for number, (name, method) in enumerate(rivals, start=2):
+        watch.fitting(name, number, count)
         try:
             compare.held_out(fitted[0], method.windows * config.window)
-            fitted.append(method.fit(recording, config, seed, step))
+            fitted.append(method.fit(recording, config, seed, step, watch))
         except Rejected as error:
             log.info("no rival", machine=machine, method=name, reason=error.reason)
     panels = compare.judge_all(fitted, seed) if len(fitted) > 1 else []
@@ -94,6 +99,8 @@ def fit_candidates(
         _candidate(each, recording, request, _figures(fitted, panels, index))
         for index, each in enumerate(fitted)
     )
+    for each in made:
+        watch.judged(each.method, each.metrics)
     return Trained(machine, made, best, fitted[best].data)
 
 
@@ -127,25 +134,26 @@ def _figures(fitted: Sequence[Fitted], panels: Sequence[compare.Panel], index: i
     return found
 
 
-def _short(recording: Recording, config: Config, seed: int, step: int) -> Fitted:
-    del seed  # it draws nothing
+def _short(recording: Recording, config: Config, seed: int, step: int, watch: Watch) -> Fitted:
+    del seed, watch  # it draws nothing, and is done in a moment
     return fit_window_pca(recording, config, step)
 
 
-def _long(recording: Recording, config: Config, seed: int, step: int) -> Fitted:
-    del seed
+def _long(recording: Recording, config: Config, seed: int, step: int, watch: Watch) -> Fitted:
+    del seed, watch
     return fit_window_pca(recording, replace(config, window=LONG_WINDOWS * config.window), step, LONG)
 
 
-def _autoencoder(recording: Recording, config: Config, seed: int, step: int) -> Fitted:
+def _autoencoder(recording: Recording, config: Config, seed: int, step: int, watch: Watch) -> Fitted:
     try:
         from cloud.training.torch.fit import fit_autoencoder  # noqa: PLC0415 - seconds, and only trainers need it
     except ModuleNotFoundError as error:
         raise _lacking(error) from error
-    return fit_autoencoder(recording, config, seed=seed, step_us=step)
+    return fit_autoencoder(recording, config, seed=seed, step_us=step, watch=watch)
 
 
-def _forest(recording: Recording, config: Config, seed: int, step: int) -> Fitted:
+def _forest(recording: Recording, config: Config, seed: int, step: int, watch: Watch) -> Fitted:
+    del watch
     try:
         from cloud.training.forest import fit_forest  # noqa: PLC0415 - the same
     except ModuleNotFoundError as error:

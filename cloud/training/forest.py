@@ -13,7 +13,7 @@ no relation between sensors, and what a duty cycle does would hide every fault.
   as it usually gets.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -42,7 +42,7 @@ CHUNK: Final = 2048
 def method_hash(config: Config) -> str:
     """Hash of the configuration and of the method's constants."""
     fixed = [TREES, SAMPLE, GRAIN, USUAL, DISTANCE_WEIGHT, TRAIN_SHARE, limits.MARGIN_MIN, limits.TAIL]
-    return sha256(orjson.dumps([asdict(config), fixed], option=orjson.OPT_SORT_KEYS))
+    return sha256(orjson.dumps([config.prepared(), fixed], option=orjson.OPT_SORT_KEYS))
 
 
 def fit_forest(recording: Recording, config: Config, *, seed: int, step_us: int | None = None) -> Fitted:

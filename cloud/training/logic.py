@@ -5,12 +5,13 @@ In time order the first 60 % of the full windows are fitted on, a gap of W is le
 """
 
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import orjson
 
 from cloud.training import limits, onnx, pca, scales
+from cloud.training.learning import Learning
 from cloud.training.packing import OPERATING_NOISE, Fitted, Request, pack_fitted
 from cloud.training.recording import Recording, choose_step
 from shared.artifact import sha256
@@ -47,6 +48,7 @@ class Config:
         settle_s: Seconds after a return to a known operating point before windows are scored again: machines warm
             up over minutes, whatever the step.
         budget: What the limit must keep.
+        learning: How networks are trained; window PCA has none.
     """
 
     window: int = 16
@@ -55,13 +57,18 @@ class Config:
     mask_limit: float = 0.2
     settle_s: float = 600.0
     budget: limits.Budget = field(default_factory=limits.Budget)
+    learning: Learning = field(default_factory=Learning)
+
+    def prepared(self) -> dict[str, Any]:
+        """What every method shares: all but how networks are trained."""
+        return {name: value for name, value in asdict(self).items() if name != "learning"}
 
     def sha256(self) -> str:
         """Hash of the configuration and of the method's constants."""
         constants = [pca.CLIP, pca.REST, pca.BLOCKS, pca.OUTLIVES, pca.COMPONENT, pca.WINSOR, pca.NOISE_SHARE]
         times = [scales.OCTAVES, scales.SHORTEST, scales.USUAL, scales.FORWARD_FIRST, scales.WINDOWS_MAX]
         fixed = [TRAIN_SHARE, limits.MARGIN_MIN, limits.TAIL, CALM_LEVEL, *times, *constants]
-        return sha256(orjson.dumps([asdict(self), fixed], option=orjson.OPT_SORT_KEYS))
+        return sha256(orjson.dumps([self.prepared(), fixed], option=orjson.OPT_SORT_KEYS))
 
 
 def fit(

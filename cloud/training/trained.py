@@ -18,6 +18,7 @@ class Candidate:
         parameters: What the method was run with.
         metrics: Figures of this candidate, and of its rivals under their method's name.
         curves: Values by epoch, such as `train_loss`; empty for a method without epochs.
+        run: The description of the run that fitted it, as JSON (`cloud.training.run`); empty where nobody knows it.
     """
 
     method: str
@@ -25,6 +26,7 @@ class Candidate:
     parameters: Mapping[str, str | int | float]
     metrics: Mapping[str, float]
     curves: Mapping[str, tuple[float, ...]]
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ import orjson
 import pytest
 
 from cloud.telemetry.port import Entry, TelemetryReader
+from cloud.training import app as app_module
 from cloud.training import trained as training
 from cloud.training.app import read_recording
 from cloud.training.logic import Config, fit
 from cloud.training.recording import Recording
-from industrialmind import retrain as retrain_module
 from industrialmind import train as train_module
 from industrialmind.children import to_toml
 from industrialmind.plant import DataDir
@@ -412,7 +412,7 @@ def pcas_on(recording: Recording, **more: Any) -> training.Trained:  # noqa: ANN
     """In place of all candidates: one window PCA, which fits in a moment."""
     made = fit(
         recording,
-        **{key: value for key, value in more.items() if key != "labels_as_of_us"},
+        **{key: value for key, value in more.items() if key not in {"labels_as_of_us", "methods", "watch"}},
     )
     candidate = training.Candidate("window-pca", made, {"window": 16}, {"panel_found": 0.5}, {})
     return training.Trained(more["machine"], (candidate,), 0, unpack(made).manifest.training)
@@ -421,7 +421,7 @@ def pcas_on(recording: Recording, **more: Any) -> training.Trained:  # noqa: ANN
 def test_an_operator_s_training_is_held_against_the_champion_and_noted(
     command: Command, plant: RunningPlant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrain_module, "fit_candidates", pcas_on)
+    monkeypatch.setattr(app_module, "fit_candidates", pcas_on)
     before = found(plant).registry.champion(MACHINE)
     assert before is not None
     refused = command("train", "--data", plant.data.root, "--machine", MACHINE)
@@ -465,6 +465,7 @@ def test_an_operator_s_training_is_held_against_the_champion_and_noted(
     assert before.version_hash in card
     assert "## What it does not do" in card
     assert "## Training again" in card
+    assert "## Confusion on its panel" not in card  # window PCA alone: there was no rival to compare with
 
 
 def more_readings() -> Entry:

@@ -5,15 +5,21 @@ derived from the log by `reconcile`, which whoever holds the trainer's lock may 
 """
 
 import logging
+import platform
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
+
+from cloud.training.confusion import confusion_of
 from cloud.training.trained import Candidate
-from shared.artifact import unpack
+from shared.artifact import sha256, unpack
 from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.manifest import Manifest
@@ -22,10 +28,16 @@ from shared.settings import set_library_environment
 EXPERIMENT: Final = "industrialmind"
 ARTIFACT_FILE: Final = "model.zip"
 MANIFEST_FILE: Final = "manifest.json"
+RUN_FILE: Final = "run.json"
+CONFUSION_FILE: Final = "confusion.json"
+STAGE: Final = "stage"
+STAGES: Final[Mapping[str, str]] = {"champion": "Production", "challenger": "Staging"}
+"""The tag of a version with these aliases; MLflow itself has given up stages."""
 HASH: Final = "version_hash"
 WHOLE: Final = "whole"
 """Tag of a run that has everything logged but its end."""
 RUNNING: Final = "RUNNING"
+ENVIRONMENT: Final = ("numpy", "onnx", "onnxruntime", "scikit-learn", "torch")
 BATCH: Final = 1000  # metrics in one request, MLflow's limit
 
 QUIET: Final[Mapping[str, str]] = {
@@ -102,14 +114,16 @@ class Tracking:
                 "method": candidate.method,
                 "rows_sha256": manifest.training.sha256,
                 "mlflow.user": manifest.author,
-                **({"restored": "true"} if restored else {}),
+                **({"run_sha256": sha256(candidate.run.encode())} if candidate.run else {}),
+                **({"restored": "true"} if restored else environment()),
             }
             name = f"{manifest.machines[0]}/{candidate.method}"
             run = self._client.create_run(self._experiment, run_name=name, tags=tags)
             run_id: str = run.info.run_id
             self._log_figures(run_id, candidate, manifest, now_ms)
             with tempfile.TemporaryDirectory() as folder:
-                for file, data in ((ARTIFACT_FILE, candidate.artifact), (MANIFEST_FILE, manifest.to_json())):
+                files = {ARTIFACT_FILE: candidate.artifact, MANIFEST_FILE: manifest.to_json()}
+                for file, data in (files | _tables_of(candidate)).items():
                     path = Path(folder) / file
                     path.write_bytes(data)
                     self._client.log_artifact(run_id, str(path))
@@ -136,6 +150,7 @@ class Tracking:
             for machine, its in by_machine(versions).items():
                 self._reconcile_versions(machine, its, step)
                 self._reconcile_aliases(machine, its, step)
+                self._reconcile_stages(machine, its, step)
             self._end_runs({version.version_hash for version in versions}, step)
 
     def versions(self, machine: str) -> dict[int, str]:
@@ -148,6 +163,11 @@ class Tracking:
         with _mapped(self._url):
             found = self._client.get_registered_model(machine).aliases
             return {alias: int(number) for alias, number in found.items()}
+
+    def stages(self, machine: str) -> dict[int, str]:
+        """The version numbers that have a stage, and which."""
+        with _mapped(self._url):
+            return self._stages(machine)
 
     def runs(self) -> list[dict[str, str]]:
         """Status and tags of every run, the newest first."""
@@ -209,6 +229,22 @@ class Tracking:
                 step("mlflow-alias")
                 self._client.set_registered_model_alias(machine, alias, str(number))
 
+    def _reconcile_stages(self, machine: str, versions: Sequence[Version], step: Step) -> None:
+        held = self._stages(machine)
+        for version in versions:
+            wanted = next((STAGES[alias] for alias in version.aliases if alias in STAGES), None)
+            if wanted == held.get(version.number):
+                continue
+            step("mlflow-stage")
+            if wanted is None:
+                self._client.delete_model_version_tag(machine, str(version.number), STAGE)
+            else:
+                self._client.set_model_version_tag(machine, str(version.number), STAGE, wanted)
+
+    def _stages(self, machine: str) -> dict[int, str]:
+        found = self._client.search_model_versions(f"name = '{machine}'", max_results=10_000)
+        return {int(one.version): one.tags[STAGE] for one in found if STAGE in one.tags}
+
     def _end_runs(self, registered: set[str], step: Step) -> None:
         for run in self._search(f"attributes.status = '{RUNNING}'"):
             status = "FINISHED" if run.data.tags.get(HASH) in registered else "KILLED"
@@ -242,6 +278,22 @@ def _data_of(manifest: Manifest) -> dict[str, str | int | float]:
         "configuration": manifest.method.partition("/")[2],
         "seed": manifest.seed,
     }
+
+
+def environment() -> dict[str, str]:
+    """What a fit ran with, for a run's tags: those of it that are installed."""
+    found = {"environment.python": platform.python_version(), "environment.machine": platform.machine()}
+    for name in ENVIRONMENT:
+        with suppress(PackageNotFoundError):
+            found[f"environment.{name}"] = version_of(name)
+    return found
+
+
+def _tables_of(candidate: Candidate) -> dict[str, bytes]:
+    """Files of a run beside the artifact: what it is, and how its alarms and the panel's faults met."""
+    files = {RUN_FILE: candidate.run.encode()} if candidate.run else {}
+    confusion = confusion_of(candidate.metrics)
+    return files | ({CONFUSION_FILE: orjson.dumps(confusion)} if confusion else {})
 
 
 def by_machine(versions: Iterable[Version]) -> dict[str, list[Version]]:

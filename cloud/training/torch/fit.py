@@ -1,5 +1,6 @@
 """Fits the convolutional autoencoder on a machine's rows: training, readout, judge and limit."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Final
 
@@ -8,12 +9,15 @@ import orjson
 import torch
 
 from cloud.training import autoencoder, limits, pca
+from cloud.training import learning as learning_module
 from cloud.training.autoencoder import Inputs, Judge, Singles
+from cloud.training.learning import Learning
 from cloud.training.logic import TRAIN_SHARE, Config, full_windows, split
 from cloud.training.packing import Fitted
 from cloud.training.recording import Recording
 from cloud.training.torch import network
 from cloud.training.torch.graph import WindowAutoencoder, judge_windows, to_onnx
+from cloud.training.watch import Unwatched, Watch
 from shared.artifact import sha256
 from shared.errors import Rejected
 from shared.windows import Cells, Floats, Ints
@@ -35,11 +39,24 @@ def method_hash(config: Config) -> str:
         for name, value in vars(module).items()
         if name.isupper() and isinstance(value, int | float)
     }
+    # As when they stood in the network's module: what is fitted unasked keeps its hash.
+    parts |= {
+        f"{network.__name__}.{name}": value for name, value in vars(learning_module).items() if name.isupper()
+    }
     fixed = [TRAIN_SHARE, TARGET_MAX, limits.MARGIN_MIN, limits.TAIL]
-    return sha256(orjson.dumps([asdict(config), parts, fixed], option=orjson.OPT_SORT_KEYS))
+    turned = [] if config.learning == Learning() else [asdict(config.learning)]
+    said = [config.prepared(), parts, fixed, *turned]
+    return sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS))
 
 
-def fit_autoencoder(recording: Recording, config: Config, *, seed: int, step_us: int | None = None) -> Fitted:
+def fit_autoencoder(
+    recording: Recording,
+    config: Config,
+    *,
+    seed: int,
+    step_us: int | None = None,
+    watch: Watch | None = None,
+) -> Fitted:
     """Fit the autoencoder and set its limit. `config` is window PCA's; deterministic in its arguments.
 
     Raises:
@@ -52,8 +69,12 @@ def fit_autoencoder(recording: Recording, config: Config, *, seed: int, step_us:
         )
     given, ends = full_windows(recording, config, step_us)
     train, after = split(ends, config.window)
+
+    def epoch(number: int, figures: Mapping[str, float]) -> None:
+        (watch or Unwatched()).epoch(METHOD, number, config.learning.epochs, figures)
+
     with network.repeatable():
-        module, scale, left, curves = _fit(given, train, seed)
+        module, scale, left, curves = _fit(given, train, seed, config.learning, epoch)
         healthy, _ = _score(module, given, after)
     forward = _forward_ratio(left)
     limit = limits.set_limit(
@@ -99,11 +120,11 @@ def _parameters(config: Config, cells: Cells, weights: int, seed: int) -> dict[s
     return {
         "window": config.window,
         "step_us": cells.spec.step_us,
-        "batch": network.BATCH,
-        "epochs_max": network.EPOCHS,
-        "patience": network.PATIENCE,
-        "learning_rate": network.RATE,
-        "weight_decay": network.DECAY,
+        "batch": config.learning.batch,
+        "epochs_max": config.learning.epochs,
+        "patience": config.learning.patience,
+        "learning_rate": config.learning.learning_rate,
+        "weight_decay": config.learning.weight_decay,
         "weights": weights,
         "seed": seed,
         "torch": torch.__version__,
@@ -111,7 +132,7 @@ def _parameters(config: Config, cells: Cells, weights: int, seed: int) -> dict[s
 
 
 def _fit(
-    given: Cells, train: Ints, seed: int
+    given: Cells, train: Ints, seed: int, learning: Learning, epoch: network.Epoch
 ) -> tuple[WindowAutoencoder, pca.Scale, Floats, dict[str, tuple[float, ...]]]:
     """The module (no limit yet), the scale in the recording's order, scores forward in time, and the curves."""
     rows = int(train[-1]) + 1
@@ -124,7 +145,9 @@ def _fit(
     standard, there = _cells(scale, inputs, cells, chosen)
     targets = autoencoder.targets(table, TARGET_MAX)
     examples = network.Examples(standard, there, targets)
-    net, curves = network.train(examples, gap=-(-cells.spec.window // hop), seed=seed)
+    net, curves = network.train(
+        examples, gap=-(-cells.spec.window // hop), seed=seed, learning=learning, epoch=epoch
+    )
     readout, left = autoencoder.fit_readout(table, network.codes_of(net, standard, there))
     judge = autoencoder.fit_judge(readout, left, cells.spec.window)
     module = WindowAutoencoder(net, scale, inputs, readout, judge, order).eval()

@@ -1,7 +1,7 @@
 """The network: a convolutional autoencoder that rebuilds each sensor from the others. And how it is trained."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -12,13 +12,9 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from cloud.training.autoencoder import Singles
+from cloud.training.learning import Learning
 from shared.windows import Floats
 
-BATCH: Final = 32
-EPOCHS: Final = 16
-PATIENCE: Final = 4
-RATE: Final = 5e-3
-DECAY: Final = 1e-3
 DEAF: Final = 0.1  # chance that one of the other sensors is left out too, in training
 CHANNELS: Final = 16
 CODES: Final = 24
@@ -26,6 +22,9 @@ KERNEL: Final = 5
 VALIDATION: Final = 0.2  # of the training part, its end
 THREADS: Final = 1  # the plant runs beside it
 CHUNK: Final = 1024
+
+Epoch = Callable[[int, Mapping[str, float]], None]
+"""Is told of each epoch that ended, from 1 on, with its losses."""
 
 
 class Autoencoder(nn.Module):
@@ -101,7 +100,9 @@ def repeatable() -> Iterator[None]:
         torch.use_deterministic_algorithms(mode=strict)
 
 
-def train(examples: Examples, gap: int, seed: int) -> tuple[Autoencoder, dict[str, tuple[float, ...]]]:
+def train(
+    examples: Examples, gap: int, seed: int, learning: Learning, epoch: Epoch
+) -> tuple[Autoencoder, dict[str, tuple[float, ...]]]:
     """Train on the first part of the windows, stop early by the last, `gap` windows later; the best epoch's network.
 
     AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019), one cycle of the learning rate,
@@ -117,20 +118,25 @@ def train(examples: Examples, gap: int, seed: int) -> tuple[Autoencoder, dict[st
     cut = int(len(examples.cells) * (1 - VALIDATION))
     known = examples.dataset(slice(0, cut))
     held = examples.dataset(slice(cut + gap, None))
-    order = BatchSampler(RandomSampler(known, generator=random), BATCH, drop_last=False)
+    order = BatchSampler(RandomSampler(known, generator=random), learning.batch, drop_last=False)
     loader = DataLoader(known, sampler=order, batch_size=None, generator=random)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2 * RATE, total_steps=EPOCHS * len(order))
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=learning.learning_rate, weight_decay=learning.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, 2 * learning.learning_rate, total_steps=learning.epochs * len(order)
+    )
     curves: dict[str, list[float]] = {"train_loss": [], "validation_loss": [], "learning_rate": []}
     best = {name: value.clone() for name, value in network.state_dict().items()}
-    for _ in range(EPOCHS):
+    for number in range(learning.epochs):
         curves["learning_rate"].append(float(schedule.get_last_lr()[0]))
         curves["train_loss"].append(_epoch(network, loader, optimiser, schedule, random))
         now = _loss_of(network, held)
         if now < min(curves["validation_loss"], default=math.inf):
             best = {name: value.clone() for name, value in network.state_dict().items()}
         curves["validation_loss"].append(now)
-        if len(curves["validation_loss"]) - int(np.argmin(curves["validation_loss"])) > PATIENCE:
+        epoch(number + 1, {name: values[-1] for name, values in curves.items()})
+        if len(curves["validation_loss"]) - int(np.argmin(curves["validation_loss"])) > learning.patience:
             break
     network.load_state_dict(best)
     return network.eval(), {name: tuple(values) for name, values in curves.items()}

@@ -1,0 +1,29 @@
+"""How networks are trained: the figures of AdamW and of stopping early. Plain values: reading them needs no torch."""
+
+from dataclasses import dataclass
+from typing import Final
+
+BATCH: Final = 32
+EPOCHS: Final = 16
+PATIENCE: Final = 4
+RATE: Final = 5e-3
+DECAY: Final = 1e-3
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What a person may turn of a network's training.
+
+    Attributes:
+        batch: Windows a step.
+        epochs: At most so many passes over the training windows.
+        patience: It stops after so many epochs that the validation windows gained nothing by.
+        learning_rate: Of AdamW; the one cycle's top is twice this.
+        weight_decay: Of AdamW.
+    """
+
+    batch: int = BATCH
+    epochs: int = EPOCHS
+    patience: int = PATIENCE
+    learning_rate: float = RATE
+    weight_decay: float = DECAY

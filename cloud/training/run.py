@@ -1,0 +1,154 @@
+"""What a training run is: everything that decides its models, as values, with a hash. Pure.
+
+`--model` and `--set` of a command line are read here into a `Choice`; with a machine and a range of time it is a `Run`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Final
+
+import orjson
+
+from cloud.training.candidates import DEFAULT, METHODS
+from cloud.training.learning import Learning
+from cloud.training.limits import Budget
+from cloud.training.logic import Config
+from shared.artifact import sha256
+from shared.errors import Misconfigured
+
+ALIASES: Final[Mapping[str, str]] = {"autoencoder": "conv-autoencoder"}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One name that `--set` takes: its kind and its bounds, both allowed, and what it is."""
+
+    kind: type[int] | type[float]
+    least: float
+    most: float
+    says: str
+
+    @property
+    def range(self) -> str:
+        """As people read it."""
+        kind = "a whole number" if self.kind is int else "a number"
+        return f"{kind} from {self.least:g} to {self.most:g}"
+
+
+SETTINGS: Final[Mapping[str, Setting]] = {
+    "window": Setting(int, 4, 256, "cells of window PCA's window; the other methods' follow from it"),
+    "step": Setting(float, 0.001, 86_400, "seconds of a cell; found from the rows without it"),
+    "max_age": Setting(int, 0, 60, "cells that a last value stands in for an empty one"),
+    "lateness": Setting(int, 0, 60, "cells that rows may be late"),
+    "mask_limit": Setting(float, 0, 0.9, "share of a window's cells that may be empty"),
+    "settle_s": Setting(float, 0, 86_400, "seconds after a return to a known state before it is scored"),
+    "episodes_month": Setting(float, 0.01, 1000, "false episodes allowed a machine-month"),
+    "m": Setting(int, 1, 100, "alarming windows of the last n that make an episode"),
+    "n": Setting(int, 1, 100, "see m"),
+    "batch": Setting(int, 1, 4096, "windows a step of a network's training"),
+    "epochs": Setting(int, 1, 1000, "most passes of a network's training"),
+    "patience": Setting(int, 0, 1000, "epochs without gain before a network's training stops"),
+    "learning_rate": Setting(float, 1e-6, 1, "of a network's training"),
+    "weight_decay": Setting(float, 0, 1, "of a network's training"),
+    "seed": Setting(int, 0, 2**31 - 1, "what is drawn is drawn from it"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a person may choose of a fit.
+
+    Attributes:
+        methods: Names of `METHODS`, the first being the one that rivals are compared with.
+        config: Window PCA's configuration, which the others' follow from.
+        seed: See `SETTINGS`.
+        step_us: The grid's step; None: found from the rows.
+    """
+
+    methods: tuple[str, ...] = DEFAULT
+    config: Config = field(default_factory=Config)
+    seed: int = 0
+    step_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All that decides a machine's models but the rows, whose hash is in the manifest, and the code.
+
+    Attributes:
+        machine: Its id.
+        machine_type: Its type, an id.
+        choice: What was chosen.
+        from_us: The rows' range; the store's ends where nobody bounded it.
+        to_us: See from_us.
+        labels_as_of_us: Labels are read as of this time.
+        operating_sensor: The sensor of the operating point, if any.
+        clusters: Whether only its set-points are scored.
+        parent: Version hash of the model that is to be replaced.
+    """
+
+    machine: str
+    machine_type: str
+    choice: Choice
+    from_us: int
+    to_us: int
+    labels_as_of_us: int | None = None
+    operating_sensor: str | None = None
+    clusters: bool = False
+    parent: str | None = None
+
+    def to_json(self) -> str:
+        """Keys in order, so that equal runs are equal text."""
+        return orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS).decode()
+
+    def sha256(self) -> str:
+        """Hash of the description."""
+        return sha256(self.to_json().encode())
+
+
+def read_choice(models: Sequence[str] = (), settings: Sequence[str] = ()) -> Choice:
+    """Of `--model NAME` and `--set NAME=VALUE`; nothing given is what is fitted unasked.
+
+    Raises:
+        Misconfigured: A name that there is not, a value out of its range, a name twice; the hint says what there is.
+    """
+    methods = tuple(dict.fromkeys(ALIASES.get(name, name) for name in models)) or DEFAULT
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown:
+        raise Misconfigured(
+            f"there is no model {', '.join(map(repr, unknown))}", hint=f"there are {', '.join(METHODS)}"
+        )
+    given: dict[str, int | float] = {}
+    for text in settings:
+        name, value = _read_setting(text)
+        if name in given:
+            raise Misconfigured(f"--set {name} is given twice", hint="give each name once")
+        given[name] = value
+    return _chosen(methods, given)
+
+
+def _read_setting(text: str) -> tuple[str, int | float]:
+    name, equals, written = text.partition("=")
+    if not equals or name not in SETTINGS:
+        wrong = f"there is no setting {name!r}" if equals else f"--set {text!r} is not NAME=VALUE"
+        raise Misconfigured(wrong, hint=f"there are {', '.join(SETTINGS)}")
+    setting = SETTINGS[name]
+    try:
+        value = setting.kind(written)
+    except ValueError:
+        value = setting.kind(-1)  # below every range
+    if not setting.least <= value <= setting.most:  # nor is NaN
+        raise Misconfigured(f"--set {name} takes {setting.range}, not {written!r}", hint=setting.says)
+    return name, value
+
+
+def _chosen(methods: tuple[str, ...], given: Mapping[str, int | float]) -> Choice:
+    def of(kind: type) -> dict[str, Any]:
+        return {each.name: given[each.name] for each in fields(kind) if each.name in given}
+
+    budget, learning = replace(Budget(), **of(Budget)), replace(Learning(), **of(Learning))
+    if budget.m > budget.n:
+        raise Misconfigured(f"--set m={budget.m} is more than n={budget.n}", hint=SETTINGS["m"].says)
+    config = replace(Config(), **of(Config), budget=budget, learning=learning)
+    step_us = round(given["step"] * 1e6) if "step" in given else None
+    return Choice(methods, config, int(given.get("seed", 0)), step_us)

@@ -1,0 +1,36 @@
+"""Who looks on while models are fitted."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Watch(Protocol):
+    """Is told how far a fit is, in order, in the fit's thread. What it does changes nothing in the models.
+
+    An error that it raises ends the fit.
+    """
+
+    def fitting(self, method: str, number: int, of: int, /) -> None:
+        """The candidate numbered `number` (from 1) of `of` begins."""
+        ...
+
+    def epoch(self, method: str, epoch: int, of: int, figures: Mapping[str, float], /) -> None:
+        """An epoch (from 1) of at most `of` ended, with its losses."""
+        ...
+
+    def judged(self, method: str, metrics: Mapping[str, float], /) -> None:
+        """A candidate was compared with its rivals: its own figures and theirs."""
+        ...
+
+
+class Unwatched:
+    """Nobody looks."""
+
+    def fitting(self, method: str, number: int, of: int, /) -> None:
+        """Nothing."""
+
+    def epoch(self, method: str, epoch: int, of: int, figures: Mapping[str, float], /) -> None:
+        """Nothing."""
+
+    def judged(self, method: str, metrics: Mapping[str, float], /) -> None:
+        """Nothing."""
