@@ -90,8 +90,8 @@ def ingest_grants() -> Grants:
 
 
 def inference_grants() -> Grants:
-    """Follow readings and promotions, write scores and what they begin and end, and keep its own memory."""
-    read = (names.SENSOR_READINGS, names.MODELS)
+    """Follow readings and promotions, read work orders, write scores and what they begin and end, and keep its own memory."""
+    read = (names.SENSOR_READINGS, names.MODELS, names.WORK_ORDERS)
     publish = [*_log_read(read), *_log_groups((names.SENSOR_READINGS,))]
     publish += [f"log.{topic}.>" for topic in (names.SCORES, names.MACHINE_EVENTS)]
     publish += [*_bucket_read(f"KV_{names.ASSIGNMENTS_BUCKET}"), *_bucket_read(f"OBJ_{names.MODEL_OBJECTS}")]
