@@ -297,7 +297,7 @@ def main() -> None:
     parser.add_argument("--steps", action="store_true", help="look for the saturation points, too")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        plant = RunningPlant(Path(folder) / "data", history=False)
+        plant = RunningPlant(Path(folder) / "data", rows=0)
         begin = time.perf_counter()
         rows = asyncio.run(fill(plant.data.telemetry_url, chosen.days))
         print(f"{rows / 1e6:.2f} million readings written in {time.perf_counter() - begin:.0f} s")
