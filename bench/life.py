@@ -3,6 +3,7 @@
 One configuration serves every set; its hash is printed. Both label conventions, always. Test labels are read when all was told.
 
     PYTHONPATH=. python bench/life.py --write-docs    # the part of docs/benchmarks.md
+    PYTHONPATH=. python bench/life.py --network --write-docs    # the Transformer-LSTM beside the trees, a part of its own
 """
 
 import argparse
@@ -213,7 +214,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--write-docs", action="store_true", help="put the tables into docs/benchmarks.md")
     parser.add_argument("--metrics", type=Path, help="folder to write C-MAPSS.json into")
+    parser.add_argument(
+        "--network", action="store_true", help="judge the Transformer-LSTM beside the trees instead"
+    )
     given = parser.parse_args()
+    if given.network:
+        from bench.life_network import judge  # noqa: PLC0415 - torch takes seconds to load
+
+        judge(given.data, write_docs=given.write_docs)
+        return
     found: dict[str, Figures] = {}
     for name, figures in judged(given):
         found[name] = figures

@@ -117,8 +117,12 @@ class LifeModel:
     def estimate(self, runs: Runs) -> Estimates:
         """At each unit's newest row."""
         rows = self.features(runs)[runs.last]
-        age, life = runs.lives, self.life(rows)
-        interval = self.intervals.of(life, _mean(self.far, rows))
+        return self.around(runs, rows, self.life(rows), self.intervals)
+
+    def around(self, runs: Runs, rows: Floats, life: Floats, intervals: Intervals) -> Estimates:
+        """Intervals about what any model said at each unit's newest row, whose features are `rows`."""
+        age = runs.lives
+        interval = intervals.of(life, _mean(self.far, rows))
         enough = self.evidence.enough(rows)
         half = (1 + COVERAGE) / 2
         return Estimates(
@@ -148,7 +152,7 @@ def fit(runs: Runs, config: Config | None = None, tell: Tell | None = None) -> L
         raise Rejected("no sensor moves within its operating condition: there is nothing to learn from")
     table = features(conditions, spans, runs)
     draws = np.random.default_rng(config.seed)
-    folds = [draws.permutation(len(runs)) % config.folds for _ in range(config.repeats)]
+    folds = draw_folds(draws, len(runs), config)
     if config.cap is None:
         knee = choose_knee(
             table,
@@ -160,7 +164,7 @@ def fit(runs: Runs, config: Config | None = None, tell: Tell | None = None) -> L
         )
     else:
         knee = config.cap or np.inf
-    heard = _heard(runs, config.heard)
+    heard = heard_rows(runs, config.heard)
     fits = config.folds * (config.repeats + 1)
     trees, held = _held_out(
         table, np.minimum(runs.remaining, knee), runs, folds, heard, config, lambda done: tell(done, fits)
@@ -230,7 +234,12 @@ def _mean(ensembles: tuple[Trees, ...], rows: Floats) -> Floats:
     return np.asarray(np.mean([trees.predict(rows) for trees in ensembles], axis=0))
 
 
-def _heard(runs: Runs, most: int) -> Ints:
+def draw_folds(draws: np.random.Generator, units: int, config: Config) -> list[Ints]:
+    """int64[units] a repeat: the part that each unit is held out with."""
+    return [draws.permutation(units) % config.folds for _ in range(config.repeats)]
+
+
+def heard_rows(runs: Runs, most: int) -> Ints:
     """Rows of each unit, evenly over its life."""
     return np.concatenate(
         [

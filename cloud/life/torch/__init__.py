@@ -1,0 +1,1 @@
+"""Remaining life by a network, beside the trees. Only here does remaining life import torch."""
