@@ -52,7 +52,7 @@ class Choice:
 
     @property
     def network_ships(self) -> bool:
-        """Only where it is better beyond doubt: trees cost a hundredth of it."""
+        """Only where it is better beyond doubt: trees are the simpler model."""
         return self.high < 0
 
 
