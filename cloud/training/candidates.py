@@ -8,6 +8,8 @@ import structlog
 
 from cloud.training import compare
 from cloud.training.autoencoder import LONGER
+from cloud.training.ensemble import METHOD as ENSEMBLE
+from cloud.training.ensemble import fit_ensemble
 from cloud.training.logic import METHOD, Config, fit_window_pca
 from cloud.training.packing import Fitted, Request, pack_fitted
 from cloud.training.recording import Recording, choose_step
@@ -32,10 +34,11 @@ Fit = Callable[
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How a method is fitted, and how long its windows are, in window PCA's."""
+    """How a method is fitted (None = it is an ensemble `of` others), and how long its windows are, in window PCA's."""
 
-    fit: Fit
+    fit: Fit | None
     windows: int = 1
+    of: tuple[str, ...] = ()
 
 
 def fit_candidates(
@@ -84,13 +87,14 @@ def fit_candidates(
         labels_as_of_us,
     )
     watch, count = watch or Unwatched(), 1 + len(rivals)
+    given = (recording, config, seed, step, watch)
     watch.fitting(first[0], 1, count)
-    fitted = [first[1].fit(recording, config, seed, step, watch)]
+    fitted = [_fit(first[1], (), given)]
     for number, (name, method) in enumerate(rivals, start=2):
         watch.fitting(name, number, count)
         try:
             compare.held_out(fitted[0], method.windows * config.window)
-            fitted.append(method.fit(recording, config, seed, step, watch))
+            fitted.append(_fit(method, fitted, given))
         except Rejected as error:
             log.info("no rival", machine=machine, method=name, reason=error.reason)
     panels = compare.judge_all(fitted, seed) if len(fitted) > 1 else []
@@ -112,6 +116,14 @@ def _asked(methods: Sequence[str]) -> list[tuple[str, Method]]:
             hint=f"there are {', '.join(METHODS)}",
         )
     return [(name, METHODS[name]) for name in dict.fromkeys(methods)]
+
+
+def _fit(method: Method, ready: Sequence[Fitted], given: tuple[Recording, Config, int, int, Watch]) -> Fitted:
+    """Fit a method; the members of an ensemble that are among the `ready` are not fitted again."""
+    if method.fit is not None:
+        return method.fit(*given)
+    known = {each.method: each for each in ready}
+    return fit_ensemble([known.get(name) or _fit(METHODS[name], (), given) for name in method.of])
 
 
 def _candidate(
@@ -172,5 +184,6 @@ METHODS: Final[Mapping[str, Method]] = {
     LONG: Method(_long, LONG_WINDOWS),
     "conv-autoencoder": Method(_autoencoder, LONGER),
     "isolation-forest": Method(_forest),
+    ENSEMBLE: Method(None, LONG_WINDOWS, (LONG, "conv-autoencoder")),
 }
 """All there are, by name; a name is also its `Fitted.method`."""

@@ -1,5 +1,6 @@
 """The convolutional autoencoder: trained once for all of these."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 
 from cloud.training import autoencoder, candidates
 from cloud.training.candidates import fit_candidates
-from cloud.training.logic import Config, Recording
-from cloud.training.packing import Fitted
+from cloud.training.ensemble import fit_ensemble
+from cloud.training.logic import Config, Recording, fit_window_pca
+from cloud.training.packing import Fitted, Request, pack_fitted
 from cloud.training.trained import Trained
 from shared.artifact import unpack
 from shared.errors import Misconfigured, Rejected
@@ -168,3 +170,21 @@ def test_a_judge_of_nothing_that_moves_is_refused() -> None:
     readout, left = autoencoder.fit_readout(still, np.zeros((400, 2, 3)))
     with pytest.raises(Rejected, match="no sensor moves"):
         autoencoder.fit_judge(readout, left, 32)
+
+
+def test_it_joins_an_ensemble_with_longer_windows() -> None:
+    rows = recording(bent(ROWS))
+    graph = unpack(trained().candidates[-1].artifact).model
+    long = fit_window_pca(rows, Config(window=64), STEP_US)
+    both = fit_ensemble([long, replace(fitted(), graph=lambda: graph)])
+    artifact = unpack(pack_fitted(both, rows, Request("m", "t", 7)))
+    check_onnx(artifact.model)
+    joined = Scorer(artifact)
+    joined.self_test()
+    view = np.lib.stride_tricks.sliding_window_view(bent(300, seed=5), 64, axis=0).transpose(0, 2, 1)
+    made, (score, shares) = joined.score(np.ascontiguousarray(view)), both.score(view)
+    assert np.abs(made.score - score).max() <= 1e-4 * made.limit
+    np.testing.assert_allclose(made.contributions, shares, atol=1e-4)
+    alone = scorer().score(np.ascontiguousarray(view[:, -32:])).score / both.figures["conv-autoencoder.unit"]
+    assert (made.score >= alone * (1 - 1e-5)).all()
+    assert np.isclose(made.score, alone, rtol=1e-5).any()
