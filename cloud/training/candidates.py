@@ -34,9 +34,9 @@ Fit = Callable[
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How a method is fitted (None = it is an ensemble `of` others), and how long its windows are, in window PCA's."""
+    """How a method is fitted, how long its windows are, in window PCA's, and the others that it is an ensemble `of`."""
 
-    fit: Fit | None
+    fit: Fit
     windows: int = 1
     of: tuple[str, ...] = ()
 
@@ -120,7 +120,7 @@ def _asked(methods: Sequence[str]) -> list[tuple[str, Method]]:
 
 def _fit(method: Method, ready: Sequence[Fitted], given: tuple[Recording, Config, int, int, Watch]) -> Fitted:
     """Fit a method; the members of an ensemble that are among the `ready` are not fitted again."""
-    if method.fit is not None:
+    if not method.of:
         return method.fit(*given)
     known = {each.method: each for each in ready}
     return fit_ensemble([known.get(name) or _fit(METHODS[name], (), given) for name in method.of])
@@ -173,6 +173,10 @@ def _forest(recording: Recording, config: Config, seed: int, step: int, watch: W
     return fit_forest(recording, config, seed=seed, step_us=step)
 
 
+def _together(recording: Recording, config: Config, seed: int, step: int, watch: Watch) -> Fitted:
+    return _fit(METHODS[ENSEMBLE], (), (recording, config, seed, step, watch))
+
+
 def _lacking(error: ModuleNotFoundError) -> Misconfigured:
     return Misconfigured(
         f"training needs {error.name}, which is not installed", hint="install industrialmind[train]"
@@ -184,6 +188,6 @@ METHODS: Final[Mapping[str, Method]] = {
     LONG: Method(_long, LONG_WINDOWS),
     "conv-autoencoder": Method(_autoencoder, LONGER),
     "isolation-forest": Method(_forest),
-    ENSEMBLE: Method(None, LONG_WINDOWS, (LONG, "conv-autoencoder")),
+    ENSEMBLE: Method(_together, LONG_WINDOWS, (LONG, "conv-autoencoder")),
 }
 """All there are, by name; a name is also its `Fitted.method`."""
