@@ -221,8 +221,8 @@ async def _lines(stream: asyncio.StreamReader | None) -> AsyncIterator[bytes]:
         yield line
 
 
-_LOWEST_PORT: Final = 20_000
-_PORTS: Final = 12_000
+LOWEST_PORT: Final = 20_000
+PORTS: Final = 12_000
 
 
 def free_ports(count: int) -> list[int]:
@@ -230,7 +230,7 @@ def free_ports(count: int) -> list[int]:
     opened: list[socket.socket] = []
     while len(opened) < count:
         with contextlib.suppress(OSError):
-            port = _LOWEST_PORT + secrets.randbelow(_PORTS)
+            port = LOWEST_PORT + secrets.randbelow(PORTS)
             opened.append(socket.create_server(("127.0.0.1", port)))
     ports = [int(one.getsockname()[1]) for one in opened]
     for one in opened:

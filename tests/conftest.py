@@ -9,6 +9,7 @@ from hypothesis import settings
 
 from industrialmind.login import link_into
 from industrialmind.plant import DEMO_PLANT
+from shared import supervise
 from tests.e2e.plant_process import PlantProcess, running_plant
 from tests.servers import NatsServer
 
@@ -23,6 +24,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", type=Path, help="folder for screenshots (else they are not kept)")
     parser.addoption("--seed", type=int, default=1, help="seed of the fault suites (they print theirs)")
     parser.addoption("--write-docs", action="store_true", help="write tables that tests measure into docs/")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Each worker draws ports of its own: what one found free is else taken by another before its server listens."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        share = supervise.PORTS // worker["workercount"]
+        number = int(worker["workerid"].removeprefix("gw"))
+        patch = pytest.MonkeyPatch()
+        patch.setattr(supervise, "LOWEST_PORT", supervise.LOWEST_PORT + number * share)
+        patch.setattr(supervise, "PORTS", share)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -92,7 +92,7 @@ async def test_concurrent_appends_share_a_commit(tmp_path: Path) -> None:
 
         outbox._file.transaction = counted  # type: ignore[method-assign,assignment]
         await asyncio.gather(*(outbox.append([item(n)]) for n in range(200)))
-        assert commits < 20
+        assert commits < 50  # how many share one is the scheduler's; none does if each has its own
         assert (await outbox.report())["waiting"] == 200
 
 
