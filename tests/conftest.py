@@ -63,10 +63,10 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlantProcess]:
     """The demonstration: one stack for every suite that only looks at it or heals what it breaks.
 
-    An hour of history, models by one trainer, and a fault right after them.
+    Three hours of history, models by one trainer, and a fault right after them.
     """
     root = tmp_path_factory.mktemp("demo") / "data"
-    with running_plant(root, "--backfill-hours", "1", "--fault-after", "1") as running:
+    with running_plant(root, "--backfill-hours", "3", "--fault-after", "1") as running:
         running.wait_ready()
         yield running
 

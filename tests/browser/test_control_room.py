@@ -14,9 +14,9 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from industrialmind.embedded import account_of
 from tests.browser.conftest import Open
-from tests.e2e.plant_process import PlantProcess
+from tests.e2e.plant_process import FAULT_SECONDS, PlantProcess
 
-pytestmark = [pytest.mark.e2e, pytest.mark.demo, pytest.mark.timeout(360)]
+pytestmark = [pytest.mark.e2e, pytest.mark.demo, pytest.mark.timeout(1200)]
 
 SLOW_MS = 20_000
 SAMPLES = 30
@@ -26,7 +26,9 @@ Keep = Callable[[Page, str], None]
 @pytest.fixture(autouse=True, scope="module")
 def faulty(plant: PlantProcess) -> None:
     """The demonstration's fault has been found: there is something to see."""
-    plant.until(lambda: bool(plant.get("/v1/anomalies", machine="pump-01")["anomalies"]), 240, "no anomaly")
+    plant.until(
+        lambda: bool(plant.get("/v1/anomalies", machine="pump-01")["anomalies"]), FAULT_SECONDS, "no anomaly"
+    )
     expect.set_options(timeout=SLOW_MS)
 
 

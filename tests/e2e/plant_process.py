@@ -20,6 +20,8 @@ from shared.errors import IndustrialMindError
 from shared.supervise import free_ports
 
 START_SECONDS = 90.0
+FAULT_SECONDS = 840.0
+"""A pump that leaves the speeds of its history is not scored for ten minutes, by design; a fault is found after that."""
 
 
 class PlantProcess:
