@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.errors import Rejected
-from shared.manifest import Manifest
+from shared.manifest import Manifest, read_part
 from shared.onnxcheck import check_onnx
 from shared.windows import PREPARATION_VERSION, is_known_preparation
 
@@ -145,12 +145,7 @@ def members(data: bytes, wanted: Sequence[str]) -> dict[str, bytes]:
 
 
 def _probe(data: bytes, sensors: int) -> Probe:
-    try:
-        probe = Probe.model_validate_json(data)
-    except ValidationError as error:
-        raise Rejected(
-            f"probe.json: {error.errors(include_url=False, include_input=False)[0]['msg']}"
-        ) from error
+    probe = read_part(Probe, PROBE, data)
     widths = {len(row) for row in (*probe.rows, *probe.contributions)}
     answers = {len(probe.scores), len(probe.alarms), len(probe.contributions)}
     if widths != {sensors} or answers != {len(probe.edges_us)} or len(probe.rows) != len(probe.times_us):

@@ -1,6 +1,6 @@
 """What a model is, needs and promises: the manifest that travels inside its artifact."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -14,6 +14,17 @@ SCHEMA_VERSION: Final = 1
 SENSORS_MAX: Final = 1024
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Id = Annotated[str, Field(pattern=rf"^{ID_PATTERN}$")]
+Part = TypeVar("Part", bound=BaseModel)
+
+
+def read_part(kind: type[Part], name: str, data: bytes) -> Part:
+    """A JSON part of an artifact. Raises Rejected, naming part and field, for anything that is not one."""
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(step) for step in first["loc"]) or "the whole"
+        raise Rejected(f"{name}: {where}: {first['msg']}") from error
 
 
 class _Part(BaseModel):
@@ -190,9 +201,4 @@ class Manifest(_Part):
     @classmethod
     def from_json(cls, data: bytes) -> "Manifest":
         """Read a manifest. Raises Rejected, naming the field, for anything that is not one."""
-        try:
-            return cls.model_validate_json(data)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the whole"
-            raise Rejected(f"manifest: {where}: {first['msg']}") from error
+        return read_part(cls, "manifest", data)

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.life.manifest import LifeManifest
 from cloud.life.onnxruntime import Graph
@@ -18,6 +18,7 @@ from cloud.life.runs import Runs, make_runs
 from cloud.life.told import Told, tell
 from shared.artifact import MANIFEST, MODEL, PROBE, check_announced, members, sha256, stored_zip
 from shared.errors import Rejected
+from shared.manifest import read_part
 from shared.onnxcheck import check_onnx
 
 PREPARATION: Final = "preparation.json"
@@ -94,12 +95,7 @@ def load_life(data: bytes, *, expected_hash: str | None = None) -> LifeArtifact:
     preparation = Preparation.from_json(parts[PREPARATION])
     if preparation.columns != manifest.sensors:
         raise Rejected("the preparation's columns are not the manifest's sensors")
-    try:
-        probe = LifeProbe.model_validate_json(parts[PROBE])
-    except ValidationError as error:
-        raise Rejected(
-            f"probe.json: {error.errors(include_url=False, include_input=False)[0]['msg']}"
-        ) from error
+    probe = read_part(LifeProbe, PROBE, parts[PROBE])
     artifact = LifeArtifact(digest, manifest, preparation, Graph(parts[MODEL]))
     _self_test(artifact, probe)
     return artifact

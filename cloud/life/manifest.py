@@ -3,10 +3,9 @@
 from typing import Final, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from shared.errors import Rejected
-from shared.manifest import SENSORS_MAX, Id, Sha256
+from shared.manifest import SENSORS_MAX, Id, Sha256, read_part
 
 SCHEMA_VERSION: Final = 1
 PREPARATION_VERSION: Final = 1
@@ -63,9 +62,4 @@ class LifeManifest(BaseModel):
     @classmethod
     def from_json(cls, data: bytes) -> "LifeManifest":
         """Read a manifest. Raises Rejected, naming the field, for anything that is not one."""
-        try:
-            return cls.model_validate_json(data)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the whole"
-            raise Rejected(f"manifest: {where}: {first['msg']}") from error
+        return read_part(cls, "manifest", data)

@@ -70,7 +70,7 @@ def fit_candidates(
         Rejected: Too few rows for the first method, or none that moves.
         Misconfigured: There is no such method, or what it needs is not installed.
     """
-    first, *rivals = _asked(methods)
+    first, *rivals = [(name, METHODS[name]) for name in check_methods(methods)]
     config = config or Config()
     step = step_us or choose_step(recording, config.mask_limit)
     request = Request(
@@ -108,14 +108,15 @@ def fit_candidates(
     return Trained(machine, made, best, fitted[best].data)
 
 
-def _asked(methods: Sequence[str]) -> list[tuple[str, Method]]:
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown or not methods:
+def check_methods(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, each once. Raises Misconfigured: one is no method of METHODS, or there is none."""
+    unknown = [name for name in names if name not in METHODS]
+    if unknown or not names:
         raise Misconfigured(
-            f"there is no method {', '.join(map(repr, unknown))}" if unknown else "no method was named",
+            f"there is no model {', '.join(map(repr, unknown))}" if unknown else "no model was named",
             hint=f"there are {', '.join(METHODS)}",
         )
-    return [(name, METHODS[name]) for name in dict.fromkeys(methods)]
+    return tuple(dict.fromkeys(names))
 
 
 def _fit(method: Method, ready: Sequence[Fitted], given: tuple[Recording, Config, int, int, Watch]) -> Fitted:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from cloud.training.candidates import DEFAULT, METHODS
+from cloud.training.candidates import DEFAULT, check_methods
 from cloud.training.learning import Learning
 from cloud.training.limits import Budget
 from cloud.training.logic import Config
@@ -112,12 +112,7 @@ def read_choice(models: Sequence[str] = (), settings: Sequence[str] = ()) -> Cho
     Raises:
         Misconfigured: A name that there is not, a value out of its range, a name twice; the hint says what there is.
     """
-    methods = tuple(dict.fromkeys(ALIASES.get(name, name) for name in models)) or DEFAULT
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown:
-        raise Misconfigured(
-            f"there is no model {', '.join(map(repr, unknown))}", hint=f"there are {', '.join(METHODS)}"
-        )
+    methods = check_methods([ALIASES.get(name, name) for name in models] or DEFAULT)
     given: dict[str, int | float] = {}
     for text in settings:
         name, value = _read_setting(text)

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from industrialmind.embedded import account_of
 from tests.browser.conftest import Open
-from tests.e2e.plant_process import FAULT_SECONDS, PlantProcess
+from tests.e2e.plant_process import PlantProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.demo, pytest.mark.timeout(1200)]
 
@@ -26,9 +26,7 @@ Keep = Callable[[Page, str], None]
 @pytest.fixture(autouse=True, scope="module")
 def faulty(plant: PlantProcess) -> None:
     """The demonstration's fault has been found: there is something to see."""
-    plant.until(
-        lambda: bool(plant.get("/v1/anomalies", machine="pump-01")["anomalies"]), FAULT_SECONDS, "no anomaly"
-    )
+    plant.wait_anomaly("pump-01", 240)
     expect.set_options(timeout=SLOW_MS)
 
 

@@ -20,8 +20,8 @@ from shared.errors import IndustrialMindError
 from shared.supervise import free_ports
 
 START_SECONDS = 90.0
-FAULT_SECONDS = 840.0
-"""A pump that leaves the speeds of its history is not scored for ten minutes, by design; a fault is found after that."""
+SILENT_SECONDS = 780.0
+"""A machine that leaves the speeds of its history is not scored for ten minutes, by design, and its windows fill anew."""
 
 
 class PlantProcess:
@@ -83,6 +83,20 @@ class PlantProcess:
             assert self._process.poll() is None, f"up ended with {self._process.poll()}:\n{self.said}"
             time.sleep(0.1)
         raise AssertionError(f"{what} in {seconds} s:\n{self.said}\n{self.logs()}")
+
+    def wait_anomaly(self, machine: str, seconds: float) -> None:
+        """Wait for a machine's first anomaly, at most `seconds` of the time in which it is scored."""
+        scored, last = 0.0, time.monotonic()
+
+        def found() -> bool:
+            nonlocal scored, last
+            now = time.monotonic()
+            scored += now - last if self.machine(machine)["score"] is not None else 0.0
+            last = now
+            assert scored <= seconds, f"{machine} was scored for {seconds} s and has no anomaly:\n{self.said}"
+            return bool(self.get("/v1/anomalies", machine=machine)["anomalies"])
+
+        self.until(found, seconds + SILENT_SECONDS, f"{machine} has no anomaly")
 
     def client(self) -> Client:
         """A client for its data API."""

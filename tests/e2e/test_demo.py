@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.plant_process import FAULT_SECONDS, PlantProcess, command
+from tests.e2e.plant_process import PlantProcess, command
 
 pytestmark = [pytest.mark.e2e, pytest.mark.demo, pytest.mark.timeout(240)]
 
@@ -20,9 +20,7 @@ def versions(plant: PlantProcess) -> dict[str, int]:
 @pytest.mark.timeout(1200)
 def test_the_fault_is_found_with_a_right_sensor_first(plant: PlantProcess) -> None:
     plant.wait_said("fault injected", 300)
-    plant.until(
-        lambda: bool(plant.get("/v1/anomalies", machine="pump-01")["anomalies"]), FAULT_SECONDS, "no anomaly"
-    )
+    plant.wait_anomaly("pump-01", 90)
     anomaly = plant.get("/v1/anomalies", machine="pump-01")["anomalies"][0]
     right = next(line for line in plant.said.splitlines() if "it shows in" in line).split("it shows in ")[1]
     first = anomaly["sensors"][0]

@@ -39,6 +39,7 @@ STEPS = (
     "deliver",
     "mlflow-version",
     "mlflow-alias",
+    "mlflow-stage",
     "mlflow-run-end",
     "reconciled",
 )

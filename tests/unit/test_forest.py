@@ -134,7 +134,7 @@ def test_the_fit_takes_the_methods_it_is_asked_for() -> None:
     assert "isolation-forest.panel_found" in trained().candidates[0].metrics
     only = fit_candidates(recording(), machine="m", machine_type="t", now_us=7, methods=(METHOD, METHOD))
     assert [each.method for each in only.candidates] == [METHOD]
-    for methods, said in ((("window-pca", "guess"), "no method 'guess'"), ((), "no method was named")):
+    for methods, said in ((("window-pca", "guess"), "no model 'guess'"), ((), "no model was named")):
         with pytest.raises(Misconfigured, match=said):
             fit_candidates(recording(), machine="m", machine_type="t", now_us=7, methods=methods)
 

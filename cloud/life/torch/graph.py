@@ -1,18 +1,13 @@
 """The networks as one ONNX graph: window and summary in, remaining life out."""
 
-import contextlib
-import io
-import logging
-import warnings
-from typing import Final, cast
+from typing import Final
 
 import torch
-from onnx import ModelProto, checker
 from torch import Tensor, nn
 
 from cloud.life.onnx import NO_KNEE
 from cloud.life.torch.fit import NetworkModel, target_scale
-from cloud.training.onnx import IR_VERSION, OPSET
+from cloud.training.torch.export import exported
 from cloud.training.torch.network import repeatable
 
 INPUTS: Final = ("window", "summary")
@@ -41,43 +36,5 @@ def to_onnx(model: NetworkModel) -> bytes:
     network = model.networks[0]
     channels, summary = network.embed.in_features, len(model.scale.centre)
     example = (torch.zeros((2, model.rows, channels)), torch.zeros((2, summary)))
-    for name in ("torch.onnx", "onnxscript", "onnx_ir"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # what they skip is no news
-    count = {0: torch.export.Dim("n", min=1, max=1 << 20)}
-    # The exporter tells of its steps on stdout, which belongs to data.
-    with repeatable(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            Ensemble(model).eval(),
-            example,
-            dynamo=True,
-            external_data=False,
-            opset_version=OPSET,
-            input_names=list(INPUTS),
-            output_names=["life"],
-            dynamic_shapes=(count, count),
-            verbose=False,
-        )
-    proto = cast("torch.onnx.ONNXProgram", program).model_proto
-    return _clean(proto).SerializeToString(deterministic=True)
-
-
-def _clean(proto: ModelProto) -> ModelProto:
-    """Without the traces of where it was made."""
-    proto.producer_name, proto.producer_version, proto.doc_string = "industrialmind", "", ""
-    proto.ir_version = IR_VERSION
-    proto.graph.name = "remaining-life-network"
-    del proto.metadata_props[:]
-    del proto.graph.metadata_props[:]
-    del proto.graph.value_info[:]
-    for node in proto.graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.doc_string = ""
-        del value.metadata_props[:]
-    for tensor in proto.graph.initializer:
-        tensor.doc_string = ""
-        del tensor.metadata_props[:]
-    checker.check_model(proto)
-    return proto
+    with repeatable():
+        return exported(Ensemble(model), example, INPUTS, ["life"], "remaining-life-network")

@@ -1,19 +1,14 @@
 """The whole computation as one module, from a window to score, limit and contributions; and as an ONNX graph."""
 
-import contextlib
-import io
-import logging
-import warnings
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
-import onnx
 import torch
 from torch import Tensor, nn
 
 from cloud.training import pca
 from cloud.training.autoencoder import Inputs, Judge, Readout
-from cloud.training.onnx import IR_VERSION, OPSET
+from cloud.training.torch.export import exported
 from cloud.training.torch.network import Autoencoder
 from shared.windows import Floats, Ints
 
@@ -154,42 +149,4 @@ def judge_windows(module: WindowAutoencoder, windows: Floats) -> tuple[Floats, F
 def to_onnx(module: WindowAutoencoder, window: int) -> bytes:
     """The graph's bytes: like window PCA's in its input, its outputs and its operators' version."""
     example = torch.zeros((2, window, module.sensors), dtype=torch.float64)
-    for name in ("torch.onnx", "onnxscript", "onnx_ir"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # what they skip is no news
-    # The exporter tells of its steps on stdout, which belongs to data.
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module.eval(),
-            (example,),
-            dynamo=True,
-            external_data=False,
-            opset_version=OPSET,
-            input_names=["window"],
-            output_names=list(_OUTPUTS),
-            dynamic_shapes=({0: torch.export.Dim("n", min=1, max=1 << 20)},),
-            verbose=False,
-        )
-    proto = cast("torch.onnx.ONNXProgram", program).model_proto
-    return _clean(proto).SerializeToString(deterministic=True)
-
-
-def _clean(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Without the traces of where it was made."""
-    proto.producer_name, proto.producer_version, proto.doc_string = "industrialmind", "", ""
-    proto.ir_version = IR_VERSION
-    proto.graph.name = "conv-autoencoder"
-    del proto.metadata_props[:]
-    del proto.graph.metadata_props[:]
-    del proto.graph.value_info[:]
-    for node in proto.graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.doc_string = ""
-        del value.metadata_props[:]
-    for tensor in proto.graph.initializer:
-        tensor.doc_string = ""
-        del tensor.metadata_props[:]
-    onnx.checker.check_model(proto)
-    return proto
+    return exported(module, (example,), ["window"], _OUTPUTS, "conv-autoencoder")
