@@ -98,11 +98,17 @@ def _limit(model: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
         if model["provisional"]
         else ""
     )
+    calm = calibration.get("calm_windows")
+    over = (
+        f"{calibration['persistence_n']} windows without one"
+        if calm is None
+        else f"{calm} windows of at most {calibration['calm_level']:g} of the limit"
+    )
     return (
         f"{manifest['limit']:.6g}, by {calibration['method']} on {calibration['rows']} rows of which "
         f"{calibration['n_eff']:.0f} are independent (margin {calibration['margin']:.3g}), for "
         f"{calibration['budget_month']:g} false episodes a machine-month. An episode is "
-        f"{calibration['persistence_m']} alarms of {calibration['persistence_n']} windows.{provisional}"
+        f"{calibration['persistence_m']} alarms of {calibration['persistence_n']} windows, and is over after {over}.{provisional}"
     )
 
 

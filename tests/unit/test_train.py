@@ -456,6 +456,7 @@ def test_an_operator_s_training_is_held_against_the_champion_and_noted(
     theirs = command("models", "show", MACHINE, version, "--card", "--data", plant.data.root).out
     assert f"*{judged['outcome']}* by a proxy" in theirs
     assert "false episodes a machine-month" in theirs
+    assert "windows of at most 0.8 of the limit" in theirs
     words = command("models", "show", MACHINE, version, "--data", plant.data.root).out
     assert f"{judged['outcome']} by a proxy" in words
     mine = command("models", "show", MACHINE, "--data", plant.data.root, "--json").json
