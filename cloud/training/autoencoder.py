@@ -1,4 +1,4 @@
-"""What the convolutional autoencoder is judged by: what its code says of a sensor against what the sensor says. Only numpy.
+"""What an autoencoder is judged by: what its code says of a sensor against what the sensor says. Only numpy.
 
 A window has two features a sensor, its level and its restlessness (`cloud.training.pca`). Each is expected from the
 *other* sensors alone: linearly from their features, and from the code that the network makes of their cells. The
@@ -31,7 +31,7 @@ from shared.windows import Cells, Ints
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 
-LONGER: Final = 2  # windows, in window PCA's: convolutions follow a machine through a longer one
+LONGER: Final = 2  # windows, in window PCA's: a network follows a machine through a longer one
 WINDOWS: Final = 3000  # of the training part, evenly spaced: neighbours share all but one cell
 SENSORS_MAX: Final = 64  # the network runs once a sensor, without that sensor
 BLOCKS: Final = 8

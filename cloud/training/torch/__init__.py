@@ -1,1 +1,1 @@
-"""The convolutional autoencoder by torch. Nothing outside this folder imports torch, and nothing on the way to live this."""
+"""Autoencoders by torch. Nothing outside this folder imports torch, and nothing on the way to live this."""

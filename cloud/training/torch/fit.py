@@ -1,4 +1,4 @@
-"""Fits the convolutional autoencoder on a machine's rows: training, readout, judge and limit."""
+"""Fits an autoencoder on a machine's rows: training, readout, judge and limit."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -15,14 +15,13 @@ from cloud.training.learning import Learning
 from cloud.training.logic import TRAIN_SHARE, Config, full_windows, split
 from cloud.training.packing import Fitted
 from cloud.training.recording import Recording
-from cloud.training.torch import network
+from cloud.training.torch import convolution, network
 from cloud.training.torch.graph import WindowAutoencoder, judge_windows, to_onnx
 from cloud.training.watch import Unwatched, Watch
 from shared.artifact import sha256
 from shared.errors import Rejected
 from shared.windows import Cells, Floats, Ints
 
-METHOD: Final = "conv-autoencoder"
 TARGET_MAX: Final = 6.0  # spreads; what the linear part misses by more is no lesson
 
 
@@ -31,7 +30,7 @@ def config_of(config: Config) -> Config:
     return replace(config, window=autoencoder.LONGER * config.window)
 
 
-def method_hash(config: Config) -> str:
+def method_hash(design: network.Design, config: Config) -> str:
     """Hash of the configuration and of the method's constants."""
     parts = {
         f"{module.__name__}.{name}": value
@@ -39,12 +38,12 @@ def method_hash(config: Config) -> str:
         for name, value in vars(module).items()
         if name.isupper() and isinstance(value, int | float)
     }
-    # As when they stood in the network's module: what is fitted unasked keeps its hash.
-    parts |= {
-        f"{network.__name__}.{name}": value for name, value in vars(learning_module).items() if name.isupper()
-    }
+    # As when they all stood in the network's module: what is fitted unasked keeps its hash.
+    apart = {name: value for name, value in vars(learning_module).items() if name.isupper()}
+    parts |= {f"{network.__name__}.{name}": value for name, value in (apart | {**design.constants}).items()}
     fixed = [TRAIN_SHARE, TARGET_MAX, limits.MARGIN_MIN, limits.TAIL]
     turned = [] if config.learning == Learning() else [asdict(config.learning)]
+    turned += [dict(design.settings)] if design.settings else []
     said = [config.prepared(), parts, fixed, *turned]
     return sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS))
 
@@ -56,8 +55,9 @@ def fit_autoencoder(
     seed: int,
     step_us: int | None = None,
     watch: Watch | None = None,
+    design: network.Design = convolution.DESIGN,
 ) -> Fitted:
-    """Fit the autoencoder and set its limit. `config` is window PCA's; deterministic in its arguments.
+    """Fit the autoencoder of a design and set its limit. `config` is window PCA's; deterministic in its arguments.
 
     Raises:
         Rejected: Too few rows, too many sensors, or none that moves.
@@ -71,10 +71,10 @@ def fit_autoencoder(
     train, after = split(ends, config.window)
 
     def epoch(number: int, figures: Mapping[str, float]) -> None:
-        (watch or Unwatched()).epoch(METHOD, number, config.learning.epochs, figures)
+        (watch or Unwatched()).epoch(design.method, number, config.learning.epochs, figures)
 
     with network.repeatable():
-        module, scale, left, curves = _fit(given, train, seed, config.learning, epoch)
+        module, scale, left, curves = _fit(design, given, train, seed, config.learning, epoch)
         healthy, _ = _score(module, given, after)
     forward = _forward_ratio(left)
     limit = limits.set_limit(
@@ -92,13 +92,13 @@ def fit_autoencoder(
 
     def graph() -> bytes:
         with network.repeatable():
-            return to_onnx(module, config.window)
+            return to_onnx(module, config.window, design.method)
 
     weights = sum(each.numel() for each in module.network.parameters())
     epochs = len(curves["validation_loss"])
     return Fitted(
-        method=METHOD,
-        method_hash=method_hash(config),
+        method=design.method,
+        method_hash=method_hash(design, config),
         scale=scale,
         cells=given,
         ends=ends,
@@ -110,7 +110,7 @@ def fit_autoencoder(
         settle_s=config.settle_s,
         score=score,
         graph=graph,
-        parameters=_parameters(config, given, weights, seed),
+        parameters={**_parameters(config, given, weights, seed), **design.settings},
         figures={"epochs": float(epochs), "validation_loss": min(curves["validation_loss"])},
         curves=curves,
     )
@@ -132,7 +132,7 @@ def _parameters(config: Config, cells: Cells, weights: int, seed: int) -> dict[s
 
 
 def _fit(
-    given: Cells, train: Ints, seed: int, learning: Learning, epoch: network.Epoch
+    design: network.Design, given: Cells, train: Ints, seed: int, learning: Learning, epoch: network.Epoch
 ) -> tuple[WindowAutoencoder, pca.Scale, Floats, dict[str, tuple[float, ...]]]:
     """The module (no limit yet), the scale in the recording's order, scores forward in time, and the curves."""
     rows = int(train[-1]) + 1
@@ -146,7 +146,7 @@ def _fit(
     targets = autoencoder.targets(table, TARGET_MAX)
     examples = network.Examples(standard, there, targets)
     net, curves = network.train(
-        examples, gap=-(-cells.spec.window // hop), seed=seed, learning=learning, epoch=epoch
+        design, examples, gap=-(-cells.spec.window // hop), seed=seed, learning=learning, epoch=epoch
     )
     readout, left = autoencoder.fit_readout(table, network.codes_of(net, standard, there))
     judge = autoencoder.fit_judge(readout, left, cells.spec.window)

@@ -146,7 +146,7 @@ def judge_windows(module: WindowAutoencoder, windows: Floats) -> tuple[Floats, F
     return np.concatenate(scores), np.concatenate(shares)
 
 
-def to_onnx(module: WindowAutoencoder, window: int) -> bytes:
+def to_onnx(module: WindowAutoencoder, window: int, name: str) -> bytes:
     """The graph's bytes: like window PCA's in its input, its outputs and its operators' version."""
     example = torch.zeros((2, window, module.sensors), dtype=torch.float64)
-    return exported(module, (example,), ["window"], _OUTPUTS, "conv-autoencoder")
+    return exported(module, (example,), ["window"], _OUTPUTS, name)

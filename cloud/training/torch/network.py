@@ -1,9 +1,9 @@
-"""The network: a convolutional autoencoder that rebuilds each sensor from the others. And how it is trained."""
+"""Autoencoders that rebuild each sensor from the others: what they have in common, and how they are trained."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -16,9 +16,7 @@ from cloud.training.learning import Learning
 from shared.windows import Floats
 
 DEAF: Final = 0.1  # chance that one of the other sensors is left out too, in training
-CHANNELS: Final = 16
 CODES: Final = 24
-KERNEL: Final = 5
 VALIDATION: Final = 0.2  # of the training part, its end
 THREADS: Final = 1  # the plant runs beside it
 CHUNK: Final = 1024
@@ -27,29 +25,52 @@ Epoch = Callable[[int, Mapping[str, float]], None]
 """Is told of each epoch that ended, from 1 on, with its losses."""
 
 
+@dataclass(frozen=True)
+class Design:
+    """What tells one autoencoder from another.
+
+    Attributes:
+        method: Its name among the methods.
+        channels: C, how many values the first layer makes of a place in time.
+        kernel: Cells that one place looks at.
+        stride: Cells from one place to the next.
+        trunk: For T places, the module that makes float32[m, C] of float32[m, C, T].
+        constants: What else decides it, for the method's hash.
+        settings: What of it a person turned, for the hash and the parameters.
+    """
+
+    method: str
+    channels: int
+    kernel: int
+    stride: int
+    trunk: Callable[[int], nn.Module]
+    constants: Mapping[str, int | float] = field(default_factory=dict)
+    settings: Mapping[str, int | float] = field(default_factory=dict)
+
+
 class Autoencoder(nn.Module):
-    """Encoder: two convolutions with stride over the cells, pooled to a code narrower than the sensors. Decoder: dense.
+    """Encoder: places in time, then the design's trunk, then a code narrower than the sensors. Decoder: dense.
 
     What the first layer makes of each sensor is kept apart, so that leaving a sensor out is a subtraction: one pass
     gives the S codes that know nothing of their own sensor.
     """
 
-    def __init__(self, sensors: int) -> None:
+    def __init__(self, design: Design, sensors: int, window: int) -> None:
         super().__init__()
-        self.sensors = sensors
+        self.sensors, self.channels = sensors, design.channels
         narrow = max(2, math.ceil(sensors / 2))
+        margin = design.kernel // 2
         self.look = nn.Conv1d(
             2 * sensors,
-            sensors * CHANNELS,
-            KERNEL,
-            stride=2,
-            padding=KERNEL // 2,
+            sensors * design.channels,
+            design.kernel,
+            stride=design.stride,
+            padding=margin,
             groups=sensors,
             bias=False,
         )
-        self.offset = nn.Parameter(torch.zeros(CHANNELS, 1))
-        self.combine = nn.Conv1d(CHANNELS, CHANNELS, 3, stride=2, padding=1)
-        self.narrow = nn.Linear(CHANNELS, narrow)
+        self.trunk = design.trunk((window + 2 * margin - design.kernel) // design.stride + 1)
+        self.narrow = nn.Linear(design.channels, narrow)
         self.widen = nn.Linear(narrow, CODES)
         self.rebuild = nn.Parameter(torch.zeros(sensors, CODES, 2))
         self.rebuild_offset = nn.Parameter(torch.zeros(sensors, 2))
@@ -60,11 +81,11 @@ class Autoencoder(nn.Module):
         """float32[n, S, H] codes of float32[n, S, W] cells and masks; `heard` float32[n, S] leaves out more sensors."""
         both = torch.stack([cells * there, there - 1], dim=2).flatten(1, 2)
         each = self.look(both)
-        each = each.view(-1, self.sensors, CHANNELS, each.shape[2])
+        each = each.view(-1, self.sensors, self.channels, each.shape[2])
         if heard is not None:
             each = each * heard[:, :, None, None]
-        others = torch.tanh(each.sum(dim=1, keepdim=True) - each + self.offset)
-        pooled = torch.tanh(self.combine(others.flatten(0, 1))).mean(dim=2)
+        others = each.sum(dim=1, keepdim=True) - each
+        pooled = self.trunk(others.flatten(0, 1))
         wide = torch.tanh(self.widen(self.narrow(pooled)))
         return wide.view(-1, self.sensors, CODES)
 
@@ -101,7 +122,7 @@ def repeatable() -> Iterator[None]:
 
 
 def train(
-    examples: Examples, gap: int, seed: int, learning: Learning, epoch: Epoch
+    design: Design, examples: Examples, gap: int, seed: int, learning: Learning, epoch: Epoch
 ) -> tuple[Autoencoder, dict[str, tuple[float, ...]]]:
     """Train on the first part of the windows, stop early by the last, `gap` windows later; the best epoch's network.
 
@@ -114,7 +135,7 @@ def train(
     random = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Autoencoder(examples.cells.shape[1])
+        network = Autoencoder(design, *examples.cells.shape[1:])
     cut = int(len(examples.cells) * (1 - VALIDATION))
     known = examples.dataset(slice(0, cut))
     held = examples.dataset(slice(cut + gap, None))
