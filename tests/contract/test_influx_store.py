@@ -200,6 +200,43 @@ async def test_content_and_counts_are_the_embedded_stores_whatever_fails_on_the_
     assert failures > 10
 
 
+async def test_a_point_that_is_there_in_part_is_not_there_yet(
+    opening: Opening, plain: TelemetryStore
+) -> None:
+    """The server shows fields of points that it is just storing; none of them was confirmed to anybody."""
+    entries = history(random.Random(3), "m-0")
+    late = T0 + 5 * HOUR_US
+    body = Readings(("a",), ("m",), np.zeros(2, np.int64), np.array([late, late + 3]), np.array([late, late + 3]),
+                    np.array([7.0, 8.0]), np.zeros(2, np.uint8))  # fmt: skip
+    header = Header("s1", "edge-m-0", "m-0", Kind.READINGS, b"3" * 16, 1, 2)
+    last = Entry(Stored(SENSOR_READINGS, "m-0", b"", {}, "0", len(entries) + 1, T0), header, body)
+    await plain.write(entries)
+    async with opening() as store:
+        assert isinstance(store, InfluxStore)
+        await store.write(entries)
+        client = store._client
+        for bucket, line in (
+            (client.place.readings("m-0"), f"reading,machine=m-0,sensor=a value=1 {late}"),
+            (client.place.readings("m-0"), f"reading,machine=m-0,sensor=b value=1,a=1i {late}"),
+            (client.place.readings("m-0"), f"reading,machine=m-0,sensor=a a=1i,o=1i {late + 1}"),
+            (client.place.readings("m-0"), f"score,machine=m-0,version=aa l=1i {late}"),
+            (client.place.readings("m-0"), f'score,machine=m-0,version=aa d="" {late + 1}'),
+            (client.place.rollups("m-0", MINUTE_US), f"aggregate,machine=m-0,sensor=a,width_us=10000000 rows=1i {late}"),
+            (client.place.rollups("m-0", HOUR_US), f"rollup_1h,machine=m-0,sensor=a mean=1,minimum=1 {late}"),
+        ):  # fmt: skip
+            await client.write(bucket, line.encode())
+        assert await everything(store, "m-0") == await everything(plain, "m-0")
+        for each in (store, plain):
+            curves = await each.trends("m-0", None, T0, END_US, 10_000)
+            assert [one.time_us.max() < late for one in curves] == [True] * len(curves)
+            assert len(await anext(each.columns("m-0", chunk=1))), (
+                "a page of one point, which may be such a one"
+            )
+        await store.write([last])
+        await plain.write([last])
+        assert await everything(store, "m-0") == await everything(plain, "m-0")
+
+
 async def test_members_that_write_one_store_see_what_the_others_did(
     influxdb: InfluxDB, postgresql: PostgreSQL, plain: TelemetryStore
 ) -> None:

@@ -22,6 +22,7 @@ _CONNECTIONS: Final = 4
 _REFUSED: Final = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 _AWAY: Final = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.NOT_FOUND, HTTPStatus.REQUEST_TIMEOUT}
 _PARTIAL: Final = {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}
+_NULL: Final = b"null"
 _EXPIRED: Final = "beyond retention policy"
 _URL: Final = re.compile(r"^influxdb://[^/@?]+/[^/?]+/[^/?]+(\?tls=[01])?$")
 
@@ -65,11 +66,25 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A series of an answer: its tags, and its rows in `columns`, time first."""
+    """A series of an answer: its tags, and its rows in `columns`, time first, each of them whole.
+
+    The server stores a point field by field: who asks meanwhile gets some of its fields and null for the others. Such a point
+    is not confirmed to its writer yet, and counts as not there. `given`: the rows with these points, `end_us`: the time
+    of the last one of them, for those who ask for more.
+    """
 
     tags: Mapping[str, str]
     columns: Sequence[str]
     rows: list[list[Any]]
+    given: int
+    end_us: int
+
+    @classmethod
+    def of(cls, series: Mapping[str, Any], *, torn: bool) -> "Table":
+        """From the answer's JSON. `torn`: whether rows have to be looked at for null."""
+        rows = series["values"]
+        whole = [row for row in rows if None not in row] if torn else rows
+        return cls(series.get("tags", {}), series["columns"], whole, len(rows), rows[-1][0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +135,12 @@ class InfluxClient:
             document = orjson.loads(answer.content)
         except orjson.JSONDecodeError as error:
             raise Unavailable(f"{self.place.base_url} gave a broken answer: {error}") from error
+        torn = _NULL in answer.content
         found: list[list[Table]] = []
         for one in document["results"]:
             if "error" in one:
                 raise Unavailable(f"{self.place.base_url}, bucket {bucket!r}: {one['error']}")
-            series = one.get("series", [])
-            found.append([Table(s.get("tags", {}), s["columns"], s.get("values", [])) for s in series])
+            found.append([Table.of(series, torn=torn) for series in one.get("series", [])])
         return found
 
     def no_bucket(self) -> Unavailable:

@@ -123,7 +123,7 @@ class InfluxReader:
             f" AND {between(from_us, to_us)} GROUP BY sensor LIMIT {share}",
         )
         by_sensor = {table.tags["sensor"]: table.rows for table in tables}
-        full = [rows[-1][0] for rows in by_sensor.values() if len(rows) == share]
+        full = [table.end_us for table in tables if table.given == share]
         horizon = min(full) if full else None
         parts = [by_sensor.get(name, []) for name in sensors]
         columns = await self._columns(sensors, parts, until_us=horizon)

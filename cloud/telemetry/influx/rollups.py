@@ -60,8 +60,8 @@ async def readings(
             name = table.tags["sensor"]
             part = from_readings(table.rows)
             found[name].append(part.at(part.start_us >= left[name]))
-            if len(table.rows) == _CHUNK:
-                more[name] = int(table.rows[-1][0]) + 1
+            if table.given == _CHUNK:
+                more[name] = table.end_us + 1
         left = more
     return {name: joined(parts) for name, parts in found.items()}
 
