@@ -165,6 +165,17 @@ def _autoencoder(recording: Recording, config: Config, seed: int, step: int, wat
     return fit_autoencoder(recording, config, seed=seed, step_us=step, watch=watch)
 
 
+def _transformer(recording: Recording, config: Config, seed: int, step: int, watch: Watch) -> Fitted:
+    try:
+        from cloud.training.torch.fit import fit_autoencoder  # noqa: PLC0415 - the same
+        from cloud.training.torch.transformer import design  # noqa: PLC0415 - the same
+    except ModuleNotFoundError as error:
+        raise _lacking(error) from error
+    return fit_autoencoder(
+        recording, config, seed=seed, step_us=step, watch=watch, design=design(config.transformer)
+    )
+
+
 def _forest(recording: Recording, config: Config, seed: int, step: int, watch: Watch) -> Fitted:
     del watch
     try:
@@ -188,6 +199,7 @@ METHODS: Final[Mapping[str, Method]] = {
     METHOD: Method(_short),
     LONG: Method(_long, LONG_WINDOWS),
     "conv-autoencoder": Method(_autoencoder, LONGER),
+    "transformer-autoencoder": Method(_transformer, LONGER),
     "isolation-forest": Method(_forest),
     ENSEMBLE: Method(_together, LONG_WINDOWS, (LONG, "conv-autoencoder")),
 }

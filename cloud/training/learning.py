@@ -27,3 +27,20 @@ class Learning:
     patience: int = PATIENCE
     learning_rate: float = RATE
     weight_decay: float = DECAY
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """How large the Transformer autoencoder is.
+
+    Attributes:
+        patch: Cells from one patch to the next; a patch is twice as long.
+        width: Values a patch; a multiple of heads.
+        heads: Of the attention.
+        layers: Blocks of attention and a dense layer, one after the other.
+    """
+
+    patch: int = 4
+    width: int = 16
+    heads: int = 2
+    layers: int = 1

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from cloud.training import limits, onnx, pca, scales
-from cloud.training.learning import Learning
+from cloud.training.learning import Learning, Transformer
 from cloud.training.packing import OPERATING_NOISE, Fitted, Request, pack_fitted
 from cloud.training.recording import Recording, choose_step
 from shared.artifact import sha256
@@ -49,6 +49,7 @@ class Config:
             up over minutes, whatever the step.
         budget: What the limit must keep.
         learning: How networks are trained; window PCA has none.
+        transformer: How large the Transformer autoencoder is.
     """
 
     window: int = 16
@@ -58,10 +59,13 @@ class Config:
     settle_s: float = 600.0
     budget: limits.Budget = field(default_factory=limits.Budget)
     learning: Learning = field(default_factory=Learning)
+    transformer: Transformer = field(default_factory=Transformer)
 
     def prepared(self) -> dict[str, Any]:
-        """What every method shares: all but how networks are trained."""
-        return {name: value for name, value in asdict(self).items() if name != "learning"}
+        """What every method shares: all but how networks are made and trained."""
+        return {
+            name: value for name, value in asdict(self).items() if name not in ("learning", "transformer")
+        }
 
     def sha256(self) -> str:
         """Hash of the configuration and of the method's constants."""

@@ -10,13 +10,16 @@ from typing import Any, Final
 import orjson
 
 from cloud.training.candidates import DEFAULT, check_methods
-from cloud.training.learning import Learning
+from cloud.training.learning import Learning, Transformer
 from cloud.training.limits import Budget
 from cloud.training.logic import Config
 from shared.artifact import sha256
 from shared.errors import Misconfigured
 
-ALIASES: Final[Mapping[str, str]] = {"autoencoder": "conv-autoencoder"}
+ALIASES: Final[Mapping[str, str]] = {
+    "autoencoder": "conv-autoencoder",
+    "transformer": "transformer-autoencoder",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,10 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "patience": Setting(int, 0, 1000, "epochs without gain before a network's training stops"),
     "learning_rate": Setting(float, 1e-6, 1, "of a network's training"),
     "weight_decay": Setting(float, 0, 1, "of a network's training"),
+    "patch": Setting(int, 1, 64, "cells from one patch of the Transformer autoencoder to the next"),
+    "width": Setting(int, 4, 128, "values a patch of it, a multiple of heads"),
+    "heads": Setting(int, 1, 16, "of its attention"),
+    "layers": Setting(int, 1, 6, "of its attention, one after the other"),
     "seed": Setting(int, 0, 2**31 - 1, "what is drawn is drawn from it"),
 }
 
@@ -144,6 +151,12 @@ def _chosen(methods: tuple[str, ...], given: Mapping[str, int | float]) -> Choic
     budget, learning = replace(Budget(), **of(Budget)), replace(Learning(), **of(Learning))
     if budget.m > budget.n:
         raise Misconfigured(f"--set m={budget.m} is more than n={budget.n}", hint=SETTINGS["m"].says)
-    config = replace(Config(), **of(Config), budget=budget, learning=learning)
+    transformer = replace(Transformer(), **of(Transformer))
+    if transformer.width % transformer.heads:
+        raise Misconfigured(
+            f"--set width={transformer.width} is no multiple of heads={transformer.heads}",
+            hint=SETTINGS["width"].says,
+        )
+    config = replace(Config(), **of(Config), budget=budget, learning=learning, transformer=transformer)
     step_us = round(given["step"] * 1e6) if "step" in given else None
     return Choice(methods, config, int(given.get("seed", 0)), step_us)

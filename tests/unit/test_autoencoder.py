@@ -1,4 +1,4 @@
-"""The convolutional autoencoder: trained once for all of these."""
+"""The autoencoders: each trained once for all of these."""
 
 from dataclasses import replace
 from functools import cache
@@ -9,16 +9,22 @@ import pytest
 from cloud.training import autoencoder, candidates
 from cloud.training.candidates import fit_candidates
 from cloud.training.ensemble import fit_ensemble
+from cloud.training.learning import Learning, Transformer
 from cloud.training.logic import Config, Recording, fit_window_pca
 from cloud.training.packing import Fitted, Request, pack_fitted
 from cloud.training.trained import Trained
+from cloud.training.watch import Unwatched
 from shared.artifact import unpack
 from shared.errors import Misconfigured, Rejected
 from shared.onnxcheck import check_onnx
 from shared.onnxruntime import Scorer
 from tests.models import SENSORS, STEP_US, UNITS, healthy
 
+torch = pytest.importorskip("torch")
 torch_fit = pytest.importorskip("cloud.training.torch.fit")
+convolution = pytest.importorskip("cloud.training.torch.convolution")
+network = pytest.importorskip("cloud.training.torch.network")
+transformer = pytest.importorskip("cloud.training.torch.transformer")
 ROWS = 1600
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -192,3 +198,92 @@ def test_it_joins_an_ensemble_with_longer_windows() -> None:
     alone = scorer().score(np.ascontiguousarray(view[:, -32:])).score / both.figures["conv-autoencoder.unit"]
     assert (made.score >= alone * (1 - 1e-5)).all()
     assert np.isclose(made.score, alone, rtol=1e-5).any()
+
+
+# The Transformer's
+
+
+SHORT = Config(window=8, learning=Learning(epochs=3), transformer=Transformer(width=8, layers=1))
+
+
+def fit_transformer(table: Floats, config: Config = SHORT) -> Fitted:
+    method = candidates.METHODS["transformer-autoencoder"]
+    return method.fit(recording(table), config, 0, STEP_US, Unwatched())
+
+
+@cache
+def attentive() -> Fitted:
+    return fit_transformer(bent(800))
+
+
+def short(table: Floats) -> Floats:
+    return np.ascontiguousarray(windows(table)[:, -16:])
+
+
+def test_a_transformer_and_its_graph_agree_and_its_artifact_proves_itself() -> None:
+    artifact = unpack(pack_fitted(attentive(), recording(bent(800)), Request("m", "t", 7)))
+    assert artifact.manifest.method.startswith("transformer-autoencoder/")
+    assert check_onnx(artifact.model) < 300
+    assert len(artifact.model) < 200_000
+    assert b".py" not in artifact.model
+    graph = Scorer(artifact)
+    graph.self_test()
+    given = np.ascontiguousarray(gappy()[:, -16:])
+    (score, shares), made = attentive().score(given), graph.score(given)
+    assert np.abs(made.score - score).max() <= 1e-4 * made.limit
+    clear = np.abs(score - made.limit) > 1e-3 * made.limit
+    assert (made.alarm == (score > made.limit))[clear].all()
+    np.testing.assert_allclose(made.contributions, shares, atol=1e-4)
+    assert np.isfinite(made.expected).all()
+    one, again = ([graph.score(given[k : k + 1]).score[0] for k in range(40)] for _ in range(2))
+    assert one == again
+    np.testing.assert_allclose(graph.score(given[:40]).score, one, rtol=2e-6, atol=2e-6)
+
+
+def test_a_transformer_finds_and_names_a_shift_and_expects_what_was() -> None:
+    table = bent(400, seed=9)
+    assert (attentive().score(short(table))[0] > attentive().limit.value).mean() < 0.02
+    table[:, 1] += 6.0
+    score, shares = attentive().score(short(table))
+    assert (score > attentive().limit.value).mean() > 0.9
+    assert (shares.argmax(axis=1) == 1).mean() > 0.9
+
+
+def test_order_and_units_do_not_steer_a_transformer() -> None:
+    order, scale = np.array([2, 0, 3, 1]), np.array([1e-3, -40.0, 7.0, 1e4])
+    other = fit_transformer(bent(800)[:, order] * scale + 5)
+    shown = short(bent(200, seed=3))
+    base, shares = attentive().score(shown)
+    again, moved = other.score(shown[:, :, order] * scale + 5)
+    np.testing.assert_allclose(again, base, rtol=1e-5)
+    np.testing.assert_allclose(moved, shares[:, order], atol=1e-5)
+    assert other.curves == attentive().curves
+
+
+def test_its_size_is_told_and_another_one_is_another_method() -> None:
+    assert {"patch", "width", "heads", "layers"} <= attentive().parameters.keys()
+    assert attentive().parameters["width"] == 8
+    larger = replace(SHORT, transformer=Transformer(width=12))
+    hashes = {
+        torch_fit.method_hash(design, config)
+        for config in (SHORT, larger)
+        for design in (convolution.DESIGN, transformer.design(config.transformer))
+    }
+    assert len(hashes) == 3, "the convolutions know nothing of it"
+
+
+@pytest.mark.parametrize("window", [7, 16, 33])
+def test_no_code_hears_its_own_sensor_and_each_hears_every_cell_of_the_others(window: int) -> None:
+    for design in (convolution.DESIGN, transformer.design(Transformer())):
+        torch.manual_seed(1)
+        net = network.Autoencoder(design, 3, window).eval()
+        cells = torch.randn(1, 3, window, requires_grad=True)
+        codes = net.codes(cells, torch.ones_like(cells))
+        for sensor in range(3):
+            (slope,) = torch.autograd.grad(codes[0, sensor].sum(), cells, retain_graph=True)
+            heard = slope[0].abs() > 0
+            others = [other for other in range(3) if other != sensor]
+            assert not heard[sensor].any()
+            assert heard[others].all()
+        narrow = net.narrow.out_features
+        assert narrow < 3, "a code is narrower than the sensors"

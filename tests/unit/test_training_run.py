@@ -7,7 +7,7 @@ import pytest
 
 from cloud.training.candidates import DEFAULT, METHODS, fit_candidates
 from cloud.training.confusion import confusion_of
-from cloud.training.learning import Learning
+from cloud.training.learning import Learning, Transformer
 from cloud.training.logic import Config
 from cloud.training.run import SETTINGS, Choice, Run, read_choice
 from industrialmind.train_watch import TellingWatch
@@ -31,6 +31,9 @@ def test_settings_reach_the_part_that_they_are_of() -> None:
     assert (choice.config.window, choice.config.budget.m, choice.config.budget.n) == (64, 4, 9)
     assert choice.config.learning == replace(Learning(), epochs=3, learning_rate=1e-3)
     assert (choice.seed, choice.step_us) == (7, 500_000)
+    sized = read_choice(["transformer"], ["width=24", "heads=3", "patch=2", "layers=1"])
+    assert sized.methods == ("transformer-autoencoder",)
+    assert sized.config == Config(transformer=Transformer(patch=2, width=24, heads=3, layers=1))
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,7 @@ def test_settings_reach_the_part_that_they_are_of() -> None:
         ([], ["learning_rate=inf"], "a number from 1e-06 to 1", "network"),
         ([], ["epochs=2", "epochs=3"], "given twice", ""),
         ([], ["m=6"], "m=6 is more than n=5", "episode"),
+        ([], ["heads=3"], "width=16 is no multiple of heads=3", "multiple"),
     ],
 )
 def test_what_can_t_be_is_refused_and_what_can_be_named(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
+from cloud.training.torch.attention import Attention
 from shared.windows import Floats
 
 Singles = npt.NDArray[np.float32]
@@ -38,8 +39,7 @@ class TransformerLstm(nn.Module):
         self.embed = nn.Linear(channels, WIDTH)
         self.place = nn.Parameter(0.02 * torch.randn(rows, WIDTH))
         self.first_norm = nn.LayerNorm(WIDTH)
-        self.asked = nn.Linear(WIDTH, 3 * WIDTH)
-        self.mixed = nn.Linear(WIDTH, WIDTH)
+        self.attention = Attention(WIDTH, HEADS)
         self.second_norm = nn.LayerNorm(WIDTH)
         self.wide = nn.Sequential(nn.Linear(WIDTH, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, WIDTH))
         self.lstm = nn.LSTM(WIDTH, WIDTH, batch_first=True)
@@ -54,23 +54,12 @@ class TransformerLstm(nn.Module):
             summary: float32[n, S].
         """
         tokens = self.embed(window) + self.place
-        tokens = tokens + self.drop(self._attention(self.first_norm(tokens), window[:, :, -1]))
+        unheard = (1 - window[:, None, None, :, -1]) * UNHEARD
+        tokens = tokens + self.drop(self.attention(self.first_norm(tokens), unheard))
         tokens = tokens + self.drop(self.wide(self.second_norm(tokens)))
         states, _ = self.lstm(tokens)
         told: Tensor = self.head(self.drop(torch.cat([states[:, -1], summary], dim=1)))
         return told.squeeze(1)
-
-    def _attention(self, tokens: Tensor, there: Tensor) -> Tensor:
-        # By hand: the fast path of torch's own layer computes something else when it is exported.
-        rows = tokens.shape[1]
-        asked, key, value = (
-            part.view(-1, rows, HEADS, WIDTH // HEADS).transpose(1, 2)
-            for part in self.asked(tokens).chunk(3, dim=2)
-        )
-        fits = asked @ key.transpose(2, 3) / math.sqrt(WIDTH // HEADS)
-        fits = fits + (1 - there[:, None, None, :]) * UNHEARD
-        heard = (torch.softmax(fits, dim=3) @ value).transpose(1, 2).reshape(-1, rows, WIDTH)
-        return torch.as_tensor(self.mixed(heard))
 
 
 @dataclass(frozen=True, eq=False)
