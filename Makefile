@@ -37,6 +37,8 @@ browser: ## Install Debian's Chromium, which the browser tests drive (root or su
 up: $(STAMP) ## Run the whole plant on this machine (ARGS="--replay FILE" and others: see industrialmind up --help)
 	@$(BIN)/industrialmind up $(ARGS)
 
+# Three workers share the cores: libraries that compute with threads of their own would wait for each other, spinning.
+test: export OMP_NUM_THREADS := 1
 test: $(STAMP) ## Run the tests, with branch coverage of at least $(COVERAGE_FLOOR) % a package
 	@rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest -m "not nightly and not real and not demo" -n 3 --dist loadscope --no-loadscope-reorder --cov --cov-report= $(ARGS)

@@ -21,6 +21,7 @@ from shared.supervise import free_ports
 HOST: Final = "127.0.0.1"
 _LOOK_S: Final = 0.02
 _REAP_S: Final = 10.0
+_AT_REST: Final = "TtZX"
 _TAIL_BYTES: Final = 4000
 
 
@@ -135,10 +136,14 @@ class Server(ABC):
         self._kill(_family(self._process.pid))
 
     def pause(self) -> None:
-        """Freeze it with what it started, as a machine that hangs does."""
+        """Freeze it with what it started, as a machine that hangs does: on return none of its threads runs any more."""
         for process in _family(self._started().pid):
-            with contextlib.suppress(psutil.NoSuchProcess):  # a child may end meanwhile
+            with contextlib.suppress(
+                psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError
+            ):  # a child may end meanwhile
                 process.suspend()
+                while not _frozen(process.pid):
+                    time.sleep(_LOOK_S / 10)
 
     def resume(self) -> None:
         """Let it go on."""
@@ -203,6 +208,12 @@ def run_as(user: str | None, *, dies_with_us: bool = False) -> tuple[str, ...]:
     if wrapper is None and user is not None:
         raise Misconfigured(f"running as {user} needs setpriv", hint="install util-linux, or don't be root")
     return (wrapper, *options, "--") if wrapper and options else ()
+
+
+def _frozen(pid: int) -> bool:
+    """Whether each thread has taken the signal: one that waits for a processor does so only when it gets it."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return all((thread / "stat").read_text().rpartition(") ")[2][0] in _AT_REST for thread in threads)
 
 
 def _family(pid: int) -> list[psutil.Process]:
