@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cloud.training.confusion import confusion_of
+from cloud.training.confusion import CHAMPION, confusion_of, confusion_on_labels, said_of_labels
 from shared.clock import MICROSECONDS
 from shared.event import at
 
@@ -14,6 +14,11 @@ _KNOWN = {
     "panel_false": "false episodes on the rows held out for the panel",
     "panel_faults": "faults in the panel",
     "panel_hours": "hours held out for the panel",
+    "labels_faults": "confirmed faults that it could score",
+    "labels_found": "of these, with an anomaly on",
+    "labels_healthy": "confirmed healthy stretches that it could score",
+    "labels_false": "of these, with an anomaly on",
+    "labels_unseen": "confirmed stretches that it could not score",
 }
 _DIFFERENCES = {
     "found": "share of events found",
@@ -34,6 +39,7 @@ def model_card(model: Mapping[str, Any]) -> str:
         "## Limit\n\n" + _limit(model, manifest),
         "## Figures\n\n" + _figures(manifest["metrics"]),
         *_confusion(manifest["metrics"]),
+        *_on_labels(manifest["metrics"]),
         *_contest(model),
         "## Where it runs\n\n" + _table(_running(model)),
         "## What it does not do\n\n" + _limits(model, manifest),
@@ -72,6 +78,7 @@ def _made_of(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"`{manifest['parent']}`" if manifest.get("parent") else "nothing: its rows are a baseline",
         ),
         ("seed", str(manifest["seed"])),
+        ("run", f"`{manifest['run_sha256']}`" if manifest.get("run_sha256") else "not told"),
         (
             "code, lock",
             f"{manifest.get('code_sha') or 'not told'}, {manifest.get('lock_sha256') or 'not told'}",
@@ -130,6 +137,26 @@ def _confusion(metrics: Mapping[str, float]) -> list[str]:
         ("none", str(counts["false_positive"]), "not counted: quiet time is no episode"),
     ]
     return ["## Confusion on its panel\n\n" + _table(rows, ("there was", "it alarmed", "it was silent"))]
+
+
+def _on_labels(metrics: Mapping[str, float]) -> list[str]:
+    """What it says of time that people confirmed, and the champion's beside it; nothing where no labels were read."""
+    said = said_of_labels(metrics)
+    if not said:
+        return []
+    rows = []
+    for name, counts in (
+        ("this version", confusion_on_labels(metrics)),
+        ("the champion then", confusion_on_labels(metrics, CHAMPION)),
+    ):
+        if counts and sum(counts.values()):
+            rows += [
+                (f"a fault, {name}", str(counts["true_positive"]), str(counts["false_negative"])),
+                (f"none, {name}", str(counts["false_positive"]), str(counts["true_negative"])),
+            ]
+    table = "\n\n" + _table(rows, ("there was", "it alarmed", "it was silent")) if rows else ""
+    told = " What is confirmed to be healthy may be among the training rows; faults are not." if rows else ""
+    return [f"## Confusion on confirmed labels\n\n{said}{told}{table}"]
 
 
 def _contest(model: Mapping[str, Any]) -> list[str]:

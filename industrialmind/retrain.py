@@ -16,6 +16,7 @@ from cloud.training.contest import Contest
 from cloud.training.drift import Triage
 from cloud.training.duel import duel
 from cloud.training.history import Past, read_past
+from cloud.training.labelled import labelled
 from cloud.training.retraining import Prepared, prepare, review
 from cloud.training.run import Choice, Run
 from cloud.training.trained import Trained
@@ -150,6 +151,7 @@ class Retraining:
     async def fit(
         self,
         looked: Looked,
+        champion: bytes,
         machine_type: str,
         operating_sensor: str | None,
         *,
@@ -157,7 +159,7 @@ class Retraining:
         choice: Choice | None = None,
         watch: Watch | None = None,
     ) -> tuple[Trained, Prepared]:
-        """Fit challengers on what may be learnt, at the champion's step.
+        """Fit challengers on what may be learnt, at the champion's step; `champion` is its artifact.
 
         Raises Rejected (too little of it, or another step is chosen), Misconfigured.
         """
@@ -185,7 +187,8 @@ class Retraining:
             clusters,
             looked.champion.version_hash,
         )
-        return await fit_run(run, prepared.training, looked.now_us, watch), prepared
+        evidence = labelled(recording, looked.words.judged, prepared.training.left_out, champion)
+        return await fit_run(run, prepared.training, looked.now_us, watch, evidence), prepared
 
     async def judge(
         self, looked: Looked, prepared: Prepared, champion: bytes, challenger: bytes, version_hash: str

@@ -205,6 +205,8 @@ class _Trainer:
             parent=None if champion is None or job.rebaseline else champion.version_hash,
             left_out=(*past.spans, *judged_out(words.judged)),
             labels_as_of_us=now_us,
+            judged=words.judged,
+            champion=None if champion is None else await self._control.get_model(champion.version_hash),
             watch=TellingWatch(machine.id, self._tell, self._clock),
         )
         self._tell(fitted(trained, self._clock.monotonic() - began))
@@ -219,8 +221,10 @@ class _Trainer:
             return
         self._step(machine.id, "fit")
         began = self._clock.monotonic()
+        artifact = await self._control.get_model(champion.version_hash)
         trained, prepared = await retraining.fit(
             looked,
+            artifact,
             machine.type,
             machine.operating_sensor or None,
             clusters=self.clusters,
@@ -230,7 +234,6 @@ class _Trainer:
         self._tell(fitted(trained, self._clock.monotonic() - began))
         model = await self._register(machine, trained)
         self._step(machine.id, "contest", trained.chosen.method)
-        artifact = await self._control.get_model(champion.version_hash)
         contest = await retraining.judge(
             looked, prepared, artifact, trained.chosen.artifact, model.version_hash
         )

@@ -146,6 +146,7 @@ class Manifest(_Part):
     seed: int
     code_sha: str | None = None
     lock_sha256: Sha256 | None = None
+    run_sha256: Sha256 | None = Field(default=None, description="of the training run's description")
     metrics: dict[str, float] = Field(default_factory=dict)
     runtime: RuntimeNeeds
     p99_ms: float | None = None
@@ -196,6 +197,8 @@ class Manifest(_Part):
         unsaid: dict[str, bool | set[str]] = {"states": True} if self.states is None else {}
         if self.calibration.calm_windows is None:
             unsaid["calibration"] = {"calm_windows", "calm_level"}
+        if self.run_sha256 is None:
+            unsaid["run_sha256"] = True
         return orjson.dumps(self.model_dump(mode="json", exclude=unsaid), option=orjson.OPT_SORT_KEYS)
 
     @classmethod

@@ -9,6 +9,8 @@ import structlog
 
 from cloud.telemetry.port import BEGIN_US, END_US, MINUTE_US, Columns, TelemetryReader
 from cloud.training.candidates import fit_candidates
+from cloud.training.history import Judged
+from cloud.training.labelled import Labelled, labelled
 from cloud.training.origin import code_sha, lock_sha256
 from cloud.training.recording import LeftOut, Recording
 from cloud.training.run import Choice, Run
@@ -93,13 +95,18 @@ async def train_machine_models(
     parent: str | None = None,
     left_out: Sequence[LeftOut] = (),
     labels_as_of_us: int | None = None,
+    judged: Sequence[Judged] = (),
+    champion: bytes | None = None,
     watch: Watch | None = None,
 ) -> Trained:
     """Fit and compare a machine's candidates on what the store has of it (`fit_candidates` explains them).
 
-    The fit runs in a thread, so that the caller's connections live on. Raises Rejected, Unavailable, Misconfigured.
+    Where labels were read, what is confirmed of `judged` is what the candidates and the champion are held against. The fit
+    runs in a thread, so that the caller's connections live on. Raises Rejected, Unavailable, Misconfigured.
     """
-    recording = (await read_recording(store, machine, from_us=from_us, to_us=to_us)).without(left_out)
+    whole = await read_recording(store, machine, from_us=from_us, to_us=to_us)
+    recording = whole.without(left_out)
+    evidence = None if labels_as_of_us is None else labelled(whole, judged, left_out, champion)
     run = Run(
         machine,
         machine_type,
@@ -111,7 +118,7 @@ async def train_machine_models(
         clusters,
         parent,
     )
-    trained = await fit_run(run, recording, clock.now_us(), watch)
+    trained = await fit_run(run, recording, clock.now_us(), watch, evidence)
     log.info(
         "models fitted",
         machine=machine,
@@ -122,7 +129,13 @@ async def train_machine_models(
     return trained
 
 
-async def fit_run(run: Run, recording: Recording, now_us: int, watch: Watch | None = None) -> Trained:
+async def fit_run(
+    run: Run,
+    recording: Recording,
+    now_us: int,
+    watch: Watch | None = None,
+    evidence: Labelled | None = None,
+) -> Trained:
     """Fit a run's candidates on its rows, in a thread. Raises Rejected, Misconfigured."""
     choice = run.choice
     trained = await asyncio.to_thread(
@@ -138,6 +151,8 @@ async def fit_run(run: Run, recording: Recording, now_us: int, watch: Watch | No
         clusters=run.clusters,
         parent=run.parent,
         labels_as_of_us=run.labels_as_of_us,
+        run_sha256=run.sha256(),
+        evidence=evidence,
         code_sha=await asyncio.to_thread(code_sha),
         lock_sha256=lock_sha256(),
         methods=choice.methods,

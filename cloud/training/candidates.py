@@ -6,10 +6,12 @@ from typing import Final
 
 import structlog
 
-from cloud.training import compare
+from cloud.training import compare, labelled
 from cloud.training.autoencoder import LONGER
+from cloud.training.confusion import CHAMPION
 from cloud.training.ensemble import METHOD as ENSEMBLE
 from cloud.training.ensemble import fit_ensemble
+from cloud.training.labelled import Labelled
 from cloud.training.logic import METHOD, Config, fit_window_pca
 from cloud.training.packing import Fitted, Request, pack_fitted
 from cloud.training.recording import Recording, choose_step
@@ -57,13 +59,16 @@ def fit_candidates(
     parent: str | None = None,
     clusters: bool = False,
     labels_as_of_us: int | None = None,
+    run_sha256: str | None = None,
+    evidence: Labelled | None = None,
     methods: Sequence[str] = DEFAULT,
     watch: Watch | None = None,
 ) -> Trained:
     """Fit the methods of `METHODS` that are asked for, and compare them.
 
     The same arguments give the same bytes. They are those of `cloud.training.logic.fit`; `config` is window PCA's, the
-    others' follow from it. A rival of the first that there are too few rows to fit or to compare on, or that can't be
+    others' follow from it. `run_sha256` is the run's, for the manifest; by `evidence`, what people confirmed, each candidate
+    is judged too, and the champion beside it: that chooses none. A rival of the first that there are too few rows to fit or to compare on, or that can't be
     fitted (the autoencoder on one sensor), is left out.
 
     Raises:
@@ -85,6 +90,7 @@ def fit_candidates(
         parent,
         clusters,
         labels_as_of_us,
+        run_sha256,
     )
     watch, count = watch or Unwatched(), 1 + len(rivals)
     given = (recording, config, seed, step, watch)
@@ -99,8 +105,9 @@ def fit_candidates(
             log.info("no rival", machine=machine, method=name, reason=error.reason)
     panels = compare.judge_all(fitted, seed) if len(fitted) > 1 else []
     best = compare.better(panels) if panels else 0
+    champion = _champion(evidence)
     made = tuple(
-        _candidate(each, recording, request, _figures(fitted, panels, index))
+        _candidate(each, recording, request, _figures(fitted, panels, index) | champion, evidence)
         for index, each in enumerate(fitted)
     )
     for each in made:
@@ -128,15 +135,37 @@ def _fit(method: Method, ready: Sequence[Fitted], given: tuple[Recording, Config
 
 
 def _candidate(
-    fitted: Fitted, recording: Recording, request: Request, figures: dict[str, float]
+    fitted: Fitted,
+    recording: Recording,
+    request: Request,
+    figures: dict[str, float],
+    evidence: Labelled | None,
 ) -> Candidate:
+    graph = fitted.graph()  # written once: a network's takes seconds
+    ready = replace(fitted, graph=lambda: graph)
+    artifact = pack_fitted(ready, recording, request, figures)
+    if evidence is not None:
+        figures = figures | labelled.figures(artifact, evidence)
+        artifact = pack_fitted(ready, recording, request, figures)
     return Candidate(
         method=fitted.method,
-        artifact=pack_fitted(fitted, recording, request, figures),
+        artifact=artifact,
         parameters={**fitted.parameters, "limit": fitted.limit.value},
         metrics={**fitted.metrics, **figures},
         curves=fitted.curves,
     )
+
+
+def _champion(evidence: Labelled | None) -> dict[str, float]:
+    """The champion's figures on what people confirmed; none where it can't be replayed on these rows."""
+    if evidence is None or evidence.champion is None:
+        return {}
+    try:
+        found = labelled.figures(evidence.champion, evidence)
+    except Rejected as error:
+        log.info("champion not judged on labels", reason=error.reason)
+        return {}
+    return {f"{CHAMPION}{name}": value for name, value in found.items()}
 
 
 def _figures(fitted: Sequence[Fitted], panels: Sequence[compare.Panel], index: int) -> dict[str, float]:

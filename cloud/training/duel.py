@@ -48,12 +48,20 @@ class Grounds:
 
 @dataclass(frozen=True)
 class Track:
-    """A model over a recording: right edges of the windows that it scored, whether each alarms or is calm, and the episodes' onsets."""
+    """A model over a recording: right edges of the windows that it scored, whether each alarms or is calm, and the episodes.
+
+    An episode is its onset and when it was over, None where it lasts.
+    """
 
     times_us: Ints
     alarms: "np.ndarray[tuple[int], np.dtype[np.bool_]]"
     calm: "np.ndarray[tuple[int], np.dtype[np.bool_]]"
-    onsets_us: Ints
+    episodes: tuple[tuple[int, int | None], ...]
+
+    @property
+    def onsets_us(self) -> Ints:
+        """The episodes'."""
+        return np.array([onset for onset, _ in self.episodes], np.int64)
 
 
 def duel(champion: bytes, challenger: bytes, grounds: Grounds, monotonic: Callable[[], float]) -> Contest:
@@ -106,7 +114,7 @@ def run(scorer: Scorer, recording: Recording) -> Track:
         clear=calibration.calm_windows,
         calm=all_calm.tolist(),
     )
-    return Track(all_times, all_alarms, all_calm, np.array([onset for onset, _ in found], np.int64))
+    return Track(all_times, all_alarms, all_calm, tuple(found))
 
 
 def cells_of(scorer: Scorer, recording: Recording) -> Cells:
@@ -146,7 +154,7 @@ def _panel(grounds: Grounds, step_us: int, scorers: Sequence[Scorer]) -> list[La
     names = [name for name in scorers[0].manifest.sensor_names if name in scorers[1].manifest.sensor_names]
     spec = GridSpec(recording.sensors, step_us, 1, 3, 0, 1.0)
     cells = grid_frame(spec, recording.times_us, recording.values)
-    reach = max(_reach_us(scorer) for scorer in scorers)
+    reach = max(reach_us(scorer) for scorer in scorers)
     # Where a fault may begin: rows reach back far enough for a settled window, and on to its end, without a jump.
     span = STRETCH * step_us
     lasts = np.searchsorted(cells.times_us, cells.times_us - reach)
@@ -172,7 +180,7 @@ def _panel(grounds: Grounds, step_us: int, scorers: Sequence[Scorer]) -> list[La
     return laid
 
 
-def _reach_us(scorer: Scorer) -> int:
+def reach_us(scorer: Scorer) -> int:
     """How far before a window's right edge rows matter to whether and how it is scored."""
     spec = scorer.manifest.grid_spec()
     return (2 * spec.window + spec.settle + spec.max_age + 2) * spec.step_us
@@ -181,7 +189,7 @@ def _reach_us(scorer: Scorer) -> int:
 def _on_panel(scorer: Scorer, recording: Recording, faults: Sequence[Laid]) -> Found:
     """What a model makes of the faults; an alarm that is on before a fault begins finds nothing."""
     found, lead = np.zeros(len(faults), np.bool_), np.zeros(len(faults))
-    reach = _reach_us(scorer)
+    reach = reach_us(scorer)
     for number, laid in enumerate(faults):
         first, last = np.searchsorted(recording.times_us, [laid.at_us - reach, laid.to_us + 1])
         values = recording.values[first:last].copy()

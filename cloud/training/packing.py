@@ -48,6 +48,7 @@ class Request:
     parent: str | None = None
     clusters: bool = False
     labels_as_of_us: int | None = None
+    run_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,7 @@ def pack_fitted(
         seed=request.seed,
         code_sha=request.code_sha,
         lock_sha256=request.lock_sha256,
+        run_sha256=request.run_sha256,
         metrics={**fitted.metrics, **(more or {})},
         runtime=RuntimeNeeds(
             opset=onnx.OPSET,

@@ -408,11 +408,14 @@ def test_a_fit_in_words() -> None:
     assert (outcome(step), progress({"event": "reconciled"})) == ("", "")
 
 
+UNFITTED = {"labels_as_of_us", "methods", "watch", "run_sha256", "evidence"}
+
+
 def pcas_on(recording: Recording, **more: Any) -> training.Trained:  # noqa: ANN401 - of `fit_candidates`
     """In place of all candidates: one window PCA, which fits in a moment."""
     made = fit(
         recording,
-        **{key: value for key, value in more.items() if key not in {"labels_as_of_us", "methods", "watch"}},
+        **{key: value for key, value in more.items() if key not in UNFITTED},
     )
     candidate = training.Candidate("window-pca", made, {"window": 16}, {"panel_found": 0.5}, {})
     return training.Trained(more["machine"], (candidate,), 0, unpack(made).manifest.training)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import orjson
 
-from cloud.training.confusion import confusion_of
+from cloud.training.confusion import CHAMPION, confusion_of, confusion_on_labels, said_of_labels
 from cloud.training.trained import Candidate
 from shared.artifact import sha256, unpack
 from shared.clock import Clock
@@ -30,6 +30,7 @@ ARTIFACT_FILE: Final = "model.zip"
 MANIFEST_FILE: Final = "manifest.json"
 RUN_FILE: Final = "run.json"
 CONFUSION_FILE: Final = "confusion.json"
+LABELS_FILE: Final = "confusion-labels.json"
 STAGE: Final = "stage"
 STAGES: Final[Mapping[str, str]] = {"champion": "Production", "challenger": "Staging"}
 """The tag of a version with these aliases; MLflow itself has given up stages."""
@@ -123,7 +124,7 @@ class Tracking:
             self._log_figures(run_id, candidate, manifest, now_ms)
             with tempfile.TemporaryDirectory() as folder:
                 files = {ARTIFACT_FILE: candidate.artifact, MANIFEST_FILE: manifest.to_json()}
-                for file, data in (files | _tables_of(candidate)).items():
+                for file, data in (files | tables_of(candidate)).items():
                     path = Path(folder) / file
                     path.write_bytes(data)
                     self._client.log_artifact(run_id, str(path))
@@ -289,11 +290,19 @@ def environment() -> dict[str, str]:
     return found
 
 
-def _tables_of(candidate: Candidate) -> dict[str, bytes]:
-    """Files of a run beside the artifact: what it is, and how its alarms and the panel's faults met."""
+def tables_of(candidate: Candidate) -> dict[str, bytes]:
+    """Files of a run beside the artifact: what it is, and how its alarms met the panel's faults and people's labels."""
     files = {RUN_FILE: candidate.run.encode()} if candidate.run else {}
-    confusion = confusion_of(candidate.metrics)
-    return files | ({CONFUSION_FILE: orjson.dumps(confusion)} if confusion else {})
+    if confusion := confusion_of(candidate.metrics):
+        files[CONFUSION_FILE] = orjson.dumps(confusion)
+    if said := said_of_labels(candidate.metrics):
+        told = {
+            "version": confusion_on_labels(candidate.metrics),
+            "champion": confusion_on_labels(candidate.metrics, CHAMPION) or None,
+            "statement": said,
+        }
+        files[LABELS_FILE] = orjson.dumps(told)
+    return files
 
 
 def by_machine(versions: Iterable[Version]) -> dict[str, list[Version]]:
