@@ -141,7 +141,7 @@ class Processes:
         )
 
     def control_room(self) -> Child:
-        """The pages in the browser; it knows the data API alone."""
+        """The pages in the browser; it knows the two HTTP APIs alone."""
         return self._service(
             "ui",
             ("cloud", "run", "ui"),
@@ -149,6 +149,7 @@ class Processes:
                 "ui": {
                     "port": self.ports.ui,
                     "api_url": f"http://127.0.0.1:{self.ports.api}",
+                    "inference_url": f"http://127.0.0.1:{self.ports.inference}",
                     "token": self.data.token("ui"),
                     "session_key": self.data.secret("session.key"),
                     "site": self.plant.site,

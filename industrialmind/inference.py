@@ -145,9 +145,16 @@ def life_of(
             raise missing
         return desired(model)
 
+    async def tellers() -> dict[str, Desired]:
+        registry, _ = await view.look()
+        found = ((machine, registry.life(machine)) for machine in {each.machine for each in registry.lives})
+        return {machine: desired(model) for machine, model in found if model is not None}
+
     models = LifeModels(find, control.get_model, kept=settings.models_kept)
     renewals = Renewals(events)
-    return life_router(models, store, renewals.last_us, lambda outcome: metrics.lives.labels(outcome).inc())
+    return life_router(
+        models, tellers, store, renewals.last_us, lambda outcome: metrics.lives.labels(outcome).inc()
+    )
 
 
 def desired(model: Model) -> Desired:

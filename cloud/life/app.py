@@ -12,7 +12,16 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from cloud.life.artifact import LifeArtifact, load_life
 from cloud.life.history import History, read_history
 from cloud.life.runs import Runs, make_runs
-from cloud.life.schemas import LifeAnswer, LifeChange, LifeModelInfo, LifeMove, LifeRequest, LifeSpan
+from cloud.life.schemas import (
+    LifeAnswer,
+    LifeChange,
+    LifeModelInfo,
+    LifeMove,
+    LifeRequest,
+    LifeSpan,
+    LifeTeller,
+    LifeTellers,
+)
 from cloud.life.told import COVERAGES, Told, moved_by
 from cloud.telemetry.port import BEGIN_US, DAY_US, HOUR_US, TelemetryReader
 from shared.access import Principal, Right
@@ -29,6 +38,8 @@ _RIGHT: Final = {"x-right": Right.READ.value}
 
 Find = Callable[[str, str | None], Awaitable[Desired]]
 """A machine's life model, or its version by hash. Raises NotFound, Unavailable."""
+Tellers = Callable[[], Awaitable[dict[str, Desired]]]
+"""Machines whose life is told, each with the version that tells it. Raises Unavailable."""
 Renewed = Callable[[str], Awaitable[int | None]]
 """When a machine was last renewed, as people say; None where nobody does. Raises Unavailable."""
 Count = Callable[[str], None]
@@ -68,13 +79,26 @@ class _Asked:
     stored: History | None = None
 
 
-def life_router(models: LifeModels, store: TelemetryReader, renewed: Renewed, count: Count) -> APIRouter:
+def life_router(
+    models: LifeModels, tellers: Tellers, store: TelemetryReader, renewed: Renewed, count: Count
+) -> APIRouter:
     """The endpoints."""
     router = APIRouter()
 
     async def answered(machine: str, desired: Desired, artifact: LifeArtifact, asked: _Asked) -> Response:
         answer = await asyncio.to_thread(answer_of, machine, desired, artifact, asked)
         count(answer.outcome)
+        return Response(orjson.dumps(answer.model_dump()), media_type="application/json")
+
+    @router.get("/v1/life", response_model=LifeTellers, openapi_extra=_RIGHT)
+    async def told(_: Reader) -> Response:
+        """Machines whose remaining life is told, each with the version that tells it."""
+        found = await tellers()
+        rows = [
+            LifeTeller(machine=machine, name=one.model, version=one.version, version_hash=one.sha256)
+            for machine, one in sorted(found.items())
+        ]
+        answer = LifeTellers(machines=rows)
         return Response(orjson.dumps(answer.model_dump()), media_type="application/json")
 
     @router.post("/v1/life", response_model=LifeAnswer, responses=documented(404), openapi_extra=_RIGHT)

@@ -39,6 +39,21 @@ class LifeRequest(BaseModel):
         return self
 
 
+class LifeTeller(BaseModel):
+    """A machine whose remaining life is told, and by which version."""
+
+    machine: str
+    name: str
+    version: int
+    version_hash: str
+
+
+class LifeTellers(BaseModel):
+    """Every such machine, by name."""
+
+    machines: list[LifeTeller]
+
+
 class LifeModelInfo(BaseModel):
     """The version that told it. `provisional`: too few units for an honest 95 % interval."""
 

@@ -13,7 +13,8 @@ from starlette.types import ASGIApp
 
 from cloud.ui import shell
 from cloud.ui.auth import PRINCIPAL, Doorkeeper, Gate, Sessions
-from cloud.ui.client import ApiClient
+from cloud.ui.client import ApiClient, InferenceClient
+from cloud.ui.life_reader import LifeReader
 from cloud.ui.live import Live
 from cloud.ui.plant import PlantView
 from cloud.ui.room import Room
@@ -55,12 +56,11 @@ async def run(settings: UiSettings, stop: asyncio.Event) -> None:
         stale_after_seconds=settings.stale_after_seconds,
     )
     token = settings.token.get_secret_value()
-    async with ApiClient(
-        settings.api_url,
-        token,
-        connect_seconds=settings.connect_seconds,
-        request_seconds=settings.request_seconds,
-    ) as client:
+    waits = {"connect_seconds": settings.connect_seconds, "request_seconds": settings.request_seconds}
+    async with (
+        ApiClient(settings.api_url, token, **waits) as client,
+        InferenceClient(settings.inference_url, client, clock, **waits) as inference,
+    ):
         live = Live(
             plant,
             client,
@@ -72,6 +72,9 @@ async def run(settings: UiSettings, stop: asyncio.Event) -> None:
             trend_hours=settings.trend_hours,
             trend_points=settings.trend_points,
         )
+        lives = LifeReader(
+            plant.lives, inference, clock, refresh_seconds=settings.life_seconds, wake=live.wake
+        )
         app = build_app(settings, Room(settings, plant, live, client, clock), client, plant, clock)
         await run_loops(
             stop,
@@ -79,6 +82,7 @@ async def run(settings: UiSettings, stop: asyncio.Event) -> None:
                 app, settings.host, settings.port, stop, section="ui", what="the control room"
             ),
             live=until_stop(stop, live.run),
+            lives=until_stop(stop, lives.run),
         )
 
 

@@ -78,14 +78,15 @@ class Live:
             group.create_task(self._read(), name="readers")
             group.create_task(self._tick(), name="tick")
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """There is news for every browser."""
         for news in self._browsers:
             news.set()
 
     async def _tick(self) -> None:
         while True:
             await self._clock.sleep(TICK_SECONDS)
-            self._wake()
+            self.wake()
 
     async def _follow(self) -> None:
         """The stream, again and again: at once after it worked, else with growing, jittered pauses of at most 2 s."""
@@ -111,7 +112,7 @@ class Live:
             except (OSError, WebSocketException, TimeoutError) as error:
                 log.debug("the live stream is away", why=str(error) or type(error).__name__)
             self.plant.away(self._clock.now_us())
-            self._wake()
+            self.wake()
             await self._clock.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
             pause = min(longest, pause * 2)
 
@@ -126,7 +127,7 @@ class Live:
             return
         if self._episodes or self._unread():
             self._stale.set()
-        self._wake()
+        self.wake()
 
     def _unread(self) -> list[str]:
         """Machines whose curves were never read, or too long ago, or whose model is not known."""
@@ -151,7 +152,7 @@ class Live:
                     await self._read_episodes()
                 for name in self._unread():
                     await self._read_machine(name)
-                    self._wake()
+                    self.wake()
             except (Unavailable, Rejected) as error:
                 log.debug("curves can't be read now", why=str(error))
                 self._episodes = True
@@ -168,7 +169,7 @@ class Live:
             self._episodes = True  # what is known now, and once more when the next message comes
             told = await self._client.get("/v1/anomalies", limit=100)
         self.plant.take_anomalies(told["anomalies"])
-        self._wake()
+        self.wake()
 
     async def _read_machine(self, name: str) -> None:
         plant, base = self.plant, f"/v1/machines/{name}"

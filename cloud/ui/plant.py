@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from cloud.ui.lives import Lives
 from shared.clock import MICROSECONDS
 from shared.events import to_us
 
@@ -194,6 +195,7 @@ class PlantView:
         self.machines: dict[str, MachineNow] = {}
         self.anomalies: list[Anomaly] = []
         self.models: dict[str, Mapping[str, Any]] = {}
+        self.lives = Lives()
         self.connected = False
         self.heard_us: int | None = None
         """When the data API was last heard, this process's clock."""

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
-from shared.names import API_PORT, UI_PORT
+from shared.names import API_PORT, INFERENCE_PORT, UI_PORT
 from shared.settings import ServiceSettings
 
 
@@ -16,6 +16,10 @@ class UiSettings(ServiceSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(UI_PORT, ge=0, le=65535, description="port to listen on")
     api_url: str = Field(f"http://127.0.0.1:{API_PORT}", description="the data API")
+    inference_url: str = Field(
+        f"http://127.0.0.1:{INFERENCE_PORT}",
+        description="the inference API, which tells remaining lives; the data API signs the token for it",
+    )
     token: SecretStr = Field(description="the bearer token of the control room at the data API")
     session_key: SecretStr = Field(
         description="signs session cookies; kept, so that a restart signs nobody out"
@@ -36,6 +40,7 @@ class UiSettings(ServiceSettings):
     trend_hours: float = Field(24.0, gt=0, description="length of a sparkline")
     trend_points: int = Field(120, ge=20, le=1000, description="points of a sparkline")
     refresh_seconds: float = Field(300.0, gt=0, description="how often sparklines are read anew")
+    life_seconds: float = Field(300.0, ge=1, description="how often remaining lives are asked for anew")
     browsers: int = Field(64, ge=1, description="browsers that are served at once, at most")
     connect_seconds: float = Field(5.0, gt=0, description="longest wait for a connection to the data API")
     request_seconds: float = Field(10.0, gt=0, description="longest wait for an answer of the data API")

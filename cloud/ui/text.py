@@ -21,6 +21,13 @@ def number(value: float | None) -> str:
     return f"{value:.{max(0, _DIGITS - 1 - max(0, size)) if size >= -1 else _DIGITS - 2 - size}f}"
 
 
+def lasting(value: float) -> str:
+    """Hours or days that are left: no digits that nobody can know."""
+    if value == 0:
+        return "0"
+    return f"{value:.1f}" if value < 10 else f"{value:,.0f}".replace(",", "\u202f")  # noqa: PLR2004 - two digits
+
+
 def unit(name: str) -> str:
     """A unit in print."""
     return SHOWN_UNITS.get(name, name)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from cloud.ui.lives import Lives
 from cloud.ui.plant import Anomaly, MachineNow, PlantView, Running, Series, State
 from shared.clock import MICROSECONDS
 from shared.events import to_us
@@ -49,6 +50,19 @@ class SensorLead:
 
 
 @dataclass(frozen=True, slots=True)
+class LifeLine:
+    """A machine's remaining life in a line: the lower end of its 90 % interval, or None without evidence.
+
+    `more`: no wear shows, and it is more than that. `old`: the inference API is away.
+    """
+
+    hours: float | None
+    days: float | None
+    more: bool
+    old: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Tile:
     """A machine on the fleet page."""
 
@@ -60,6 +74,7 @@ class Tile:
     lead: SensorLead | None
     arrival_s: int | None
     model: Running | None
+    life: LifeLine | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +131,20 @@ def tile(plant: PlantView, machine: MachineNow, now_us: int) -> Tile:
         leading[0] if leading else None,
         None if machine.arrival_us is None else machine.arrival_us // MICROSECONDS,
         status.model,
+        life_line(plant.lives, status.machine),
     )
+
+
+def life_line(lives: Lives, machine: str) -> LifeLine | None:
+    """What a tile says of the machine's remaining life; None while nothing is told of it."""
+    life = lives.of(machine)
+    if life is None or isinstance(life, str):
+        return None
+    old = lives.away_us is not None
+    if not life.enough:
+        return LifeLine(None, None, more=False, old=old)
+    hours = life.run_hours.interval_90[0]
+    return LifeLine(hours, life.calendar_days.interval_90[0], more=life.more_than_hours is not None, old=old)
 
 
 def leads(machine: MachineNow) -> tuple[SensorLead, ...]:

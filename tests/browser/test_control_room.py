@@ -111,7 +111,7 @@ def test_the_machine_page_says_what_leads_and_what_runs(open_page: Open, plant: 
     expect(page.locator("#model-hash")).to_have_attribute("title", running["version_hash"])
     expect(page.locator("#machine-score")).to_contain_text("3 of 5")
     expect(page.locator("#machine-episodes")).to_contain_text("led with")
-    expect(page.locator(".machine-life")).to_contain_text("Not shown here")
+    expect(page.locator(".machine-life")).to_contain_text("industrialmind life train")
     expect(page.locator("#chart")).to_contain_text("anomaly")
     expect(page.locator("#sensor-vibration")).to_contain_text("mm/s")
 

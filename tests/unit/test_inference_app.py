@@ -149,7 +149,7 @@ async def test_bodies_that_are_no_json_or_too_large_are_refused(
 async def test_the_document_has_examples_and_says_who_may_ask(inference: Inference) -> None:
     document = await inference.get("/openapi.json")
     operations = [each for path in document["paths"].values() for each in path.values()]
-    assert len(operations) == 4
+    assert len(operations) == 5
     assert all(each["x-right"] == "read" and each["security"] for each in operations)
     examples = document["paths"]["/v1/score"]["post"]["requestBody"]["content"]["application/json"][
         "examples"

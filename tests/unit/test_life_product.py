@@ -18,6 +18,7 @@ from cloud.life.runs import Runs
 from cloud.life.training import Terms, train_life
 from cloud.registry.app import load_registry, register_life
 from cloud.telemetry.port import HOUR_US, Entry
+from cloud.ui.lives import Life, Lives
 from shared.artifact import sha256, stored_zip
 from shared.errors import Rejected
 from shared.eventlog import Record, Stored
@@ -135,6 +136,7 @@ async def test_a_life_model_and_one_of_anomalies_do_not_take_each_others_place(
 
 async def test_a_machine_is_told_its_life_since_it_was_renewed(inference: Inference, data: bytes) -> None:
     assert "life train" in (await inference.get("/v1/machines/pump/life", 404))["title"]
+    assert await inference.get("/v1/life") == {"machines": []}
     version = await _registered(inference, data)
     assert "no whole row" in (await inference.get("/v1/machines/pump/life", 404))["title"]
     failed, worn = fleet(1, seed=3), _cut(fleet(1, seed=6), 20)
@@ -161,6 +163,13 @@ async def test_a_machine_is_told_its_life_since_it_was_renewed(inference: Infere
     assert change["median_hours"] + change["moved_hours"] == pytest.approx(found["run_hours"]["median"])
     assert {each["sensor"] for each in change["because"]} & {"flow", "heat"}
     assert inference.figure("im_inference_lives_total", outcome=found["outcome"]) == 1
+    room = Lives()
+    room.take_tellers((await inference.get("/v1/life"))["machines"])
+    assert room.tellers == {"pump": version}
+    room.take("pump", found)
+    shown = room.of("pump")
+    assert isinstance(shown, Life)
+    assert shown.run_hours.interval_90 == (low, high)
     asked = await inference.get("/v1/machines/pump/life", since_us=BEGIN)
     assert asked["renewed_by"] == "asked"
     assert asked["age_hours"] == found["age_hours"] + hours

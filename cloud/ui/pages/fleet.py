@@ -6,7 +6,7 @@ from functools import partial
 from dash import html
 from dash.development.base_component import Component
 
-from cloud.ui.pages.fleet_table import build_table, table_parts
+from cloud.ui.pages.fleet_table import LIFE_TITLE, build_table, life_text, table_parts
 from cloud.ui.parts import (
     STATE_TEXT,
     attrs,
@@ -23,7 +23,7 @@ from cloud.ui.plant import PlantView, State
 from cloud.ui.route import Route
 from cloud.ui.screen import Key, Part
 from cloud.ui.text import number, unit
-from cloud.ui.view import STATES, SensorLead, Spark, Strip, Tile, strip, tile_spark, tiles
+from cloud.ui.view import STATES, LifeLine, SensorLead, Spark, Strip, Tile, strip, tile_spark, tiles
 
 LIST: Key = ("fleet-list", "children")
 STRIP: Key = ("fleet-strip", "children")
@@ -193,6 +193,7 @@ def tile_body(each: Tile) -> list[Component]:
             ]
         ),
         html.Div(className="tile-lead-none") if each.lead is None else lead_box(each.lead),
+        *([] if each.life is None else [_life(each.life)]),
         html.Div(
             [
                 html.Span(
@@ -205,6 +206,14 @@ def tile_body(each: Tile) -> list[Component]:
             className="tile-foot",
         ),
     ]
+
+
+def _life(life: LifeLine) -> Component:
+    said = life_text(life)
+    return html.Div(
+        [html.Span("life"), html.Span(said, className="figure", title=LIFE_TITLE)],
+        className=f"tile-life{' old' if life.old else ''}",
+    )
 
 
 def _unscored(each: Tile) -> str:

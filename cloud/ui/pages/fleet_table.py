@@ -2,17 +2,27 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from dash import html
 from dash.development.base_component import Component
 
 from cloud.ui.parts import attrs, badge, moment, table
 from cloud.ui.screen import Key, Part
-from cloud.ui.text import NOTHING, number, quantity
-from cloud.ui.view import Tile
+from cloud.ui.text import NOTHING, lasting, number, quantity
+from cloud.ui.view import LifeLine, Tile
 
-HEAD = ("Machine", "State", "Score", "Limit", "Leading sensor", "Seen", "Expected", "Model", "Data")
+HEAD = ("Machine", "State", "Score", "Limit", "Leading sensor", "Seen", "Expected", "Life", "Model", "Data")
+LIFE_TITLE: Final = "lower end of the 90 % interval of its remaining life"
+
+
+def life_text(life: LifeLine) -> str:
+    """A remaining life in a line; "old" while the inference API is away."""
+    old = ", old" if life.old else ""
+    if life.hours is None or life.days is None:
+        return f"not enough evidence{old}"
+    least = "more than" if life.more else "at least"
+    return f"{least} {lasting(life.hours)} h · {lasting(life.days)} d{old}"
 
 
 def build_table(shown: Sequence[Tile]) -> Component:
@@ -49,6 +59,7 @@ def _cells(each: Tile) -> dict[str, tuple[Any, Any]]:
         "lead": (lead.sensor if lead else NOTHING, str),
         "seen": (quantity(lead.seen, lead.unit) if lead else NOTHING, str),
         "expected": (quantity(lead.expected, lead.unit) if lead else NOTHING, str),
+        "life": (each.life, _life),
         "model": (told, str),
         "age": (each.arrival_s, _age),
     }
@@ -56,3 +67,7 @@ def _cells(each: Tile) -> dict[str, tuple[Any, Any]]:
 
 def _age(seconds: int | None) -> Component:
     return moment(seconds, kind="age")
+
+
+def _life(life: LifeLine | None) -> Component | str:
+    return NOTHING if life is None else html.Span(life_text(life), title=LIFE_TITLE)

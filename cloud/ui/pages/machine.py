@@ -9,7 +9,7 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from cloud.ui.charts import ChartData, marks, tail
-from cloud.ui.pages import model_card
+from cloud.ui.pages import life_card, model_card
 from cloud.ui.pages.episodes import EPISODES_SHOWN, build_episodes, leaders
 from cloud.ui.pages.fleet import lead_box
 from cloud.ui.pages.sensors import SENSORS, sensor_parts, sensor_rows
@@ -77,7 +77,11 @@ def layout(plant: PlantView, route: Route, now_us: int, chart: ChartData) -> Com
             ),
             html.Div(built["machine-head", "children"].build(), id="machine-head", className="page-head"),
             html.Div(
-                [card("Anomaly score", "machine-score"), card("Model", "machine-model"), _life()],
+                [
+                    card("Anomaly score", "machine-score"),
+                    card("Model", "machine-model"),
+                    card("Remaining life", "machine-life"),
+                ],
                 className="cards",
             ),
             _chart(route, chart),
@@ -112,12 +116,14 @@ def parts(plant: PlantView, route: Route, now_us: int) -> list[Part]:
     judged = judgement(machine, state, manifest)
     card = model_card.card(machine, plant.models.get(_hash(machine), {}))
     episodes = tuple(a for a in plant.anomalies if a.machine == route.machine)
+    life = life_card.card(plant.lives, route.machine)
     rows = sensor_rows(machine, route, now_us, first=leaders(episodes))
     episodes = episodes[:EPISODES_SHOWN]
     found = [
         Part("machine-head", "children", head, partial(_head, head)),
         Part("machine-score", "children", judged, partial(_judgement, judged)),
         Part("machine-model", "children", card, partial(model_card.build, card)),
+        Part("machine-life", "children", life, partial(life_card.build, life)),
         Part("machine-episodes", "children", episodes, partial(build_episodes, episodes, route)),
         *sensor_parts(rows),
     ]
@@ -192,20 +198,6 @@ def _judgement(judged: Judgement) -> list[Component]:
         ),
         *([lead_box(judged.lead)] if judged.lead else []),
     ]
-
-
-def _life() -> Component:
-    return html.Section(
-        [
-            html.H2("Remaining life"),
-            html.P("Not shown here", className="big plain"),
-            html.P(
-                "Where a life model is registered for this machine, the inference API tells its figure and interval.",
-                className="muted small",
-            ),
-        ],
-        className="card machine-life",
-    )
 
 
 def _chart(route: Route, chart: ChartData) -> Component:
