@@ -91,7 +91,7 @@ def models_list(
     data: DataOption = DATA,
     json: JsonOption = False,
 ) -> None:
-    """Every version: how it did, which is champion and challenger, where it is wanted."""
+    """Every version: how it did, which is champion and challenger, where it is wanted; then models of remaining life."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -117,7 +117,7 @@ def models_list(
     table = Table(*names, box=SIMPLE_HEAD, pad_edge=False)
     for column in table.columns:
         column.no_wrap = True
-    for model in models:
+    for model in (each for each in models if each["purpose"] == "anomaly"):
         metrics = model["metrics"]
         table.add_row(
             model["machine"],
@@ -135,6 +135,11 @@ def models_list(
     if not console.is_terminal:
         console.width = FILE_WIDTH
     console.print(table)
+    lives = [each for each in models if each["purpose"] == "life"]
+    if lives:
+        from industrialmind.life_words import listed
+
+        console.print(listed(lives))
 
 
 @models_app.command("show")
@@ -142,26 +147,30 @@ def models_show(
     machine: MachineArgument,
     version: Annotated[int | None, typer.Argument(help="Its version; the champion's without it.")] = None,
     card: Annotated[bool, typer.Option("--card", help="Its model card, as Markdown.")] = False,
+    life: Annotated[bool, typer.Option("--life", help="Of its models of remaining life.")] = False,
     data: DataOption = DATA,
     json: JsonOption = False,
 ) -> None:
     """One version: what it was made of, how it did, where it runs."""
     from rich.console import Console
 
-    from industrialmind.model_words import described
+    from industrialmind import life_words, model_words
     from shared.settings import no_color
 
-    summary = _version(_get(data, "/v1/models", machine=machine)["models"], machine, version)
-    model = _get(data, f"/v1/models/{summary['version_hash']}")
+    purpose = "life" if life else "anomaly"
+    models = _get(data, "/v1/models", machine=machine, purpose=purpose)["models"]
+    summary = _version(models, machine, version)
+    model = _get(data, f"/v1/models/{summary['version_hash']}", machine=machine)
     if json:
         _print_json(model)
         return
     if card:
         from industrialmind.model_card import model_card
 
-        sys.stdout.write(model_card(model))
+        sys.stdout.write(life_words.life_card(model) if life else model_card(model))
         return
-    Console(no_color=no_color(), markup=False, highlight=False).print(described(model))
+    described = life_words.described(model) if life else model_words.described(model)
+    Console(no_color=no_color(), markup=False, highlight=False).print(described)
 
 
 @models_app.command("promote")

@@ -21,9 +21,10 @@ class ModelAnswers:
         self._promotions = Promotions(events, control, clock)
 
     async def models(self) -> tuple[list[ModelDetail], dict[str, int]]:
-        """Every registered version, oldest first, and the position they show. Raises Unavailable."""
+        """Every registered version, oldest first, life models last, and the position they show. Raises Unavailable."""
         registry, position = await self._view.look()
-        return [detail(registry, model) for model in registry.models], dict(position)
+        lives = [life_detail(registry, model) for model in registry.lives]
+        return [detail(registry, model) for model in registry.models] + lives, dict(position)
 
     async def promote(self, machine: str, version: int, request: str) -> PromotionAnswer:
         """Promote under the request's key. Raises NotFound, Conflict, Unavailable."""
@@ -56,6 +57,12 @@ def detail(registry: Registry, model: Model) -> ModelDetail:
         judged=None if model.judged is None else _of(JudgedAnswer, model.judged),
         decided=None if model.decided is None else _of(DecidedAnswer, model.decided),
     )
+
+
+def life_detail(registry: Registry, model: Model) -> ModelDetail:
+    """The same of a version that tells remaining life."""
+    found = detail(registry, model)
+    return found.model_copy(update={"purpose": "life", "aliases": registry.life_aliases(model)})
 
 
 def _of(answer: type[Answered], event: Event) -> Answered:

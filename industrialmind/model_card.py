@@ -34,14 +34,14 @@ def model_card(model: Mapping[str, Any]) -> str:
     parts = [
         f"# {model['name']} v{model['version']}",
         _purpose(model, manifest),
-        "## Made of\n\n" + _table(_made_of(manifest)),
+        "## Made of\n\n" + markdown_table(_made_of(manifest)),
         "## Judges\n\n" + _sensors(manifest),
         "## Limit\n\n" + _limit(model, manifest),
         "## Figures\n\n" + _figures(manifest["metrics"]),
         *_confusion(manifest["metrics"]),
         *_on_labels(manifest["metrics"]),
         *_contest(model),
-        "## Where it runs\n\n" + _table(_running(model)),
+        "## Where it runs\n\n" + markdown_table(_running(model)),
         "## What it does not do\n\n" + _limits(model, manifest),
     ]
     return "\n\n".join(parts) + "\n"
@@ -64,14 +64,14 @@ def _made_of(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         (
             "rows",
-            f"{_moment(training['first_us'])} to {_moment(training['last_us'])}, {training['rows']} cells",
+            f"{moment(training['first_us'])} to {moment(training['last_us'])}, {training['rows']} cells",
         ),
         (
             "windows",
             f"{training['windows']} of {grid['window']} cells of {grid['step_us'] / MICROSECONDS:g} s",
         ),
         ("windows left out", ", ".join(left_out) or "none"),
-        ("labels as of", "no labels were read" if labels is None else _moment(labels)),
+        ("labels as of", "no labels were read" if labels is None else moment(labels)),
         ("hash of the rows", f"`{training['sha256']}`"),
         (
             "descends from",
@@ -95,7 +95,7 @@ def _sensors(manifest: Mapping[str, Any]) -> str:
         )
         for sensor in manifest["sensors"]
     ]
-    return _table(rows, ("sensor", "seen in training"))
+    return markdown_table(rows, ("sensor", "seen in training"))
 
 
 def _limit(model: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
@@ -124,7 +124,7 @@ def _figures(metrics: Mapping[str, float]) -> str:
         (name, f"{value:.6g}", _KNOWN.get(name.rpartition(".")[2], ""))
         for name, value in sorted(metrics.items())
     ]
-    return _table(rows, ("figure", "value", "what it is")) if rows else "None."
+    return markdown_table(rows, ("figure", "value", "what it is")) if rows else "None."
 
 
 def _confusion(metrics: Mapping[str, float]) -> list[str]:
@@ -136,7 +136,9 @@ def _confusion(metrics: Mapping[str, float]) -> list[str]:
         ("a fault", str(counts["true_positive"]), str(counts["false_negative"])),
         ("none", str(counts["false_positive"]), "not counted: quiet time is no episode"),
     ]
-    return ["## Confusion on its panel\n\n" + _table(rows, ("there was", "it alarmed", "it was silent"))]
+    return [
+        "## Confusion on its panel\n\n" + markdown_table(rows, ("there was", "it alarmed", "it was silent"))
+    ]
 
 
 def _on_labels(metrics: Mapping[str, float]) -> list[str]:
@@ -154,7 +156,7 @@ def _on_labels(metrics: Mapping[str, float]) -> list[str]:
                 (f"a fault, {name}", str(counts["true_positive"]), str(counts["false_negative"])),
                 (f"none, {name}", str(counts["false_positive"]), str(counts["true_negative"])),
             ]
-    table = "\n\n" + _table(rows, ("there was", "it alarmed", "it was silent")) if rows else ""
+    table = "\n\n" + markdown_table(rows, ("there was", "it alarmed", "it was silent")) if rows else ""
     told = " What is confirmed to be healthy may be among the training rows; faults are not." if rows else ""
     return [f"## Confusion on confirmed labels\n\n{said}{told}{table}"]
 
@@ -176,7 +178,8 @@ def _contest(model: Mapping[str, Any]) -> list[str]:
         parts.append(
             f"## Against the champion\n\n*{judged['outcome']}*{proxy}: {'; '.join(judged['reasons'])}. Champion "
             f"`{judged['champion']}`, {judged['at']}; {figures.get('confirmed', 0):.0f} confirmed events, "
-            f"{figures.get('lost', 0):.0f} lost.\n\n" + _table(rows, ("challenger less champion", "", "90 %"))
+            f"{figures.get('lost', 0):.0f} lost.\n\n"
+            + markdown_table(rows, ("challenger less champion", "", "90 %"))
         )
     if (decided := model.get("decided")) is not None:
         parts.append(
@@ -216,10 +219,12 @@ def _limits(model: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...] = ("", "")) -> str:
+def markdown_table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...] = ("", "")) -> str:
+    """Rows as a table in Markdown."""
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
-def _moment(time_us: int) -> str:
+def moment(time_us: int) -> str:
+    """A time in UTC, to the second."""
     return at(time_us).isoformat(timespec="seconds")

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Header, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,11 +26,15 @@ Reports = Callable[[str], Mapping[str, Any]]
 """An edge's last report, by its id."""
 
 
+Purpose = Literal["anomaly", "life"]
+
+
 class ModelSummary(BaseModel):
     """A registered version. `aliases`: champion is what is promoted, challenger the newest other version."""
 
     model_config = ConfigDict(frozen=True)
 
+    purpose: Purpose = Field("anomaly", description="what it tells; each counts versions of its own")
     machine: str
     name: str
     method: str
@@ -125,6 +129,7 @@ def models_router(models: Models, promote: Promote, reports: Reports, clock: Clo
     @router.get("/v1/models", dependencies=[MAY_READ], responses=example(MODELS) | documented(202))
     async def list_models(
         machine: Annotated[str | None, Query(max_length=40)] = None,
+        purpose: Annotated[Purpose | None, Query(description="of this purpose alone")] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_MODELS)] = MAX_MODELS,
         cursor: Annotated[str | None, Query(max_length=MAX_CURSOR)] = None,
         min_position: MinPosition = "",
@@ -132,7 +137,9 @@ def models_router(models: Models, promote: Promote, reports: Reports, clock: Clo
         """Every registered version, of one machine or of all: how it did, where it is wanted, where it runs."""
         await at_least(min_position)
         found, position = await models()
-        mine = [model for model in found if machine in (None, model.machine)]
+        mine = [
+            model for model in found if machine in (None, model.machine) and purpose in (None, model.purpose)
+        ]
         first = 0 if cursor is None else place(cursor, "models", (int,))[0]
         page = mine[first : first + limit] if first >= 0 else []
         following = made_cursor("models", first + limit) if first + limit < len(mine) else None
@@ -140,10 +147,16 @@ def models_router(models: Models, promote: Promote, reports: Reports, clock: Clo
         return ModelList(models=shown, position=position, next=following)
 
     @router.get("/v1/models/{version_hash}", dependencies=[MAY_READ], responses=documented(202))
-    async def one_model(version_hash: str, min_position: MinPosition = "") -> ModelDetail:
+    async def one_model(
+        version_hash: str,
+        machine: Annotated[
+            str | None, Query(max_length=40, description="whose, where a life model is several machines'")
+        ] = None,
+        min_position: MinPosition = "",
+    ) -> ModelDetail:
         """One version with its manifest."""
         for model in await at_least(min_position):
-            if model.version_hash == version_hash:
+            if model.version_hash == version_hash and machine in (None, model.machine):
                 return _located(model, reports)
         raise NotFound(f"no model {version_hash[:12]!r}")
 

@@ -4,8 +4,8 @@ Trees are fitted on capped life, each on other folds of units; what one says of 
 intervals, and the mean of all is the figure.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 import numpy as np
@@ -19,6 +19,7 @@ from cloud.life import sklearn as _trees
 from cloud.life.conditions import Conditions, learn_conditions
 from cloud.life.evidence import Evidence, learn_evidence
 from cloud.life.features import Spans, features, learn_spans
+from cloud.life.figures import figures
 from cloud.life.intervals import COVERAGE, Intervals, learn_intervals
 from cloud.life.knee import ALIKE, KNEES, SHORTEST, choose_knee
 from cloud.life.runs import Runs
@@ -103,6 +104,7 @@ class LifeModel:
     intervals: Intervals
     survival: Survival
     evidence: Evidence
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     def features(self, runs: Runs) -> Floats:
         """See `cloud.life.features`. Raises Rejected where columns differ."""
@@ -179,9 +181,8 @@ def fit(runs: Runs, config: Config | None = None, tell: Tell | None = None) -> L
         lambda done: tell(len(trees) + done, fits),
         quantile=(1 + COVERAGE) / 2,
     )
-    intervals = learn_intervals(
-        np.clip(held, 0.0, knee), reach, runs.remaining[heard], runs.of_row[heard], knee
-    )
+    held, left, unit = np.clip(held, 0.0, knee), runs.remaining[heard], runs.of_row[heard]
+    intervals = learn_intervals(held, reach, left, unit, knee)
     evidence = learn_evidence(table[heard], folds[0][runs.of_row[heard]])
     return LifeModel(
         config,
@@ -194,6 +195,7 @@ def fit(runs: Runs, config: Config | None = None, tell: Tell | None = None) -> L
         intervals,
         learn_survival(runs.lives),
         evidence,
+        figures(held, reach, left, runs.cycles[heard], unit, knee),
     )
 
 

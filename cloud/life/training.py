@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 
 from cloud.life.artifact import LifeProbe, pack_life
+from cloud.life.figures import SHARES
 from cloud.life.logic import Config, LifeModel, fit
 from cloud.life.manifest import LifeManifest
 from cloud.life.onnx import to_onnx
@@ -26,6 +27,7 @@ UNITS_FIRM: Final = 39  # with one unit more, the worst of them is the 95 % inte
 PROBE_UNITS: Final = 4
 PROBE_ROWS: Final = 300  # of a unit
 MINUTE_US: Final = 60_000_000
+HOUR_US: Final = 60 * MINUTE_US
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def train_life(
         seed=config.seed,
         code_sha=code_sha(),
         lock_sha256=lock_sha256(),
-        metrics=_metrics(model),
+        metrics=_metrics(model, terms),
         opset=OPSET,
         onnxruntime=version("onnxruntime"),
         created_us=now_us,
@@ -115,14 +117,13 @@ def train_life(
     )
 
 
-def _metrics(model: LifeModel) -> dict[str, float]:
-    """Of rows of units that were held out."""
-    heard = model.intervals
-    error = heard.predicted - np.minimum(heard.remaining, model.knee)
-    weight = heard.weight / heard.weight.sum()
+def _metrics(model: LifeModel, terms: Terms) -> dict[str, float]:
+    """Of units that were held out; what is a time in hours of running."""
+    hours = terms.cycle_us / HOUR_US
     return {
-        "held_out_rmse_capped": float(np.sqrt((weight * error**2).sum())),
-        "held_out_mae_capped": float((weight * np.abs(error)).sum()),
+        f"held_out_{name}" if name in SHARES else f"held_out_{name}_hours": value
+        * (1 if name in SHARES else hours)
+        for name, value in model.figures.items()
     }
 
 

@@ -83,6 +83,10 @@ class Registry:
         """The version that tells a machine's remaining life."""
         return next((m for m in reversed(self.lives) if m.machine == machine and m.promoted_to), None)
 
+    def life_aliases(self, model: Model) -> tuple[str, ...]:
+        """`champion`: it tells its machine's remaining life; or none."""
+        return (CHAMPION,) if self.life(model.machine) == model else ()
+
     def life_version(self, machine: str, version_hash: str) -> Model | None:
         """A machine's life model by its hash."""
         return next((m for m in self.lives if (m.machine, m.version_hash) == (machine, version_hash)), None)

@@ -79,6 +79,11 @@ async def test_a_model_says_where_it_is_wanted_where_it_runs_and_who_refused(htt
     assert [m["running_on"] for m in found["models"]] == [["runs"], []]
     assert "manifest" not in found["models"][0]
     assert (await http.get("/v1/models", params={"machine": "fan-1"})).json()["models"] == []
+    assert len((await http.get("/v1/models", params={"purpose": "anomaly"})).json()["models"]) == 2
+    assert (await http.get("/v1/models", params={"purpose": "life"})).json()["models"] == []
+    assert (await http.get("/v1/models", params={"purpose": "other"})).status_code == 422
+    other = await http.get(f"/v1/models/{HASHES[0]}", params={"machine": "fan-1"})
+    assert other.status_code == 404
     one = (await http.get(f"/v1/models/{HASHES[0]}")).json()
     assert (one["manifest"], one["refused"]) == ({"seed": 1}, {"refuses": "a sensor is missing"})
     assert (await http.get("/v1/models/unknown")).status_code == 404

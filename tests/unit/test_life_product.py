@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from cloud.life.artifact import LifeArtifact, load_life
+from cloud.life.figures import winkler
 from cloud.life.logic import Config, fit
 from cloud.life.manifest import LifeManifest
 from cloud.life.runs import Runs
@@ -19,6 +21,8 @@ from cloud.life.training import Terms, train_life
 from cloud.registry.app import load_registry, register_life
 from cloud.telemetry.port import HOUR_US, Entry
 from cloud.ui.lives import Life, Lives
+from industrialmind.life_words import described, life_card, listed
+from industrialmind.model_answers import ModelAnswers
 from shared.artifact import sha256, stored_zip
 from shared.errors import Rejected
 from shared.eventlog import Record, Stored
@@ -59,6 +63,46 @@ def test_what_is_loaded_says_what_was_fitted(loaded: LifeArtifact) -> None:
         assert lower <= low <= each.median <= high <= higher
     assert loaded.manifest.provisional
     assert loaded.manifest.failure_criterion == TERMS.failure_criterion
+
+
+def test_figures_of_held_out_units_stand_beside_what_age_alone_says(loaded: LifeArtifact) -> None:
+    found = loaded.manifest.metrics
+    assert 0 < found["held_out_rmse_capped_hours"] < found["held_out_floor_rmse_capped_hours"]
+    assert 0 < found["held_out_winkler_90_hours"] < found["held_out_floor_winkler_90_hours"]
+    assert 0.8 <= found["held_out_coverage_90"] <= 1
+    minutes = load_life(train_life(fleet(12), replace(TERMS, cycle_us=HOUR_US // 60), CONFIG, 1)).manifest
+    assert minutes.metrics["held_out_coverage_90"] == found["held_out_coverage_90"]
+    assert minutes.metrics["held_out_mae_capped_hours"] * 60 == pytest.approx(
+        found["held_out_mae_capped_hours"]
+    )
+
+
+def test_figures_count_what_intervals_missed() -> None:
+    missed = winkler(np.array([1.0, 1.0, 5.0]), np.array([3.0, 3.0, 9.0]), np.array([2.0, 3.5, 4.0]))
+    np.testing.assert_allclose(missed, [2.0, 2.0 + 20 * 0.5, 4.0 + 20 * 1.0])
+
+
+async def test_life_models_are_listed_and_shown_as_models_are(inference: Inference, data: bytes) -> None:
+    await _registered(inference, data)
+    later = await _registered(inference, train_life(fleet(12), TERMS, CONFIG, 2))
+    await inference.promoted(anomaly_artifact())
+    models, _ = await ModelAnswers(inference.events, inference.control, CLOCK).models()
+    assert [(one.purpose, one.version, one.aliases) for one in models] == [
+        ("anomaly", 1, ("champion",)),
+        ("life", 1, ("champion",)),
+        ("life", 2, ()),
+    ]
+    first = models[1].model_dump(mode="json")
+    card = life_card(first)
+    assert "until: flow below 60 %; at this load: two loads" in card
+    assert "| held_out_coverage_90 | " in card
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(listed([first, models[2].model_dump(mode="json")]))
+    console.print(described(first))
+    shown = console.export_text()
+    assert later[:12] in shown
+    assert f"{models[1].metrics['held_out_floor_winkler_90_hours']:.4g}" in shown
+    assert "flow below 60 %" in shown
 
 
 def test_the_same_histories_make_the_same_file(data: bytes) -> None:
