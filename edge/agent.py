@@ -266,12 +266,12 @@ def _inputs(settings: EdgeSettings) -> tuple[InputLimits, MessageReader]:
         for sensor, each in sensors.items():
             limits.set(machine, sensor, each)
     if settings.mapping is None:
-        return limits, MessageReader(settings.site, settings.machines, limits)
+        return limits, MessageReader(settings.site, settings.machines, limits, edge=settings.edge)
     from edge.mapping.inputs import open_mapping  # noqa: PLC0415 - YAML and Sparkplug: 3 MB, where there is one
 
     plain = f"plant/{settings.site}/"
     mapped = open_mapping(settings.mapping, settings.machines, limits, edge=settings.edge, taken=plain)
-    return limits, MessageReader(settings.site, settings.machines, limits, mapped)
+    return limits, MessageReader(settings.site, settings.machines, limits, mapped, edge=settings.edge)
 
 
 def _trouble(devices: MqttClient, intake: Intake) -> str:

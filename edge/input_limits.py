@@ -49,6 +49,20 @@ class _Kept:
     free_us: float
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The first reading of a sensor that its deadband left out since the agent's start."""
+
+    machine: str
+    sensor: str
+    unit: str
+    time_us: int
+    interval_us: int
+    """Since the one before it, which was kept: how often the sensor is measured."""
+    deadband: float
+    silence_seconds: float
+
+
 class InputLimits:
     """The limits of an agent's sensors. What is not limited passes at no cost."""
 
@@ -57,6 +71,7 @@ class InputLimits:
         self._kept: dict[tuple[str, str], _Kept] = {}
         self.left_out: dict[str, dict[str, Counter[str]]] = {}
         """Machine to sensor to policy to readings, since the agent's start."""
+        self._held: dict[tuple[str, str], Held | None] = {}
 
     def set(self, machine: str, sensor: str, limits: Limits) -> None:
         """Limit a sensor."""
@@ -83,7 +98,29 @@ class InputLimits:
                 keep[at] = False
                 left[policy] += 1
                 self.left_out.setdefault(machine, {}).setdefault(name, Counter())[policy] += 1
+                if policy == DEADBAND:
+                    self._note(machine, name, readings.units[index], time_us, limits)
         return (readings if keep.all() else _chosen(readings, keep)), left
+
+    def held(self) -> list[Held]:
+        """Sensors that a deadband began to leave readings out of since this was asked last."""
+        found = [one for one in self._held.values() if one is not None]
+        self._held = dict.fromkeys(self._held)
+        return found
+
+    def _note(self, machine: str, sensor: str, unit: str, time_us: int, limits: Limits) -> None:
+        """Remember the first reading that is left out; one that was sent twice tells no interval."""
+        interval_us = time_us - self._kept[machine, sensor].time_us
+        if interval_us > 0 and (machine, sensor) not in self._held:
+            self._held[machine, sensor] = Held(
+                machine,
+                sensor,
+                unit,
+                time_us,
+                interval_us,
+                limits.deadband or 0.0,
+                limits.silence_seconds,
+            )
 
     def _judge(self, key: tuple[str, str], limits: Limits, time_us: int, value: float, quality: int) -> str:
         """The policy that leaves a reading out; empty if it is kept.

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from edge.input_limits import InputLimits
 from edge.mapping.gathered import Gathered, Letter
-from shared.clock import Clock
+from shared.clock import MICROSECONDS, Clock
 from shared.device_json import parse_device
 from shared.errors import Rejected
+from shared.event import at
 from shared.frames import Readings, concat_readings
+from shared.machine_events import ReadingsHeld
 from shared.names import DeviceTopic
 from shared.paho import MqttMessage
 
@@ -29,7 +31,10 @@ class MessageReader:
         machines: Collection[str],
         limits: InputLimits | None = None,
         mapped: "MappedInputs | None" = None,
+        *,
+        edge: str = "",
     ) -> None:
+        self._edge = edge
         self._site, self._machines = site, frozenset(machines)
         self._limits = limits or InputLimits()
         self.mapped = mapped
@@ -58,7 +63,10 @@ class MessageReader:
     def limited(
         self, readings: dict[str, list[Readings]], out: Gathered
     ) -> tuple[dict[str, Readings], Mapping[str, int]]:
-        """Each machine's rows together, those of `out` too, without what the limits leave out; and how much each left out."""
+        """Each machine's rows together, those of `out` too, without what the limits leave out; and how much each left out.
+
+        That a deadband begins to leave out becomes an event in `out`, committed with the rows.
+        """
         for machine, rows in out.rows.items():
             readings.setdefault(machine, []).append(rows.readings())
         joined: dict[str, Readings] = {}
@@ -68,6 +76,19 @@ class MessageReader:
             left.update(out_of_it)
             if len(kept):
                 joined[machine] = kept
+        for one in self._limits.held():
+            event = ReadingsHeld(
+                source=f"edge/{self._edge}",
+                subject=one.machine,
+                occurred_at=at(one.time_us),
+                edge=self._edge,
+                sensor=one.sensor,
+                deadband=one.deadband,
+                silence_seconds=one.silence_seconds,
+                interval_seconds=one.interval_us / MICROSECONDS,
+                unit=one.unit,
+            )
+            out.events.setdefault(one.machine, []).append(event)
         return joined, left
 
     def _parse(

@@ -204,6 +204,7 @@ class _Trainer:
             # A new baseline has no parent: what came before it is no measure any more.
             parent=None if champion is None or job.rebaseline else champion.version_hash,
             left_out=(*past.spans, *judged_out(words.judged)),
+            thinned=past.thinned,
             labels_as_of_us=now_us,
             judged=words.judged,
             champion=None if champion is None else await self._control.get_model(champion.version_hash),

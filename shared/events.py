@@ -27,6 +27,7 @@ from shared.machine_events import (
     MachineCounted,
     MaintenanceEnded,
     MaintenanceStarted,
+    ReadingsHeld,
     StateChanged,
     limit_before_rules,
 )
@@ -244,6 +245,7 @@ EVENTS: Final[Mapping[str, type[Event]]] = {
         AnomalyEnded,
         LimitCrossed,
         LimitCleared,
+        ReadingsHeld,
         StateChanged,
         MachineCounted,
         MaintenanceStarted,

@@ -54,6 +54,24 @@ def limit_before_rules(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "rule": limit_rule(data["sensor"], data["side"]), "onset": None}
 
 
+class ReadingsHeld(Event):
+    """A deadband left out a sensor's reading, for the first time since the agent's start; `occurred_at` is that reading's.
+
+    From then on what lies between two rows of the sensor that are further apart than `interval_seconds`, that reading from
+    the one before, may be a value that was held.
+    """
+
+    type: ClassVar[str] = "readings.held"
+    identity: ClassVar[tuple[str, ...]] = ("edge", "sensor", "occurred_at")
+
+    edge: str
+    sensor: str
+    deadband: float = Field(ge=0)
+    silence_seconds: float = Field(gt=0)
+    interval_seconds: float = Field(gt=0)
+    unit: str
+
+
 class StateChanged(Event):
     """A machine's operating state changed; `changeover` where it is steady at another set-point than before."""
 

@@ -1,7 +1,7 @@
 """From the store's rows to a fitted artifact: the reading side of training."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +9,7 @@ import structlog
 
 from cloud.telemetry.port import BEGIN_US, END_US, MINUTE_US, Columns, TelemetryReader
 from cloud.training.candidates import fit_candidates
-from cloud.training.history import Judged
+from cloud.training.history import Judged, Thinned, holds
 from cloud.training.labelled import Labelled, labelled
 from cloud.training.origin import code_sha, lock_sha256
 from cloud.training.recording import LeftOut, Recording
@@ -94,6 +94,7 @@ async def train_machine_models(
     choice: Choice | None = None,
     parent: str | None = None,
     left_out: Sequence[LeftOut] = (),
+    thinned: Mapping[str, Thinned] | None = None,
     labels_as_of_us: int | None = None,
     judged: Sequence[Judged] = (),
     champion: bytes | None = None,
@@ -101,11 +102,11 @@ async def train_machine_models(
 ) -> Trained:
     """Fit and compare a machine's candidates on what the store has of it (`fit_candidates` explains them).
 
-    Where labels were read, what is confirmed of `judged` is what the candidates and the champion are held against. The fit
+    `thinned`: sensors that a deadband thins (`cloud.training.history.holds`). Where labels were read, what is confirmed of `judged` is what the candidates and the champion are held against. The fit
     runs in a thread, so that the caller's connections live on. Raises Rejected, Unavailable, Misconfigured.
     """
     whole = await read_recording(store, machine, from_us=from_us, to_us=to_us)
-    recording = whole.without(left_out)
+    recording = whole.without((*left_out, *holds(whole, thinned or {})))
     evidence = None if labels_as_of_us is None else labelled(whole, judged, left_out, champion)
     run = Run(
         machine,

@@ -1,16 +1,24 @@
 """Which of a machine's time is not trained on, by what the store knows of it and what people say."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+import numpy as np
+
 from cloud.telemetry.port import BEGIN_US, TelemetryReader
-from cloud.training.recording import LeftOut
+from cloud.training.recording import LeftOut, Recording
 from shared.errors import Rejected
 from shared.event import Event, to_us
 from shared.events import AnomalyEnded, AnomalyStarted, parse_event
-from shared.machine_events import LimitCleared, LimitCrossed, MaintenanceEnded, MaintenanceStarted
+from shared.machine_events import (
+    LimitCleared,
+    LimitCrossed,
+    MaintenanceEnded,
+    MaintenanceStarted,
+    ReadingsHeld,
+)
 
 BEFORE_FAILURE_US: Final = 14 * 86_400_000_000
 TYPES: Final = (
@@ -20,7 +28,9 @@ TYPES: Final = (
     LimitCleared.type,
     MaintenanceStarted.type,
     MaintenanceEnded.type,
+    ReadingsHeld.type,
 )
+LONGER: Final = 1.5  # intervals of a sensor: rows further apart held a value between them
 _PAGE: Final = 1000
 _MOST: Final = 100_000
 """Events of one machine that are looked at, the newest ones: a bound, not a figure of any plant."""
@@ -37,12 +47,22 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
+class Thinned:
+    """Since when a deadband is known to thin a sensor, and how often it is measured."""
+
+    since_us: int
+    interval_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class Past:
-    """A machine's stretches of time: `alarms` and `maintenance` last until the time of the asking where they did not end."""
+    """What is known of a machine's time: `alarms` and `maintenance` last until the time of the asking where they did not end."""
 
     alarms: tuple[LeftOut, ...]
     maintenance: tuple[LeftOut, ...]
     degraded: tuple[LeftOut, ...]
+    thinned: Mapping[str, Thinned] = field(default_factory=dict)
+    """Sensors that a deadband thins at the edge."""
 
     @property
     def spans(self) -> tuple[LeftOut, ...]:
@@ -59,7 +79,15 @@ async def read_past(store: TelemetryReader, machine: str, until_us: int, from_us
         for buckets in await store.aggregates(machine, series.sensor, from_us, until_us):
             width = buckets.width_us
             degraded += [LeftOut("degraded", start, start + width - 1) for start in buckets.start_us.tolist()]
-    return Past(tuple(alarms), tuple(maintenance), tuple(merged(degraded)))
+    thinned: dict[str, Thinned] = {}
+    for event in events:
+        if isinstance(event, ReadingsHeld):
+            own = Thinned(to_us(event.occurred_at), round(event.interval_seconds * 1e6))
+            known = thinned.get(event.sensor, own)
+            thinned[event.sensor] = Thinned(
+                min(own.since_us, known.since_us), min(own.interval_us, known.interval_us)
+            )
+    return Past(tuple(alarms), tuple(maintenance), tuple(merged(degraded)), thinned)
 
 
 async def _events(store: TelemetryReader, machine: str) -> AsyncIterator[Event]:
@@ -115,6 +143,24 @@ def merged(spans: Sequence[LeftOut]) -> list[LeftOut]:
         else:
             found.append(one)
     return found
+
+
+def holds(recording: Recording, thinned: Mapping[str, Thinned]) -> list[LeftOut]:
+    """When a deadband held a sensor's value: between two of its rows that are further apart than it is measured.
+
+    Once a deadband is gone such gaps are rare, and leaving these out costs little.
+    """
+    found: list[LeftOut] = []
+    for sensor, known in thinned.items():
+        if sensor not in recording.sensors:
+            continue
+        own = recording.times_us[np.isfinite(recording.values[:, recording.sensors.index(sensor)])]
+        long = (np.diff(own) > LONGER * known.interval_us) & (own[1:] > known.since_us)
+        found += [
+            LeftOut("deadband", begin + 1, end - 1)
+            for begin, end in zip(own[:-1][long].tolist(), own[1:][long].tolist(), strict=True)
+        ]
+    return merged(found)
 
 
 def judged_out(judged: Iterable[Judged]) -> list[LeftOut]:

@@ -136,9 +136,11 @@ def full_windows(recording: Recording, config: Config, step_us: int | None) -> t
     window = config.window
     ends = ends[~recording.touching(cells.times_us[ends], window * step)]
     if len(ends) < WINDOWS_MIN * window:
+        gone = recording.counted(step, window * step)
         raise Rejected(
             f"{len(ends)} full windows are too few to learn from: give at least "
             f"{(WINDOWS_MIN + 1) * window} rows a sensor at a step of {step / 1e6:g} s"
+            + "".join(f"; {count} left out: {reason}" for reason, count in gone.items() if count)
         )
     return cells, ends
 

@@ -12,6 +12,7 @@ from shared.windows import Bools, Floats, Ints
 
 REASONS: Final = (
     "degraded",
+    "deadband",
     "maintenance",
     "open-alarm",
     "before-failure",
@@ -84,19 +85,14 @@ class Recording:
             for one in left_out
             if one.from_us <= last and one.to_us >= first
         )
-        gone = np.zeros(len(self.times_us), np.bool_)
-        for one in spans:
-            gone |= (self.times_us >= one.from_us) & (self.times_us <= one.to_us)
+        gone = _touching(self.times_us, spans, 1)
         return replace(
             self, times_us=self.times_us[~gone], values=self.values[~gone], left_out=(*self.left_out, *spans)
         )
 
     def touching(self, edges_us: Ints, reach_us: int) -> Bools:
         """Which windows of `reach_us`, by their right edges, touch time that is left out."""
-        touch = np.zeros(len(edges_us), np.bool_)
-        for one in self.left_out:
-            touch |= (edges_us >= one.from_us) & (edges_us < one.to_us + reach_us)
-        return touch
+        return _touching(edges_us, self.left_out, reach_us)
 
     def counted(self, step_us: int, reach_us: int) -> dict[str, int]:
         """How many windows each reason left out."""
@@ -107,11 +103,25 @@ class Recording:
         edges = np.arange(first, last + 1) * step_us
         taken = np.zeros(len(edges), np.bool_)
         found: dict[str, int] = {}
-        for one in sorted(self.left_out, key=lambda each: REASONS.index(each.reason)):
-            touch = (edges >= one.from_us) & (edges < one.to_us + reach_us) & ~taken
-            found[one.reason] = found.get(one.reason, 0) + int(touch.sum())
-            taken |= touch
+        for reason in REASONS:
+            spans = [one for one in self.left_out if one.reason == reason]
+            if spans:
+                touch = _touching(edges, spans, reach_us) & ~taken
+                found[reason] = int(touch.sum())
+                taken |= touch
         return found
+
+
+def _touching(edges_us: Ints, spans: Sequence[LeftOut], reach_us: int) -> Bools:
+    """Which of int64[n] edges lie in [from, to + reach) of any span, of which there may be very many."""
+    if not spans:
+        return np.zeros(len(edges_us), np.bool_)
+    bounds = np.array([(one.from_us, one.to_us) for one in spans], np.int64)
+    bounds = bounds[np.argsort(bounds[:, 0], kind="stable")]
+    until = np.maximum.accumulate(bounds[:, 1]) + reach_us
+    before = np.searchsorted(bounds[:, 0], edges_us, side="right") - 1
+    touch: Bools = (before >= 0) & (edges_us < until[before])
+    return touch
 
 
 def choose_step(recording: Recording, mask_limit: float) -> int:

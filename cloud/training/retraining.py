@@ -19,7 +19,7 @@ from cloud.training.drift import (
 )
 from cloud.training.duel import Grounds
 from cloud.training.expected import History, Reference
-from cloud.training.history import Judged, Past, judged_out, merged
+from cloud.training.history import Judged, Past, holds, judged_out, merged
 from cloud.training.operation import Scope
 from cloud.training.recording import LeftOut, Recording
 from shared.event import to_us
@@ -109,7 +109,8 @@ def prepare(
     known = champion.training
     held_us = end - int(HELD * max(end - known.last_us, 0))
     held = [LeftOut("held-back", held_us + 1, end)] if held_us < end else []
-    training = recording.without((*past.spans, *said, *broken, *held))
+    kept_back = holds(recording, past.thinned)
+    training = recording.without((*past.spans, *kept_back, *said, *broken, *held))
     bad = [*past.degraded, *past.maintenance, *broken, *(one for one in said if one.reason == "sensor-fault")]
     events = [
         LeftOut("fault", to_us(one.begins), to_us(one.ends))

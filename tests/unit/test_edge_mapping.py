@@ -8,8 +8,10 @@ import orjson
 import pytest
 
 from shared.dead_letter import DeadLetter
+from shared.event import to_us
 from shared.events import NodeOnline
 from shared.frames import Kind
+from shared.machine_events import ReadingsHeld
 from shared.paho import open_mqtt
 from shared.sparkplug.datatypes import DataType
 from shared.sparkplug.payload import metric
@@ -113,6 +115,10 @@ async def test_foreign_messages_become_readings_and_letters(nats_server: NatsSer
         assert [e.subject for e in far.events() if isinstance(e, NodeOnline)] == ["press-7"]
         state = await reported(plane, lambda x: x["machines"]["pump"]["left_out"], "what is left out is told")
         assert state["machines"]["pump"]["left_out"] == {"pressure": {"deadband": 4}}
+        [held] = [e for e in far.events() if isinstance(e, ReadingsHeld)]
+        assert (held.subject, held.sensor, held.deadband, held.unit) == ("pump", "pressure", 0.5, "bar")
+        assert held.interval_seconds == 1.0
+        assert to_us(held.occurred_at) == (START_MS + 1000) * 1000, "the first that it left out"
         assert state["machines"]["fan"]["skew_us"] < -50_000_000
         asked = await reported(
             plane, lambda x: x["machines"]["press-7"]["last"], "the node's values are told"

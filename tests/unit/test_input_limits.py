@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.input_limits import DEADBAND, RATE, InputLimits
+from edge.input_limits import DEADBAND, RATE, Held, InputLimits
 from edge.settings import SensorLimits
 from shared.frames import Quality, Readings
 
@@ -40,6 +40,22 @@ def test_a_deadband_keeps_what_moves_and_what_breaks_a_silence() -> None:
     assert kept.time_us.tolist() == [0, 2 * S, 5 * S, 16 * S]
     assert left == {DEADBAND: 4}
     assert limits.left_out == {"m1": {"temp": {DEADBAND: 4}}}
+
+
+def test_a_deadband_that_begins_to_leave_out_is_told_once() -> None:
+    limits = limited(deadband=0.5, silence_seconds=10)
+    limits.take("m1", readings((0, 20), (1, 21)))
+    assert limits.held() == []
+    limits.take("m1", readings((2, 21), (3, 21), (4, 22), (5, 22)))
+    assert limits.held() == [Held("m1", "temp", "degC", 2 * S, S, 0.5, 10)]
+    limits.take("m1", readings((6, 22)))
+    assert limits.held() == []
+    twice = limited(deadband=0.5)
+    twice.take("m1", readings((0, 20), (0, 20)))
+    assert twice.held() == [], "the same reading again tells no interval"
+    slow = limited(per_second=1)
+    slow.take("m1", readings((0, 1), (0.1, 2), (0.2, 3)))
+    assert slow.held() == [], "a rate thins evenly: no value is held"
 
 
 def test_a_slow_drift_is_measured_from_the_last_value_kept() -> None:
