@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cloud.training.confusion import CHAMPION, confusion_of, confusion_on_labels, said_of_labels
+from industrialmind.model_words import stays_between
 from shared.clock import MICROSECONDS
 from shared.event import at
 
@@ -208,9 +209,8 @@ def _limits(model: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
             f"- It is silent unless {states['sensor']} is steady at one of {len(states['levels'])} set-points."
         )
     elif point is not None:
-        lines.append(
-            f"- It is silent unless {point['sensor']} is between {point['low']:.4g} and {point['high']:.4g}."
-        )
+        low, high = stays_between(point)
+        lines.append(f"- It is silent unless {point['sensor']} is between {low:.4g} and {high:.4g}.")
     blind = [sensor["name"] for sensor in manifest["sensors"] if not sensor["learnt"]]
     if blind:
         lines.append(f"- It does not judge {', '.join(blind)}.")

@@ -18,6 +18,11 @@ def described(model: Mapping[str, Any]) -> Table:
     return table
 
 
+def stays_between(operating: Mapping[str, Any]) -> tuple[float, float]:
+    """Where a model's operating sensor may be while it judges; models of earlier releases have no margin."""
+    return operating["low"] - operating.get("below", 0.0), operating["high"] + operating.get("above", 0.0)
+
+
 def _identity(model: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("model", f"{model['name']} v{model['version']}"),
@@ -57,9 +62,8 @@ def _judging(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("alarms at", f"{calibration['persistence_m']} of {calibration['persistence_n']} windows"),
     ]
     if operating is not None:
-        rows.append(
-            ("judged while", f"{operating['sensor']} is {operating['low']:.4g} to {operating['high']:.4g}")
-        )
+        low, high = stays_between(operating)
+        rows.append(("judged while", f"{operating['sensor']} is {low:.4g} to {high:.4g}"))
     states = manifest.get("states")  # models of earlier releases have none
     if states is not None:
         levels = ", ".join(f"{low:.4g} to {high:.4g}" for low, high in states["levels"])

@@ -102,6 +102,7 @@ def unpack(data: bytes, *, expected_hash: str | None = None) -> Artifact:
     """
     digest = check_announced(data, expected_hash)
     parts = members(data, _MEMBERS)
+    _not_newer(parts[MANIFEST])
     manifest = Manifest.from_json(parts[MANIFEST])
     for name, wanted in ((MODEL, manifest.onnx_sha256), (PROBE, manifest.probe_sha256)):
         if sha256(parts[name]) != wanted:
@@ -112,6 +113,16 @@ def unpack(data: bytes, *, expected_hash: str | None = None) -> Artifact:
         )
     check_onnx(parts[MODEL])
     return Artifact(digest, manifest, parts[MODEL], _probe(parts[PROBE], len(manifest.sensors)))
+
+
+def _not_newer(data: bytes) -> None:
+    """Raise Rejected for a manifest of a newer preparation, before its fields, which this release can't know, are."""
+    try:
+        version = orjson.loads(data)["preparation_version"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return
+    if isinstance(version, int) and version > PREPARATION_VERSION:
+        raise Rejected(f"the model was made for version {version} of the grid, this is {PREPARATION_VERSION}")
 
 
 def check_announced(data: bytes, expected_hash: str | None) -> str:

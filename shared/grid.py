@@ -15,7 +15,7 @@ import orjson
 
 from shared.errors import Rejected
 from shared.states import BETWEEN, StateSpec
-from shared.windows import Bools, Cells, Floats, GridSpec, Ints, Windows, windows_of
+from shared.windows import Bools, Cells, Floats, GridSpec, Ints, Operating, Windows, windows_of
 
 BAD: Final = 2  # the quality code of a row that never enters a cell
 
@@ -35,6 +35,9 @@ class _Run:
     last_cell: Ints  # [S] and its number
     unknown: int  # the last cell out of the learnt operating range, or of the set-point that it is in
     place: int | None = None  # where the last cell of the operating sensor was, None before the first
+    beyond: int = (
+        0  # or how many cells in a row lie outside the learnt range: `shared.windows.Operating.beyond`
+    )
 
 
 _NEVER: Final = np.iinfo(np.int64).min // 2
@@ -96,11 +99,22 @@ def _known(spec: GridSpec, run: _Run, closed: Ints, held: Floats) -> Bools:
         return _steady(spec, spec.states, run, closed, held)
     if spec.operating is None or not len(closed):
         return np.ones(len(closed), dtype=np.bool_)
-    point = held[:, spec.sensors.index(spec.operating.sensor)]
-    outside = (point < spec.operating.low) | (point > spec.operating.high)  # an empty cell is neither
-    last = np.maximum.accumulate(np.where(outside, closed, run.unknown))
-    run.unknown = int(last[-1])
-    return closed - last >= spec.window + spec.operating.settle
+    return _in_range(spec, spec.operating, run, closed, held[:, spec.sensors.index(spec.operating.sensor)])
+
+
+def _in_range(spec: GridSpec, range_: Operating, run: _Run, closed: Ints, points: Floats) -> Bools:
+    """Cell after cell, since what counts as outside depends on whether the machine had left."""
+    last = np.empty(len(closed), dtype=np.int64)
+    waits = np.zeros(len(closed), dtype=np.bool_)
+    for at, (cell, value) in enumerate(zip(closed.tolist(), points.tolist(), strict=True)):
+        there = math.isfinite(value)
+        if there:
+            run.beyond = range_.beyond(value, run.beyond)
+        # Silence is no return. By the older rule, of `leave` 1, it was.
+        if run.beyond >= range_.leave and (there or range_.leave > 1):
+            run.unknown = cell
+        last[at], waits[at] = run.unknown, 0 < run.beyond < range_.leave
+    return (closed - last >= spec.window + range_.settle) & ~waits
 
 
 def _steady(spec: GridSpec, states: StateSpec, run: _Run, closed: Ints, held: Floats) -> Bools:
@@ -214,6 +228,7 @@ class Grid:
                     run.last_cell.tolist(),
                     run.unknown,
                     run.place,
+                    run.beyond,
                 ],
                 "open": [[number, *cell] for number, cell in self._open.items()],
                 "watermark": self._watermark,
@@ -231,9 +246,11 @@ class Grid:
             kept = orjson.loads(data)
             if kept["spec"] != repr(spec):
                 raise Rejected("this is the state of another grid")
-            closed, spoke, last, last_cell, unknown, place = kept["run"]
+            closed, spoke, last, last_cell, unknown, place, *more = kept[
+                "run"
+            ]  # the last one is of later releases
             cells = np.array(last_cell, np.int64)
-            grid._run = _Run(closed, spoke, _floats(last, (size,)), cells, unknown, place)
+            grid._run = _Run(closed, spoke, _floats(last, (size,)), cells, unknown, place, *more)
             grid._open = {number: (sums, counts) for number, sums, counts in kept["open"]}
             grid._watermark, grid._late = kept["watermark"], kept["late"]
             grid._tail = _floats(kept["tail"], (spec.window - 1, size))

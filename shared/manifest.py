@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from shared.errors import Misconfigured, Rejected
 from shared.names import ID_PATTERN
 from shared.states import MAX_LEVELS, StateSpec, Teacher
-from shared.windows import STATES_SINCE, GridSpec, Operating
+from shared.windows import MARGIN_SINCE, STATES_SINCE, GridSpec, Operating
 
 SCHEMA_VERSION: Final = 1
 SENSORS_MAX: Final = 1024
@@ -60,6 +60,14 @@ class OperatingFields(_Part):
     low: float
     high: float
     settle: int = Field(ge=0)
+    below: float = Field(default=0.0, ge=0)
+    above: float = Field(default=0.0, ge=0)
+    leave: int = Field(default=1, ge=1)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it says nothing that the first version of the preparation does not know."""
+        return (self.below, self.above, self.leave) == (0.0, 0.0, 1)
 
 
 class StateFields(_Part):
@@ -162,6 +170,12 @@ class Manifest(_Part):
             raise ValueError("two sensors have the same name")
         if self.operating is not None and self.operating.sensor not in self.sensor_names:
             raise ValueError("the operating sensor is not among the sensors")
+        if (
+            self.operating is not None
+            and not self.operating.plain
+            and self.preparation_version < MARGIN_SINCE
+        ):
+            raise ValueError("a range has a margin only from version 3 of the preparation on")
         if self.states is not None:
             if self.states.sensor not in self.sensor_names:
                 raise ValueError("the sensor of the states is not among the sensors")
@@ -188,13 +202,15 @@ class Manifest(_Part):
             grid.max_age,
             grid.lateness,
             grid.mask_limit,
-            None if point is None else Operating(point.sensor, point.low, point.high, point.settle),
+            None if point is None else Operating(**point.model_dump()),
             None if self.states is None else self.states.spec(),
         )
 
     def to_json(self) -> bytes:
         """Canonical JSON: sorted keys, no spaces, UTF-8. A field that earlier releases don't know is there if it says something."""
         unsaid: dict[str, bool | set[str]] = {"states": True} if self.states is None else {}
+        if self.operating is not None and self.operating.plain:
+            unsaid["operating"] = {"below", "above", "leave"}
         if self.calibration.calm_windows is None:
             unsaid["calibration"] = {"calm_windows", "calm_level"}
         if self.run_sha256 is None:

@@ -9,8 +9,10 @@ Where no sensor speaks for W + max_age steps the grid stops and starts afresh wi
 hours costs W + max_age windows and not one a step.
 
 Where a machine has a sensor of its operating point (a set-point or a speed, never a response), windows are scored
-only while it stays in the range that training saw, and for `settle` steps after it came back: a standing machine, a
-restart and a set-point never seen are "not learnt", not anomalous.
+only while it stays in the range that training saw, and not until `settle` steps after it came back: a standing machine,
+a restart and a set-point never seen are "not learnt", not anomalous. It leaves the range by several cells in a row that
+are beyond a margin (`Operating`), not by one reading a hair outside. Nobody can know meanwhile whether it leaves, so
+windows that end in those cells are not scored; one that came back sooner was no set-point, and is judged as it is.
 
 Where training taught its operating states (`shared.states`), windows are scored only where W + settle cells lie in one
 set-point: off, on the way, at another set-point or at one never seen it is not learnt either.
@@ -32,8 +34,9 @@ import numpy.typing as npt
 from shared.errors import Misconfigured
 from shared.states import BETWEEN, StateSpec
 
-PREPARATION_VERSION: Final = 2
+PREPARATION_VERSION: Final = 3
 STATES_SINCE: Final = 2
+MARGIN_SINCE: Final = 3
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -58,13 +61,15 @@ def preparation_hash(version: int = PREPARATION_VERSION) -> str:
     return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
 
-_ADDED: Final[Mapping[int, Mapping[str, str]]] = {
-    1: {},
-    2: {
-        "states": "scored while W + settle cells are in one set-point or empty; off until off + hysteresis is passed, "
-        "a set-point left hysteresis beyond its band"
-    },
+_STATES: Final = {
+    "states": "scored while W + settle cells are in one set-point or empty; off until off + hysteresis is passed, "
+    "a set-point left hysteresis beyond its band"
 }
+_MARGIN: Final = {
+    "margin": "the range is left by `leave` cells in a row beyond low - below or high + above and entered by one in low "
+    "to high, empty ones not counted; scored W + settle cells after the last one outside, where none is beyond"
+}
+_ADDED: Final[Mapping[int, Mapping[str, str]]] = {1: {}, 2: _STATES, 3: {**_STATES, **_MARGIN}}
 
 
 def is_known_preparation(version: int, sha256: str) -> bool:
@@ -74,19 +79,31 @@ def is_known_preparation(version: int, sha256: str) -> bool:
 
 @dataclass(frozen=True)
 class Operating:
-    """Which operating points a model knows.
+    """Which operating points a model knows. With no margin and `leave` 1, the rule of versions 1 and 2.
 
     Attributes:
         sensor: The sensor of the operating point.
         low: Smallest value that training saw, with what its noise adds, engineering units.
         high: Largest such value.
         settle: Steps after coming back into the range before windows are scored again.
+        below: How far below `low` a machine that is in the range may go and stay in it.
+        above: How far above `high`.
+        leave: Cells in a row beyond that margin by which it leaves.
     """
 
     sensor: str
     low: float
     high: float
     settle: int
+    below: float = 0.0
+    above: float = 0.0
+    leave: int = 1
+
+    def beyond(self, value: float, before: int) -> int:
+        """How many cells in a row are outside with this one, `leave` where it left; `before`: with the last one."""
+        if before >= self.leave:
+            return 0 if self.low <= value <= self.high else before
+        return 0 if self.low - self.below <= value <= self.high + self.above else before + 1
 
 
 @dataclass(frozen=True)
@@ -140,10 +157,19 @@ class GridSpec:
             points = values[:, :, self.sensors.index(self.states.sensor)]
             return np.array([self._steady(self.states, window) for window in points.tolist()], dtype=np.bool_)
         if self.operating is not None:
-            point = values[:, :, self.sensors.index(self.operating.sensor)]
-            outside = (point < self.operating.low) | (point > self.operating.high)
-            return np.logical_not(outside.any(axis=1))
+            points = values[:, :, self.sensors.index(self.operating.sensor)]
+            return np.array(
+                [self._stays(self.operating, window) for window in points.tolist()], dtype=np.bool_
+            )
         return np.ones(len(values), dtype=np.bool_)
+
+    @staticmethod
+    def _stays(point: Operating, window: list[float]) -> bool:
+        beyond = 0
+        for value in window:
+            if math.isfinite(value) and beyond < point.leave:
+                beyond = point.beyond(value, beyond)
+        return beyond == 0
 
     @staticmethod
     def _steady(states: StateSpec, window: list[float]) -> bool:

@@ -38,7 +38,8 @@ class Scope:
             point = manifest.operating
             off = OFF_SHARE * point.high
             # A standstill during training is in the range; it is off all the same.
-            levels = np.array([[max(point.low, np.nextafter(off, np.inf)), point.high]])
+            low, high = point.low - point.below, point.high + point.above
+            levels = np.array([[max(low, np.nextafter(off, np.inf)), high]])
             return cls(manifest.sensor_names.index(point.sensor), off, levels)
         return cls(None, -np.inf, np.zeros((0, 2)))
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from cloud.training import limits, onnx
+from cloud.training.learnt_range import learn_range
 from cloud.training.pca import Scale
 from cloud.training.probe import make_probe
 from cloud.training.recording import Recording
@@ -27,9 +28,9 @@ from shared.manifest import (
 )
 from shared.persistence import CALM_LEVEL, calm_windows
 from shared.states import StateSpec, by_clusters
-from shared.windows import STATES_SINCE, Cells, Floats, Ints, Operating, preparation_hash
+from shared.windows import MARGIN_SINCE, STATES_SINCE, Cells, Floats, Ints, Operating, preparation_hash
 
-OPERATING_NOISE = 3.0  # widths of noise beyond the range seen
+OPERATING_NOISE = 3.0  # widths of noise beyond the range seen, before any margin
 OFF_SHARE = 0.05  # of the largest set-point: at or below it a machine is off
 
 
@@ -118,6 +119,7 @@ def pack_fitted(
 ) -> bytes:
     """The artifact's bytes; `more` metrics join the model's own. Raises Rejected."""
     operating, states = _points(fitted, request)
+    prepared = 1 if operating is None and states is None else STATES_SINCE if states else MARGIN_SINCE
     graph = fitted.graph()
     limit, spec = fitted.limit, fitted.cells.spec
     probe = make_probe(
@@ -126,8 +128,8 @@ def pack_fitted(
     manifest = Manifest(
         onnx_sha256=sha256(graph),
         probe_sha256=sha256(probe.to_json()),
-        preparation_version=1 if states is None else STATES_SINCE,
-        preparation_sha256=preparation_hash(1 if states is None else STATES_SINCE),
+        preparation_version=prepared,
+        preparation_sha256=preparation_hash(prepared),
         parent=request.parent,
         method=f"{fitted.method}/{fitted.method_hash[:12]}",
         machine_type=request.machine_type,
@@ -219,14 +221,31 @@ def _points(fitted: Fitted, request: Request) -> tuple[Operating | None, StateSp
 
 
 def _operating(fitted: Fitted, sensor: str) -> Operating:
-    """The range of the operating sensor over all rows, widened by its noise."""
+    """The range that the operating sensor had in the fitted windows, widened by its noise, and its margins.
+
+    It is left by as many cells in a row as there are windows that must alarm: what is too little evidence for the one is
+    too little for the other.
+    """
     names = fitted.cells.spec.sensors
     if sensor not in names:
         raise Rejected(f"the operating sensor {sensor!r} is not among {', '.join(names)}")
     index = names.index(sensor)
     inverse = float(fitted.scale.inverse[index])
-    column = fitted.cells.cells[:, index]
     noise = OPERATING_NOISE / inverse if inverse > 0 else 0.0
-    low, high = float(np.nanmin(column)) - noise, float(np.nanmax(column)) + noise
-    settle = math.ceil(fitted.settle_s * MICROSECONDS / fitted.cells.spec.step_us)
-    return Operating(sensor, low, high, settle=settle)
+    spec, leave = fitted.cells.spec, fitted.budget.m
+    column = fitted.cells.cells[_covered(fitted), index]
+    column = column[np.isfinite(column)]
+    if len(column) < leave:
+        raise Rejected(f"the operating sensor {sensor!r} has no readings to learn a range from")
+    seen = learn_range(column, step_us=spec.step_us, window=spec.window, held=leave)
+    settle = math.ceil(fitted.settle_s * MICROSECONDS / spec.step_us)
+    low, high = seen.low - noise, seen.high + noise
+    return Operating(sensor, low, high, settle, seen.below, seen.above, leave)
+
+
+def _covered(fitted: Fitted) -> Ints:
+    """Numbers of the cells in any of its windows: a set-point that was seen in what is left out was not learnt."""
+    count, window = len(fitted.cells), fitted.cells.spec.window
+    begins = np.bincount(np.maximum(fitted.ends - window + 1, 0), minlength=count)
+    over = np.bincount(fitted.ends + 1, minlength=count + 1)[:count]
+    return np.flatnonzero(np.cumsum(begins - over) > 0)

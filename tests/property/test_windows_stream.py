@@ -64,11 +64,28 @@ def test_cells_do_not_depend_on_what_comes_later(rows: Rows, cut: int) -> None:
     np.testing.assert_array_equal(whole.cells[:closed], part.cells[:closed])
 
 
-@given(rows=rows, stops=st.sets(st.integers(0, 59), max_size=5), lateness=st.integers(0, 3))
+@given(rows=rows)
+def test_a_range_with_no_margin_is_that_of_the_first_version(rows: Rows) -> None:
+    spec = GridSpec(SENSORS, 10, 4, 2, operating=Operating("a", -5e5, 5e5, 2))
+    times = np.cumsum([step for step, _, _ in rows])
+    table = np.array([[np.nan if v is None else v for v in values] for _, values, _ in rows])
+    made = grid_frame(spec, times, table)
+    numbers = made.times_us // 10
+    outside = np.abs(made.cells[:, 0]) > 5e5
+    last = np.maximum.accumulate(np.where(outside, numbers, np.iinfo(np.int64).min // 2))
+    assert made.known.tolist() == (numbers - last >= 4 + 2).tolist()
+
+
+@given(
+    rows=rows,
+    stops=st.sets(st.integers(0, 59), max_size=5),
+    lateness=st.integers(0, 3),
+    leave=st.integers(1, 3),
+)
 def test_a_grid_goes_on_from_its_state_as_if_it_had_never_stopped(
-    rows: Rows, stops: set[int], lateness: int
+    rows: Rows, stops: set[int], lateness: int, leave: int
 ) -> None:
-    spec = GridSpec(SENSORS, 10, 4, 2, lateness, operating=Operating("a", -5e5, 5e5, 2))
+    spec = GridSpec(SENSORS, 10, 4, 2, lateness, operating=Operating("a", -5e5, 5e5, 2, 1e5, 2e5, leave))
     times = np.cumsum([step for step, _, _ in rows])
     steady = stopped = Grid(spec)
     for number, (_, values, close) in enumerate(rows):

@@ -76,6 +76,7 @@ def test_trailing_bytes_are_rejected() -> None:
         (lambda parts: parts.update({MANIFEST: b"{}"}), "manifest: onnx_sha256"),
         (lambda parts: parts.update({MANIFEST: parts[MANIFEST].replace(b'"seed":0', b'"seed":0,"more":1')}), "manifest: more"),
         (lambda parts: parts.update({MANIFEST: parts[MANIFEST].replace(b'"preparation_version":1', b'"preparation_version":2')}), "version 2 of the grid"),
+        (lambda parts: parts.update({MANIFEST: parts[MANIFEST].replace(b'"preparation_version":1', b'"preparation_version":9,"z":1')}), "version 9 of the grid"),
     ],
 )  # fmt: skip
 def test_foreign_or_changed_members_are_rejected(

@@ -9,7 +9,7 @@ from shared.errors import Rejected
 from shared.grid import grid_frame
 from shared.manifest import Manifest
 from shared.onnxruntime import Scorer
-from shared.windows import Operating
+from shared.windows import Operating, preparation_hash
 from tests.models import STEP_US, artifact, healthy, packed, recording
 
 
@@ -25,6 +25,23 @@ def test_one_from_before_calm_windows_were_counted_reads_and_writes_as_it_was() 
     assert plain["calibration"].pop("calm_level") == 0.8
     old = orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
     assert Manifest.from_json(old).to_json() == old  # an edge of an earlier release takes it
+
+
+def test_a_range_from_before_it_had_a_margin_reads_writes_and_judges_as_it_did() -> None:
+    manifest = unpack(packed("speed")).manifest
+    assert (manifest.preparation_version, manifest.operating is not None) == (3, True)
+    plain = orjson.loads(manifest.to_json())
+    assert {"below", "above", "leave"} < plain["operating"].keys()
+    plain["operating"] = {"sensor": "speed", "low": 990.0, "high": 1610.0, "settle": 600}
+    plain |= {"preparation_version": 1, "preparation_sha256": preparation_hash(1)}
+    old = orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
+    made = Manifest.from_json(old)
+    assert made.to_json() == old
+    point = made.grid_spec().operating
+    assert point == Operating("speed", 990.0, 1610.0, 600, below=0.0, above=0.0, leave=1)
+    for changes in ({"below": 1.0}, {"above": 1.0}, {"leave": 3}):
+        with pytest.raises(Rejected, match="only from version 3"):
+            Manifest.from_json(orjson.dumps(plain | {"operating": plain["operating"] | changes}))
 
 
 def test_it_is_frozen_and_takes_no_unknown_field() -> None:

@@ -1,4 +1,5 @@
 import numpy as np
+import orjson
 import pytest
 
 from shared.errors import Misconfigured
@@ -107,6 +108,39 @@ def test_windows_out_of_the_learnt_operating_range_or_unsettled_are_not_scorable
     assert seen == batch.scorable.tolist()[: len(seen)]
 
 
+def test_a_range_is_left_by_cells_in_a_row_beyond_its_margin_and_entered_within_it() -> None:
+    range_ = Operating("b", 1.0, 2.0, settle=1, below=0.5, above=0.25, leave=3)
+    spec = GridSpec(("a", "b"), 10, window=2, operating=range_)
+    hair, far, gone = [1.5, 0.6, 2.2], [9.0, 9.0, 0.7, 1.5], [0.2, np.nan, 9.0, 0.2]
+    back = [0.6, np.nan, 2.2, 1.5, 1.5, 0.6, 1.5]  # within the margin is not back yet, nor is silence
+    point = hair + far + gone + back
+    scored = [False, True, True] + [False, False, True, True] + [False] * 4 + [False] * 5 + [True] * 2
+    table = np.column_stack([np.ones(len(point)), point])
+    times = np.arange(10, 10 + 10 * len(point), 10)
+    (batch,) = grid_frame(spec, times, table).windows()
+    assert batch.scorable.tolist() == scored
+    grid, seen = Grid(spec), []
+    for time_us, row in zip(times.tolist(), table, strict=True):
+        present = np.flatnonzero(~np.isnan(row))
+        grid.add(present, [time_us] * len(present), row[present], [0] * len(present))
+        seen += grid.close().scorable.tolist()
+        grid = Grid.from_json(spec, grid.to_json())  # a restart after each row
+    assert seen == scored[: len(seen)]
+    assert len(seen) == len(point) - 2
+    posted = np.array(
+        [[1.5, 0.6, 1.5], [9.0, 9.0, 1.5], [1.5, 1.5, 9.0], [9.0, 9.0, 9.0], [np.nan, 1.5, np.nan]]
+    )
+    windows = np.stack([np.ones(posted.shape), posted], axis=2)
+    assert spec.learnt(windows).tolist() == [True, True, False, False, True]
+
+
+def test_the_state_of_a_grid_that_an_earlier_release_kept_is_read() -> None:
+    kept = orjson.loads(Grid(SPEC).to_json())
+    assert len(kept["run"]) == 7
+    kept["run"].pop()
+    assert Grid.from_json(SPEC, orjson.dumps(kept)).to_json() == Grid(SPEC).to_json()
+
+
 def test_chunks_and_gathering_give_the_same_windows() -> None:
     table = np.random.default_rng(1).normal(size=(50, 2))
     cells = grid_frame(SPEC, np.arange(50) * 10, table)
@@ -126,13 +160,14 @@ def test_a_grid_that_can_t_be_is_refused_with_a_hint() -> None:
 
 def test_the_rules_have_a_hash_that_stays() -> None:
     # A change of the rules must raise PREPARATION_VERSION: models in the field were made for the old ones.
-    assert PREPARATION_VERSION == 2
+    assert PREPARATION_VERSION == 3
     first = "0ffedd5eecb6c318f6c23cbda765e99019a9e106a530082e575a47b316a92065"
     assert preparation_hash(1) == first
-    assert preparation_hash() == "65b11175842e298fdc0f2799a2169f92ad966d0bba1c558268929cbb84f85250"
+    assert preparation_hash(2) == "65b11175842e298fdc0f2799a2169f92ad966d0bba1c558268929cbb84f85250"
+    assert preparation_hash() == "af54233c9a67a6f796bccaf975586700d8cc4a4a7a357934bdbbfee67aa1881e"
     assert is_known_preparation(1, first)
     assert not is_known_preparation(2, first)
-    assert not is_known_preparation(3, first)
+    assert not is_known_preparation(4, first)
 
 
 def test_windows_that_are_not_steady_at_one_learnt_set_point_are_not_scorable() -> None:
