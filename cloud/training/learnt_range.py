@@ -12,6 +12,8 @@ than most that control loops have, which is the side to err on: beyond the margi
   apart: an hour of a machine that wanders over minutes has few.
 - It is the least over several quantiles. Where the outermost set-point was rarely held, lower quantiles reach into the
   next one, and would take the step between the two for a tail. Where one was held exactly, there is no tail at all.
+- Where steps are so long that set-points pass within two of them, fewer cells in a row count, down to one: no more than one
+  cell in a thousand may lie outside the range that it taught.
 - No margin is wider than half of what was learnt.
 """
 
@@ -26,12 +28,13 @@ from shared.windows import Floats
 
 QUANTILES: Final = (0.9, 0.95, 0.98, 0.99)
 WIDEST: Final = 0.5  # of the range
+OUTSIDE: Final = 0.001  # of the cells
 _NORMAL_75: Final = 0.6745  # the normal's upper quartile
 
 
 @dataclass(frozen=True)
 class LearntRange:
-    """From the smallest to the largest value that was held, and the margins below and above."""
+    """From the smallest to the largest value that was held, with the noise, and the margins below and above."""
 
     low: float
     high: float
@@ -39,7 +42,7 @@ class LearntRange:
     above: float
 
 
-def learn_range(values: Floats, *, step_us: int, window: int, held: int) -> LearntRange:
+def learn_range(values: Floats, *, step_us: int, window: int, held: int, noise: float) -> LearntRange:
     """The range of a machine's operating sensor.
 
     Args:
@@ -47,14 +50,16 @@ def learn_range(values: Floats, *, step_us: int, window: int, held: int) -> Lear
         step_us: From cell to cell.
         window: W; peaks that are further apart are independent.
         held: For how many cells in a row a value must be passed to count.
+        noise: How far it is to be widened.
     """
     low_side, high_side = -_held(values, held, np.max), _held(values, held, np.min)
     low, high = -float(low_side.max()), float(high_side.max())
-    low, high = min(low, high), max(low, high)  # the other way round where no value is held: 0, 1, 0, 1
+    if held > 1 and ((values < low - noise) | (values > high + noise)).mean() > OUTSIDE:
+        return learn_range(values, step_us=step_us, window=window, held=held - 1, noise=noise)
     longer = np.log1p(MONTH_US / (len(values) * step_us))
-    widest = WIDEST * (high - low)
+    widest = WIDEST * abs(high - low)
     below, above = (min(tail_scale(side, window) * longer, widest) for side in (low_side, high_side))
-    return LearntRange(low, high, float(below), float(above))
+    return LearntRange(low - noise, high + noise, float(below), float(above))
 
 
 def _held(values: Floats, held: int, of: Callable[..., Floats]) -> Floats:

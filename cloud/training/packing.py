@@ -237,10 +237,9 @@ def _operating(fitted: Fitted, sensor: str) -> Operating:
     column = column[np.isfinite(column)]
     if len(column) < leave:
         raise Rejected(f"the operating sensor {sensor!r} has no readings to learn a range from")
-    seen = learn_range(column, step_us=spec.step_us, window=spec.window, held=leave)
+    seen = learn_range(column, step_us=spec.step_us, window=spec.window, held=leave, noise=noise)
     settle = math.ceil(fitted.settle_s * MICROSECONDS / spec.step_us)
-    low, high = seen.low - noise, seen.high + noise
-    return Operating(sensor, low, high, settle, seen.below, seen.above, leave)
+    return Operating(sensor, seen.low, seen.high, settle, seen.below, seen.above, leave)
 
 
 def _covered(fitted: Fitted) -> Ints:

@@ -18,11 +18,12 @@ from tests.models import STEP_US, healthy, packed, recording
 S = 1_000_000
 HOUR = 3600
 HELD = 3
+NOISE = 8.0  # three widths of what the pump's speed does from cell to cell, rpm
 
 
-def taught(values: Floats, hours: float | None = None) -> Operating:
+def taught(values: Floats, hours: float | None = None, noise: float = NOISE) -> Operating:
     step = S if hours is None else round(hours * HOUR * S / len(values))
-    seen = learn_range(values, step_us=step, window=16, held=HELD)
+    seen = learn_range(values, step_us=step, window=16, held=HELD, noise=noise)
     return Operating("speed", seen.low, seen.high, 600, seen.below, seen.above, HELD)
 
 
@@ -45,7 +46,7 @@ def test_a_pump_with_an_hour_of_history_is_watched_the_day_after() -> None:
     for seed in range(4):
         history, day = speeds(seed, 0, 1), speeds(seed, 1, 24)
         left += leavings(taught(history), day)
-        before += leavings(Operating("speed", float(history.min()), float(history.max()), 600), day)
+        before += leavings(Operating("speed", history.min() - NOISE, history.max() + NOISE, 600), day)
     assert before > 100  # what the least and the largest value of an hour are worth
     assert left <= 4  # one a month each was asked for, of an hour
 
@@ -61,11 +62,11 @@ def test_the_next_set_point_is_not_within_the_margin() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_no_history_leaves_its_own_range(seed: int) -> None:
     values = np.random.default_rng(seed).normal(size=400).cumsum()
-    point = taught(values)
+    point = taught(values, noise=0.0)
     plain = Operating("speed", point.low, point.high, 0, leave=HELD)
     assert leavings(plain, values) == 0
-    assert taught(np.tile([0.0, 1.0], 50)).low == 0.0  # where no value is held at all, too
-    assert taught(np.tile([0.0, 1.0], 50)).high == 1.0
+    assert taught(np.tile([0.0, 1.0], 50), noise=0.0).low == 0.0  # where no value is held at all, too
+    assert taught(np.tile([0.0, 1.0], 50), noise=0.0).high == 1.0
 
 
 def test_a_reading_that_was_not_held_is_no_operating_point() -> None:
@@ -75,7 +76,7 @@ def test_a_reading_that_was_not_held_is_no_operating_point() -> None:
     assert taught(values).high == pytest.approx(taught(clean).high, abs=10)
     assert taught(values).low == pytest.approx(taught(clean).low, abs=10)
     values[2000:2003] = 9_000.0
-    assert taught(values).high == 9_000.0
+    assert taught(values).high == 9_000.0 + NOISE
 
 
 def test_the_longer_the_history_the_narrower_the_margin() -> None:
@@ -86,15 +87,21 @@ def test_the_longer_the_history_the_narrower_the_margin() -> None:
     assert hour.above > day.above > month.above > 0
 
 
+def test_set_points_that_pass_within_two_cells_are_learnt_all_the_same() -> None:
+    values = np.tile([70.0, 70.0, 80.0, 80.0, 80.0, 90.0, 100.0, 80.0], 100)
+    point = taught(values, noise=1.0)
+    assert (point.low, point.high, point.leave) == (69.0, 101.0, HELD)
+
+
 def test_it_moves_with_the_units() -> None:
     values = speeds(3, 0, 2)
-    one, other = taught(values), taught(-0.1 * values + 7)
+    one, other = taught(values), taught(-0.1 * values + 7, noise=0.1 * NOISE)
     assert (other.low, other.high) == pytest.approx((7 - 0.1 * one.high, 7 - 0.1 * one.low))
     assert (other.below, other.above) == pytest.approx((0.1 * one.above, 0.1 * one.below))
 
 
 def test_set_points_that_are_held_exactly_have_no_margin() -> None:
-    point = taught(np.repeat([1000.0, 1500.0, 1200.0, 1000.0], 100))
+    point = taught(np.repeat([1000.0, 1500.0, 1200.0, 1000.0], 100), noise=0.0)
     assert (point.low, point.high, point.below, point.above) == (1000.0, 1500.0, 0.0, 0.0)
 
 
