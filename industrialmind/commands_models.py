@@ -63,6 +63,7 @@ def train(
     config: ConfigOption = None,
 ) -> None:
     """Fit models on what the store has, register them, and deliver what is first or better than the champion."""
+    from cloud.training.settings import RetrainingSettings
     from industrialmind.sections import given_sections
     from industrialmind.train import run_job, run_job_on
     from industrialmind.train_settings import TrainSettings
@@ -70,6 +71,7 @@ def train(
     from shared.log import configure
 
     on_servers = TrainSettings.load(toml=config) if "train" in given_sections(config) else None
+    policy = RetrainingSettings.load(toml=config).policy()
     configure("trainer")
     job = Job(
         tuple(machine or ()),
@@ -82,7 +84,11 @@ def train(
         settings=tuple(set_ or ()),
     )
     with _told_as_json() if json else _told_in_words() as tell:
-        asyncio.run(run_job(data, job, tell) if on_servers is None else run_job_on(on_servers, job, tell))
+        asyncio.run(
+            run_job(data, job, tell, policy)
+            if on_servers is None
+            else run_job_on(on_servers, job, tell, policy)
+        )
 
 
 @models_app.command("list")

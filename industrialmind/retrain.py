@@ -89,7 +89,7 @@ class Retraining:
         words = await read_words(self._events, self._store, machine, at(now_us))
         root = manifest_of(root_of(registry, champion))
         minutes = await read_minutes(self._store, machine, root.training.first_us, now_us)
-        triage = await asyncio.to_thread(review, minutes, root, past, now_us)
+        triage = await asyncio.to_thread(review, minutes, root, past, now_us, self._policy)
         last = await self._last(machine)
         trained = last.get(Action.TRAIN.value)
         age_us = now_us - manifest_of(champion).training.last_us
@@ -171,7 +171,9 @@ class Retraining:
             )
         begin_us = await newest_us(self._store, machine, looked.now_us)
         recording = await read_recording(self._store, machine, from_us=begin_us)
-        prepared = prepare(recording, looked.manifest, looked.past, looked.words.judged, seed=0)
+        prepared = prepare(
+            recording, looked.manifest, looked.past, looked.words.judged, seed=0, policy=self._policy
+        )
         if prepared.fresh < prepared.needed:
             raise Rejected(
                 f"{prepared.fresh} rows since the champion may be learnt from, {prepared.needed} are needed"

@@ -20,6 +20,7 @@ SECTIONS: Final[Mapping[str, tuple[str, str]]] = {
     "assets": ("cloud.assets.settings", "AssetsSettings"),
     "ledger": ("cloud.ledger.settings", "LedgerSettings"),
     "sim": ("firmware_sim.settings", "SimSettings"),
+    "retraining": ("cloud.training.settings", "RetrainingSettings"),
     "train": ("industrialmind.train_settings", "TrainSettings"),
     "discover": ("industrialmind.discover_settings", "DiscoverSettings"),
     "servers": ("industrialmind.servers_settings", "ServersSettings"),

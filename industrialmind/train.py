@@ -22,7 +22,7 @@ from cloud.training.mlflow.settings import USER
 from cloud.training.mlflow.tracking import Place, Tracking, Version, open_tracking
 from cloud.training.run import Choice, read_choice
 from cloud.training.trained import Candidate, Trained
-from cloud.training.triggers import Action
+from cloud.training.triggers import Action, Policy
 from industrialmind.embedded import account_of
 from industrialmind.labels import read_words
 from industrialmind.plant import DataDir, Machine
@@ -43,7 +43,7 @@ Tell = Callable[[Mapping[str, Any]], None]
 """Takes what the trainer does, an event at a time: `event` names the kind."""
 
 
-async def run_job(root: Path, job: Job, tell: Tell) -> None:
+async def run_job(root: Path, job: Job, tell: Tell, policy: Policy | None = None) -> None:
     """Do a job on a running plant, once no other trainer works, and `tell` of each step.
 
     Raises NotFound (machine), Unavailable, Misconfigured (the train extra is missing), and Rejected after the last
@@ -65,11 +65,11 @@ async def run_job(root: Path, job: Job, tell: Tell) -> None:
         events = await stack.enter_async_context(open_event_log(log_url, credentials=log_credentials))
         control = await stack.enter_async_context(open_control(run["nats"], credentials=credentials))
         trainer = _Trainer(data, place_of(data, run), store, events, control, SystemClock(), tell)
-        trainer.choice = choice
+        trainer.choice, trainer.policy = choice, policy or Policy()
         await trainer.run(trainees(machines, await control.assignments()), job)
 
 
-async def run_job_on(settings: TrainSettings, job: Job, tell: Tell) -> None:
+async def run_job_on(settings: TrainSettings, job: Job, tell: Tell, policy: Policy | None = None) -> None:
     """The same on servers of their own. Raises NotFound (machine), Unavailable, Misconfigured, Rejected."""
     data, choice = DataDir(settings.folder), read_choice(job.models, job.settings)
     machines = choose([_machine(one) for one in settings.machines], job.machines)
@@ -89,7 +89,7 @@ async def run_job_on(settings: TrainSettings, job: Job, tell: Tell) -> None:
             open_control(settings.nats_url, credentials=settings.credentials.get_secret_value(), tls=tls)
         )
         trainer = _Trainer(data, place, store, events, control, SystemClock(), tell)
-        trainer.choice = choice
+        trainer.choice, trainer.policy = choice, policy or Policy()
         trainer.clusters = settings.operating_states == "clusters"
         await trainer.run(trainees(machines, await control.assignments()), job)
 
@@ -136,7 +136,7 @@ class _Trainer:
         self._clock, self._tell = clock, tell
         self._tracking: Tracking | None = None
         self.clusters = False
-        self.choice = Choice()
+        self.choice, self.policy = Choice(), Policy()
 
     async def run(self, machines: Sequence[Trainee], job: Job) -> None:
         """Train, then reconcile, also when there was nothing to train or some machine was refused."""
@@ -203,7 +203,7 @@ class _Trainer:
             from_us=since_maintenance(past) if job.rebaseline else BEGIN_US,
             # A new baseline has no parent: what came before it is no measure any more.
             parent=None if champion is None or job.rebaseline else champion.version_hash,
-            left_out=(*past.spans, *judged_out(words.judged)),
+            left_out=(*past.spans, *judged_out(words.judged, self.policy.before_failure_us)),
             thinned=past.thinned,
             labels_as_of_us=now_us,
             judged=words.judged,
@@ -216,7 +216,7 @@ class _Trainer:
 
     async def _challenge(self, machine: Trainee, registry: Registry, champion: Model, *, asked: bool) -> None:
         """Train against the champion where that is due, and promote what is better with nobody asked. Raises Rejected."""
-        retraining = Retraining(self._store, self._events, self._clock, self._tell)
+        retraining = Retraining(self._store, self._events, self._clock, self._tell, self.policy)
         looked = await retraining.look(registry, champion, asked=asked)
         if looked.decision.action is not Action.TRAIN:
             return

@@ -124,16 +124,18 @@ def hold(
     seed: int,
     blind: Sequence[str] = (),
     trusted: bool = True,
+    confirmed_min: int = CONFIRMED_MIN,
 ) -> Contest:
     """The contest of two models over one course. Deterministic in its arguments.
 
     `blind`: sensors that the champion judges and the challenger does not, because they stood still in its rows.
+    `confirmed_min`: with fewer confirmed events the panel stands in for them, and a person decides.
     `trusted`: the rows that the champion was calibrated with are among the grounds; without them a person decides.
     """
     blocks = np.unique(course.windows_us // BLOCK_US)
     draws = np.random.default_rng([seed, 11]).integers(0, max(len(blocks), 1), (DRAWS, len(blocks)))
     confirmed = len(course.events_us)
-    proxy = confirmed < CONFIRMED_MIN
+    proxy = confirmed < confirmed_min
     panel = (champion.panel, challenger.panel, course.panel_us)
     judged = panel if proxy else (champion.events, challenger.events, course.events_us)
     false = _false(champion, challenger, course, blocks, draws)

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 
 from cloud.training.compare import KINDS, SEVERITIES, STRETCH, Fault, lay
-from cloud.training.contest import Contest, Cost, Course, Found, Run, found_of, hold
+from cloud.training.contest import CONFIRMED_MIN, Contest, Cost, Course, Found, Run, found_of, hold
 from cloud.training.pca import fit_scale
 from cloud.training.recording import LeftOut, Recording
 from shared.artifact import unpack
@@ -36,6 +36,7 @@ class Grounds:
         events: Confirmed failures, as [from, to].
         unknown: Open alarms that nobody judged.
         seed: Of the panel and of the bootstrap.
+        confirmed_min: Confirmed failures from which nobody needs to be asked.
         trusted: Whether the rows that the champion was calibrated with are among them, for the most part.
     """
 
@@ -44,6 +45,7 @@ class Grounds:
     unknown: Sequence[LeftOut]
     seed: int
     trusted: bool = True
+    confirmed_min: int = CONFIRMED_MIN
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,16 @@ def duel(champion: bytes, challenger: bytes, grounds: Grounds, monotonic: Callab
     )
     judged = {each.name for each in new.manifest.sensors if each.learnt}
     blind = [each.name for each in old.manifest.sensors if each.learnt and each.name not in judged]
-    return hold(runs[0], runs[1], course, cost, seed=grounds.seed, blind=blind, trusted=grounds.trusted)
+    return hold(
+        runs[0],
+        runs[1],
+        course,
+        cost,
+        seed=grounds.seed,
+        blind=blind,
+        trusted=grounds.trusted,
+        confirmed_min=grounds.confirmed_min,
+    )
 
 
 def run(scorer: Scorer, recording: Recording) -> Track:

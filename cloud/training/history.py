@@ -163,15 +163,15 @@ def holds(recording: Recording, thinned: Mapping[str, Thinned]) -> list[LeftOut]
     return merged(found)
 
 
-def judged_out(judged: Iterable[Judged]) -> list[LeftOut]:
-    """What people's words leave out: faults, the 14 days before a confirmed failure, faults of sensors."""
+def judged_out(judged: Iterable[Judged], before_failure_us: int = BEFORE_FAILURE_US) -> list[LeftOut]:
+    """What people's words leave out: faults, the time before a confirmed failure, faults of sensors."""
     out: list[LeftOut] = []
     for one in judged:
         begin, end = to_us(one.begins), to_us(one.ends)
         if one.kind == "fault":
             out.append(LeftOut("fault", begin, end))
             if one.confirmed:
-                out.append(LeftOut("before-failure", begin - BEFORE_FAILURE_US, begin))
+                out.append(LeftOut("before-failure", begin - before_failure_us, begin))
         elif one.kind == "sensor-fault":
             out.append(LeftOut("sensor-fault", begin, end))
     return out

@@ -22,18 +22,14 @@ from cloud.training.expected import History, Reference
 from cloud.training.history import Judged, Past, holds, judged_out, merged
 from cloud.training.operation import Scope
 from cloud.training.recording import LeftOut, Recording
+from cloud.training.triggers import Policy
 from shared.event import to_us
 from shared.grid import grid_frame
 from shared.manifest import Manifest
 from shared.windows import GridSpec
 
 CELL_US: Final = 300_000_000
-BASELINE_US: Final = 7 * DAY_US
 BASELINE_MIN_US: Final = DAY_US
-RECENT_US: Final = 7 * DAY_US
-HELD: Final = (
-    0.2  # of the rows since the champion's: not trained on, so that the contest is about what is new to both
-)
 FRESH: Final = 0.1  # of the champion's rows, and at most a day's: fewer new ones teach nothing
 CALIBRATED: Final = 0.6  # where the champion's calibration rows begin
 TRUSTED: Final = (
@@ -43,10 +39,11 @@ AROUND_US: Final = 6 * 3_600_000_000  # of an event, replayed before and after i
 REPLAYED_US: Final = (
     7 * DAY_US
 )  # at most, of the champion's rows and of the new ones each: a replay has its bound
+USUAL: Final = Policy()
 _GAP_US: Final = 600_000_000
 
 
-def review(recording: Recording, root: Manifest, past: Past, now_us: int) -> Triage:
+def review(recording: Recording, root: Manifest, past: Past, now_us: int, policy: Policy = USUAL) -> Triage:
     """Why the machine no longer looks as it did when the oldest version of its champion's line was trained.
 
     `recording` may be of means by the minute. A first model comes within minutes: its baseline is the first week. Until there is a day of one, nothing is said.
@@ -63,13 +60,13 @@ def review(recording: Recording, root: Manifest, past: Past, now_us: int) -> Tri
         cells.times_us, cells.cells, Scope.of_manifest(root).states(cells.times_us, cells.cells)
     )
     first = root.training.first_us
-    until = max(root.training.last_us, first + BASELINE_US)
+    until = max(root.training.last_us, first + policy.baseline_us)
     usual = history.part((history.times_us >= first) & (history.times_us <= until))
     since = history.since(until)
     span = int(usual.times_us[-1] - usual.times_us[0]) if len(usual.times_us) else 0
     if span < BASELINE_MIN_US or not len(since.times_us):
         return replace(NOTHING, reason="there is no baseline of a day yet")
-    recent_from = max(now_us - RECENT_US, until)
+    recent_from = max(now_us - policy.recent_us, until)
     point = root.operating or root.states
     reference = Reference(usual, None if point is None else root.sensor_names.index(point.sensor))
     return triage(
@@ -96,18 +93,24 @@ class Prepared:
 
 
 def prepare(
-    recording: Recording, champion: Manifest, past: Past, judged: Sequence[Judged], *, seed: int
+    recording: Recording,
+    champion: Manifest,
+    past: Past,
+    judged: Sequence[Judged],
+    *,
+    seed: int,
+    policy: Policy = USUAL,
 ) -> Prepared:
     """Rows for a challenger, and what it is held against the champion on.
 
-    The newest fifth of what came since the champion is not trained on. The contest is held on it, on the rows that
+    The newest part (`policy.held`) of what came since the champion is not trained on. The contest is held on it, on the rows that
     the champion was calibrated with, and around confirmed events, without time in which a sensor was broken.
     """
     broken = data_faults(recording, champion)
-    said = judged_out(judged)
+    said = judged_out(judged, policy.before_failure_us)
     end = int(recording.times_us.max()) if len(recording.times_us) else 0
     known = champion.training
-    held_us = end - int(HELD * max(end - known.last_us, 0))
+    held_us = end - int(policy.held * max(end - known.last_us, 0))
     held = [LeftOut("held-back", held_us + 1, end)] if held_us < end else []
     kept_back = holds(recording, past.thinned)
     training = recording.without((*past.spans, *kept_back, *said, *broken, *held))
@@ -129,7 +132,9 @@ def prepare(
     needed = math.ceil(min(FRESH * known.rows, DAY_US / champion.grid.step_us))
     own = int(((times >= trusted) & (times <= known.last_us)).sum())
     is_known = own >= TRUSTED * (1 - CALIBRATED) * known.rows
-    return Prepared(training, Grounds(rows.without(bad), events, unknown, seed, is_known), fresh, needed)
+    return Prepared(
+        training, Grounds(rows.without(bad), events, unknown, seed, is_known, policy.confirmed), fresh, needed
+    )
 
 
 def _covers(word: Judged, alarm: LeftOut) -> bool:

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from cloud.training.drift import Kind, Triage
-
-DAY_US: Final = 86_400_000_000
+from cloud.training.contest import CONFIRMED_MIN
+from cloud.training.drift import DAY_US, Kind, Triage
 
 
 class Trigger(StrEnum):
@@ -31,13 +30,19 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How often training is due without drift."""
+    """When training is due without drift, and what is looked at; `cloud.training.settings` says more."""
 
     schedule_us: int = 14 * DAY_US
     """Shorter than readings are kept: the champion's own rows are to be among the grounds of the contest."""
     labels: int = 20
     pause_us: int = DAY_US
     """Between two trainings that nobody asked for."""
+    before_failure_us: int = 14 * DAY_US
+    confirmed: int = CONFIRMED_MIN
+    baseline_us: int = 7 * DAY_US
+    recent_us: int = 7 * DAY_US
+    held: float = 0.2
+    """Of the rows since the champion's: not trained on, so that the contest is about what is new to both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,9 @@ def decide(seen: Seen, policy: Policy) -> Decision:
 
 def _unasked(seen: Seen, policy: Policy) -> Decision:
     if seen.rest_us is not None and seen.rest_us < policy.pause_us:
-        return Decision(Action.NOTHING, Trigger.SCHEDULE, "the last training was within a day")
+        return Decision(
+            Action.NOTHING, Trigger.SCHEDULE, f"the last training was within {policy.pause_us / 3.6e9:g} h"
+        )
     if seen.triage.kind is Kind.DRIFT:
         return Decision(Action.TRAIN, Trigger.DRIFT, seen.triage.reason)
     if seen.labels >= policy.labels:

@@ -45,6 +45,13 @@ def test_fewer_false_episodes_and_nothing_lost_is_promoted() -> None:
     assert made == held(WEAK, replace(WEAK, false_us=NONE))  # by the seed alone
 
 
+def test_a_plant_may_ask_for_more_confirmed_events_before_nobody_is_asked() -> None:
+    better = replace(WEAK, false_us=NONE)
+    assert held(WEAK, better, confirmed_min=6).outcome is Outcome.PROMOTE
+    asked = held(WEAK, better, confirmed_min=7)
+    assert (asked.outcome, asked.proxy, asked.confirmed) == (Outcome.APPROVE, True, 6)
+
+
 def test_the_same_model_is_no_better() -> None:
     made = held(WEAK, WEAK)
     assert (made.outcome, made.reasons) == (Outcome.KEEP, ("it is no better in anything",))

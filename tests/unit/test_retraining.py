@@ -18,12 +18,13 @@ from cloud.training.history import Judged, Past
 from cloud.training.logic import fit
 from cloud.training.recording import LeftOut, Recording
 from cloud.training.retraining import data_faults, prepare, review
+from cloud.training.settings import RetrainingSettings
 from cloud.training.triggers import Action, Policy, Seen, Trigger, decide
 from firmware_sim.episodes import Episode
 from firmware_sim.machine import Machine
 from firmware_sim.machines import machine_type
 from shared.artifact import unpack
-from shared.errors import Rejected
+from shared.errors import Misconfigured, Rejected
 from shared.event import at
 from shared.manifest import Manifest
 from shared.onnxruntime import Scorer
@@ -257,3 +258,43 @@ def test_a_sensor_out_of_all_range_is_left_out_with_the_time_around_it() -> None
     )
     assert data_faults(given, manifest()) == []
     assert NOTHING.kind is Kind.NONE
+
+
+def test_a_plant_sets_when_training_is_due_and_what_is_looked_at() -> None:
+    assert RetrainingSettings().policy() == Policy()
+    turned = RetrainingSettings.load(
+        environ={
+            "IM_RETRAINING__SCHEDULE_DAYS": "3", "IM_RETRAINING__LABELS": "2", "IM_RETRAINING__PAUSE_HOURS": "2",
+            "IM_RETRAINING__BEFORE_FAILURE_DAYS": "1", "IM_RETRAINING__CONFIRMED_EVENTS": "9",
+            "IM_RETRAINING__HELD_SHARE": "0.5",
+        }
+    ).policy()  # fmt: skip
+    none = Kind.NONE
+    assert decide(seen(none, age_us=4 * DAY_US, labels=0, rest_us=None), turned).trigger is Trigger.SCHEDULE
+    assert decide(seen(none, age_us=4 * DAY_US, labels=0, rest_us=None), Policy()).action is Action.NOTHING
+    assert decide(seen(none, age_us=0, labels=2, rest_us=None), turned).action is Action.TRAIN
+    assert "within 2 h" in decide(seen(none, age_us=0, labels=2, rest_us=1), turned).reason
+    given = rows(2 * DAYS)
+    failure = Judged("fault", at(day(4)), at(day(4) + 3_600_000_000), confirmed=True)
+    usual, wide = (
+        prepare(given, manifest(), NOTHING_PAST, [failure], seed=1, policy=policy)
+        for policy in (Policy(), turned)
+    )
+    before = [
+        next(one for one in made.training.left_out if one.reason == "before-failure")
+        for made in (usual, wide)
+    ]
+    assert before[1].to_us - before[1].from_us == DAY_US < before[0].to_us - before[0].from_us
+    held = [
+        next(one for one in made.training.left_out if one.reason == "held-back") for made in (usual, wide)
+    ]
+    assert held[1].from_us < held[0].from_us
+    assert (usual.grounds.confirmed_min, wide.grounds.confirmed_min) == (5, 9)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"confirmed_events": 4}, {"schedule_days": 31}, {"held_share": 0.05}, {"baseline_days": 0.5}]
+)
+def test_what_would_weaken_the_loop_can_t_be_set(wrong: dict[str, float]) -> None:
+    with pytest.raises(Misconfigured):
+        RetrainingSettings.load(flags=wrong, environ={})
