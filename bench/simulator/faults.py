@@ -117,7 +117,7 @@ def simulate(spec: Spec, kind: MachineType, seed: int) -> Simulated:
     name = f"{kind.name}-{seed}"
     interval_us = round(spec.machines["interval_s"] * MICROSECONDS)
     rows = spec.fit_rows + len(spec.weeks) * spec.week_rows
-    first = _start(random, name, seed, rows * spec.machines["interval_s"]) * MICROSECONDS // interval_us
+    first = start(random, name, seed, rows * spec.machines["interval_s"]) * MICROSECONDS // interval_us
     weeks = []
     episodes: list[Episode] = []
     for number, faulty in enumerate(spec.weeks):
@@ -141,7 +141,7 @@ def simulate(spec: Spec, kind: MachineType, seed: int) -> Simulated:
     return Simulated(kind, seed, machine.times_us(first, rows), values, spec.fit_rows, labels, tuple(weeks))
 
 
-def _start(random: np.random.Generator, name: str, seed: int, lasts_s: float) -> int:
+def start(random: np.random.Generator, name: str, seed: int, lasts_s: float) -> int:
     """A moment of a year, in seconds, that no overhaul follows within the recording."""
     phase = unit_interval(seed, name, "overhaul") * OVERHAUL_S
     while True:

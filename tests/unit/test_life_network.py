@@ -15,6 +15,9 @@ from tests.unit.life_fleet import fleet
 if TYPE_CHECKING:
     from cloud.life.torch.fit import NetworkModel
 
+torch = pytest.importorskip("torch")
+encoder = pytest.importorskip("cloud.life.torch.network")
+questions = pytest.importorskip("bench.tasks.heads")
 torch_fit = pytest.importorskip("cloud.life.torch.fit")
 graph = pytest.importorskip("cloud.life.torch.graph")
 FLEET = fleet(14)
@@ -43,6 +46,26 @@ def test_units_not_seen_are_told_better_than_by_no_look_at_them(model: "NetworkM
 def test_the_same_seed_gives_the_same_network(trees: LifeModel, model: "NetworkModel") -> None:
     again = torch_fit.fit_network(FLEET, trees, windows=300)
     np.testing.assert_array_equal(again.held.life, model.held.life)
+
+
+def test_one_training_teaches_three_heads() -> None:
+    draws, rows = np.random.default_rng(5), 512
+    worn = np.arange(rows) % 3 == 0
+    mode = np.where(worn, np.arange(rows) // 3 % 2, np.nan)
+    cells = np.concatenate([0.3 * draws.standard_normal((rows, 6, 2)), np.ones((rows, 6, 1))], axis=2)
+    cells[:, :, 0] += 2 * worn[:, None]
+    cells[:, :, 1] += np.where(worn, 4 * np.nan_to_num(mode) - 2, 0.0)[:, None]
+    inputs = encoder.Inputs(cells.astype(np.float32), np.zeros((rows, 1), np.float32))
+    targets = np.column_stack([np.where(worn, 0.2, 0.9), worn, mode])
+    heads = questions.heads_for(torch.from_numpy(targets.astype(np.float32)), 2)
+    data = inputs.dataset(targets)
+    network, curves = encoder.train(data, data, 2, heads)
+    said = encoder.answers(network, inputs)
+    assert said.shape == (rows, 4)
+    assert np.sqrt(np.mean((said[:, 0] - targets[:, 0]) ** 2)) < 0.3 * targets[:, 0].std()
+    assert ((said[:, 1] > 0) == worn).mean() > 0.98
+    assert (said[worn, 2:].argmax(axis=1) == mode[worn]).mean() > 0.98
+    assert min(curves.validation_loss) < 0.1 * curves.validation_loss[0]
 
 
 def test_later_rows_and_other_units_never_show(model: "NetworkModel") -> None:

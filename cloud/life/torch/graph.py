@@ -27,7 +27,7 @@ class Ensemble(nn.Module):
 
     def forward(self, window: Tensor, summary: Tensor) -> Tensor:
         """float32[n] of float32[n, W, C] windows and float32[n, S] summaries."""
-        said = torch.stack([network(window, summary) for network in self.networks]).mean(dim=0)
+        said = torch.stack([network(window, summary)[:, 0] for network in self.networks]).mean(dim=0)
         return torch.minimum(torch.relu(said * self.scale), self.knee)
 
 

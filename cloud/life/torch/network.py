@@ -1,6 +1,7 @@
 """The network: a Transformer's block over a unit's newest rows, then an LSTM, told what the trees are told as well."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
+from cloud.life.torch.heads import LIFE, Head, weighted
 from cloud.training.torch.attention import Attention
 from shared.windows import Floats
 
@@ -31,10 +33,10 @@ CHUNK: Final = 1024
 class TransformerLstm(nn.Module):
     """Attention tells rows of a window by what is in them, the LSTM reads them in order; its last state is heard.
 
-    The summary (levels and slopes of the whole history) joins at the head: a window knows nothing of what was before it.
+    The summary (levels and slopes of the whole history) joins at the heads: a window knows nothing of what was before it.
     """
 
-    def __init__(self, channels: int, rows: int, summary: int) -> None:
+    def __init__(self, channels: int, rows: int, summary: int, heads: Sequence[Head] = (LIFE,)) -> None:
         super().__init__()
         self.embed = nn.Linear(channels, WIDTH)
         self.place = nn.Parameter(0.02 * torch.randn(rows, WIDTH))
@@ -44,10 +46,13 @@ class TransformerLstm(nn.Module):
         self.wide = nn.Sequential(nn.Linear(WIDTH, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, WIDTH))
         self.lstm = nn.LSTM(WIDTH, WIDTH, batch_first=True)
         self.drop = nn.Dropout(DROPOUT)
-        self.head = nn.Sequential(nn.Linear(WIDTH + summary, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, 1))
+        self.heads = nn.ModuleList(
+            nn.Sequential(nn.Linear(WIDTH + summary, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, head.outputs))
+            for head in heads
+        )
 
     def forward(self, window: Tensor, summary: Tensor) -> Tensor:
-        """float32[n], life as a share of the target's scale.
+        """float32[n, K], what the heads say beside each other. Life is a share of the target's scale.
 
         Args:
             window: float32[n, W, C], oldest row first; the last channel says which rows are there.
@@ -58,8 +63,8 @@ class TransformerLstm(nn.Module):
         tokens = tokens + self.drop(self.attention(self.first_norm(tokens), unheard))
         tokens = tokens + self.drop(self.wide(self.second_norm(tokens)))
         states, _ = self.lstm(tokens)
-        told: Tensor = self.head(self.drop(torch.cat([states[:, -1], summary], dim=1)))
-        return told.squeeze(1)
+        read = self.drop(torch.cat([states[:, -1], summary], dim=1))
+        return torch.cat([head(read) for head in self.heads], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +75,7 @@ class Inputs:
     summary: Singles
 
     def dataset(self, target: Floats) -> TensorDataset:
-        """For torch, beside float64[n] targets."""
+        """For torch, beside float64[n, H] targets, a column a head; NaN = unknown."""
         return TensorDataset(
             torch.from_numpy(self.window),
             torch.from_numpy(self.summary),
@@ -80,14 +85,16 @@ class Inputs:
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """By epoch: mean squared errors in training and on units that stop it, and the learning rate."""
+    """By epoch: weighted losses in training and on units that stop it, and the learning rate."""
 
     train_loss: tuple[float, ...]
     validation_loss: tuple[float, ...]
     learning_rate: tuple[float, ...]
 
 
-def train(known: TensorDataset, held: TensorDataset, seed: int) -> tuple[TransformerLstm, Curves]:
+def train(
+    known: TensorDataset, held: TensorDataset, seed: int, heads: Sequence[Head] = (LIFE,)
+) -> tuple[TransformerLstm, Curves]:
     """Train on the ones, stop early by the others; the best epoch's network. The same arguments give the same network.
 
     AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019) and one cycle of the learning rate.
@@ -96,7 +103,7 @@ def train(known: TensorDataset, held: TensorDataset, seed: int) -> tuple[Transfo
     window, summary, _ = known.tensors
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = TransformerLstm(window.shape[2], window.shape[1], summary.shape[1])
+        network = TransformerLstm(window.shape[2], window.shape[1], summary.shape[1], heads)
         order = BatchSampler(RandomSampler(known, generator=random), BATCH, drop_last=False)
         loader = DataLoader(known, sampler=order, batch_size=None, generator=random)
         optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
@@ -105,8 +112,8 @@ def train(known: TensorDataset, held: TensorDataset, seed: int) -> tuple[Transfo
         losses, held_losses, rates = list[float](), list[float](), list[float]()
         for _ in range(EPOCHS):
             rates.append(float(schedule.get_last_lr()[0]))
-            losses.append(_epoch(network, loader, optimiser, schedule))
-            now = _loss_of(network, held)
+            losses.append(_epoch(network, heads, loader, optimiser, schedule))
+            now = _loss_of(network, heads, held)
             if now < min(held_losses, default=math.inf):
                 best = {name: value.clone() for name, value in network.state_dict().items()}
             held_losses.append(now)
@@ -118,6 +125,7 @@ def train(known: TensorDataset, held: TensorDataset, seed: int) -> tuple[Transfo
 
 def _epoch(
     network: TransformerLstm,
+    heads: Sequence[Head],
     loader: "DataLoader[tuple[Tensor, ...]]",
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.OneCycleLR,
@@ -125,7 +133,7 @@ def _epoch(
     network.train()
     losses = []
     for window, summary, target in loader:
-        loss = nn.functional.mse_loss(network(window, summary), target)
+        loss = weighted(heads, network(window, summary), target)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -136,15 +144,15 @@ def _epoch(
 
 
 @torch.no_grad()
-def _loss_of(network: TransformerLstm, held: TensorDataset) -> float:
+def _loss_of(network: TransformerLstm, heads: Sequence[Head], held: TensorDataset) -> float:
     network.eval()
     window, summary, target = held.tensors
-    return nn.functional.mse_loss(network(window, summary), target).item()
+    return weighted(heads, network(window, summary), target).item()
 
 
 @torch.no_grad()
-def shares(network: TransformerLstm, inputs: Inputs) -> Floats:
-    """float64[n], life as a share of the target's scale."""
+def answers(network: TransformerLstm, inputs: Inputs) -> Floats:
+    """float64[n, K], what the heads say beside each other."""
     parts = [
         network(
             torch.from_numpy(inputs.window[at : at + CHUNK]),
@@ -152,4 +160,4 @@ def shares(network: TransformerLstm, inputs: Inputs) -> Floats:
         )
         for at in range(0, len(inputs.window), CHUNK)
     ]
-    return torch.cat(parts).numpy().astype(np.float64) if parts else np.zeros(0)
+    return torch.cat(parts).numpy().astype(np.float64) if parts else np.zeros((0, 1))
