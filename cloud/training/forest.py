@@ -60,7 +60,7 @@ def fit_forest(recording: Recording, config: Config, *, seed: int, step_us: int 
         earlier = grow(scale, table[:count], order, seed)
         return lambda part: float(np.quantile(judge(earlier, table[part])[0], limits.TAIL))
 
-    forward = scales.worst_growth(len(table), -(-config.window // hop), tail)
+    forward = scales.growth(len(table), -(-config.window // hop), tail)
     healthy = _scores(model, cells, after)
     limit = limits.set_limit(
         healthy, window=config.window, step_us=cells.spec.step_us, budget=config.budget, forward_ratio=forward

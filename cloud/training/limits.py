@@ -6,6 +6,7 @@ threshold. Else the largest calibration score times a margin stands in, and the 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Final, Literal
 
 import numpy as np
@@ -102,6 +103,22 @@ def peaks_over_threshold(scores: Floats, alpha: float) -> float:
     return float(threshold + spread / shape * (rise**shape - 1))
 
 
+def exceeded_once(values: Floats) -> float:
+    """The level that one of the next k + 1 values exceeds, from k that vary about a mean: where the largest of k lies, but steadier.
+
+    The largest hangs on a single value; this hangs on all of them, by Student's t for the prediction of one more. Its
+    quantile from the normal's: Abramowitz and Stegun, "Handbook of Mathematical Functions" (1964), 26.7.5, three terms.
+    A single value has no spread, and stands for itself.
+    """
+    count = len(values)
+    if count == 1:
+        return float(values[0])
+    z = NormalDist().inv_cdf(count / (count + 1))
+    free = count - 1
+    t = z + (z**3 + z) / (4 * free) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
+    return float(values.mean() + t * values.std(ddof=1) * np.sqrt(1 + 1 / count))
+
+
 def set_limit(scores: Floats, *, window: int, step_us: int, budget: Budget, forward_ratio: float) -> Limit:
     """The limit for scores of a calibration part.
 
@@ -110,7 +127,7 @@ def set_limit(scores: Floats, *, window: int, step_us: int, budget: Budget, forw
         window: W.
         step_us: The grid's step.
         budget: What the limit must keep.
-        forward_ratio: How much the largest score grew from one part of the training rows to the next.
+        forward_ratio: How much scores grew from one part of the rows to the next.
 
     Raises:
         Rejected: There are no scores, or they are all 0.

@@ -70,7 +70,14 @@ class Config:
     def sha256(self) -> str:
         """Hash of the configuration and of the method's constants."""
         constants = [pca.CLIP, pca.REST, pca.BLOCKS, pca.OUTLIVES, pca.COMPONENT, pca.WINSOR, pca.NOISE_SHARE]
-        times = [scales.OCTAVES, scales.SHORTEST, scales.USUAL, scales.FORWARD_FIRST, scales.WINDOWS_MAX]
+        times = [
+            scales.OCTAVES,
+            scales.SHORTEST,
+            scales.USUAL,
+            scales.PARTS,
+            scales.FORWARD_FIRST,
+            scales.WINDOWS_MAX,
+        ]
         fixed = [TRAIN_SHARE, limits.MARGIN_MIN, limits.TAIL, CALM_LEVEL, *times, *constants]
         return sha256(orjson.dumps([self.prepared(), fixed], option=orjson.OPT_SORT_KEYS))
 

@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 
-from cloud.training import pca
+from cloud.training import limits, pca
 from cloud.training.limits import TAIL, TailOf
 from cloud.training.pca import Floats, Scale, WindowPca
 from shared.errors import Rejected
@@ -26,9 +26,8 @@ from shared.windows import Cells, Ints
 OCTAVES: Final = 3
 SHORTEST: Final = 4  # cells: fewer steps than three say nothing of restlessness
 USUAL: Final = 0.99  # the quantile of a scale's training scores that counts as 1
-FORWARD_FIRST: Final = (
-    3  # of pca.BLOCKS, the first that plays calibration: fewer before it are too few to fit on
-)
+PARTS: Final = 12  # of the rows, that growth is measured from one to the next of
+FORWARD_FIRST: Final = 4  # of PARTS, that are fitted on at least: fewer are too few
 WINDOWS_MAX: Final = 100_000  # that a model is fitted on, evenly spaced: neighbours share all but one cell
 
 
@@ -116,37 +115,34 @@ def thinned(ends: Ints) -> tuple[Ints, int]:
 
 
 def forward_ratio(scale: Scale, table: Floats, window: int, hop: int = 1) -> float:
-    """How much scores grow from one part of the rows to the next (`worst_growth`)."""
+    """How much scores grow from one part of the rows to the next (`growth`)."""
 
     def tail(count: int) -> TailOf:
         model = fit_scales(scale, table[:count], window)
         return lambda part: _tail(model, table[part])
 
-    return worst_growth(len(table), -(-window // hop), tail)
+    return growth(len(table), -(-window // hop), tail)
 
 
-def worst_growth(rows: int, gap: int, tail: Callable[[int], TailOf]) -> float:
-    """How much scores grow from one part of the rows to the next, at worst; 1 where they don't.
+def growth(rows: int, gap: int, tail: Callable[[int], TailOf]) -> float:
+    """How much scores grow from one part of the rows to the next, about the worst of them; 1 where they don't.
 
-    Forward in time: the parts before are fitted on, with a gap of so many rows; one part plays calibration, the next what
-    comes after it. What is compared is where a part's tail begins: the largest score of a part is a matter of luck, and
-    the calibration's own is in the limit already. The worst of the chain and not its median, for a margin that half
-    of the past would have broken is none. `tail` fits on so many rows and says where the tail of others begins.
+    Forward in time: all rows before are fitted on, with a gap of so many; the part after it plays calibration, the next what
+    comes after that. What is compared is where a part's tail begins: the largest score of a part is a matter of luck, and
+    the calibration's own is in the limit already. `tail` fits on so many rows and says where the tail of others begins.
     """
-    edges = np.linspace(0, rows, pca.BLOCKS + 1).astype(int).tolist()
-    worst = 1.0
-    for number in range(FORWARD_FIRST, pca.BLOCKS - 1):
-        begin, end, after = edges[number : number + 3]
-        if begin + gap >= end:
-            continue
+    part = max(rows // PARTS, gap)
+    grown = []
+    for begin in range(FORWARD_FIRST * rows // PARTS, rows - gap - 2 * part + 1, part):
         try:
             tail_of = tail(begin)
         except Rejected:
             continue
-        known, new = tail_of(slice(begin + gap, end)), tail_of(slice(end, after))
-        if known > 0:
-            worst = max(worst, new / known)
-    return worst
+        first, second = begin + gap, begin + gap + part
+        known, new = tail_of(slice(first, second)), tail_of(slice(second, second + part))
+        if known > 0 and new > 0:
+            grown.append(np.log(new / known))
+    return max(1.0, float(np.exp(limits.exceeded_once(np.array(grown))))) if grown else 1.0
 
 
 def _tail(model: ScaledPca, table: Floats) -> float:

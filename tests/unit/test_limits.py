@@ -8,6 +8,7 @@ from cloud.training.limits import (
     Floats,
     alpha_for,
     decorrelation_steps,
+    exceeded_once,
     peaks_over_threshold,
     set_limit,
 )
@@ -75,6 +76,23 @@ def test_runs_of_alarms_make_one_episode_and_so_more_windows_may_alarm() -> None
     # Noise rarely makes three of five, so persistence lets more of its windows alarm.
     assert alpha_for(noise, 1_000_000, Budget()) > 5 * alpha_for(noise, 1_000_000, single)
     assert alpha_for(noise, 10**15, Budget()) == 0.01
+
+
+@pytest.mark.parametrize("count", [2, 3, 6, 12])
+def test_one_of_the_next_values_exceeds_the_level_as_the_largest_would_be(count: int) -> None:
+    random = np.random.default_rng(count)
+    draws = random.normal(size=(5_000, count + 1)) * 3 - 1
+    levels = np.array([exceeded_once(row) for row in draws[:, :count]])
+    assert (draws[:, count] > levels).mean() == pytest.approx(1 / (count + 1), rel=0.1)
+
+
+def test_the_level_is_steadier_than_the_largest_and_told_in_the_values_own_unit() -> None:
+    draws = np.random.default_rng(11).normal(size=(4_000, 6))
+    levels = np.array([exceeded_once(row) for row in draws])
+    assert levels.std() < 0.95 * draws.max(axis=1).std()
+    assert exceeded_once(5 * draws[0] + 2) == pytest.approx(5 * levels[0] + 2)
+    assert exceeded_once(np.full(6, 0.7)) == pytest.approx(0.7)
+    assert exceeded_once(np.array([0.7])) == 0.7
 
 
 @pytest.mark.parametrize("scores", [np.zeros(0), np.zeros(50)])

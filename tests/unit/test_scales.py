@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cloud.training import pca, scales
+from cloud.training.limits import TailOf
 from cloud.training.logic import Config, fit, fit_window_pca
 from cloud.training.packing import Fitted
 from shared.artifact import unpack
@@ -113,6 +114,43 @@ def test_the_margin_grows_with_what_the_future_brought() -> None:
     # Scores that shrink are no reason to trust less than the calibration part.
     assert scales.forward_ratio(none, calm[::-1] / np.arange(1, 801)[:, None, None], 16) >= 1.0
     assert scales.forward_ratio(none, np.zeros((800, 3, 6)), 16) == 1.0
+
+
+def test_growth_compares_whole_parts_behind_a_gap_and_never_looks_ahead() -> None:
+    asked: list[tuple[int, slice]] = []
+
+    def tail(count: int) -> TailOf:
+        def of(part: slice) -> float:
+            asked.append((count, part))
+            return float(2.0 ** (part.start // 10))
+
+        return of
+
+    # A part is ten rows, as long as the gap at least; each is twice the one before.
+    assert scales.growth(120, 10, tail) == pytest.approx(2.0)
+    pairs = list(zip(asked[::2], asked[1::2], strict=True))
+    assert [count for (count, _), _ in pairs] == [40, 50, 60, 70, 80, 90]
+    for (count, known), (again, new) in pairs:
+        assert (again, known.start, known.stop, new.start, new.stop) == (
+            count,
+            count + 10,
+            count + 20,
+            count + 20,
+            count + 30,
+        )
+    asked.clear()
+    scales.growth(120, 20, tail)
+    assert all(part.stop - part.start == 20 and part.stop <= 120 for _, part in asked)
+    assert scales.growth(20, 10, tail) == 1.0
+
+
+def test_one_burst_in_one_part_is_not_the_whole_margin() -> None:
+    tails = np.array([1.0] * 8 + [9.0] + [1.0] * 4)
+
+    def tail(_count: int) -> TailOf:
+        return lambda part: float(tails[part.start // 10])
+
+    assert 1.5 < scales.growth(120, 10, tail) < 9.0
 
 
 def test_a_long_history_is_thinned_and_the_calibration_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
