@@ -25,12 +25,32 @@ def _life() -> None:
 
 @life_app.command("train")
 def life_train(
-    train: Annotated[
-        Path,
-        typer.Option(help="CSV of units that each ran to failure: unit, cycle, sensors.", dir_okay=False),
-    ],
-    machine: Annotated[list[str], typer.Option(help="A machine that it is for; may be given again.")],
     failure: Annotated[str, typer.Option(help="What counted as failure, in words.")],
+    train: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of units that each ran to failure: unit, cycle, sensors. Without it the store's histories.",
+            dir_okay=False,
+        ),
+    ] = None,
+    machine: Annotated[
+        list[str] | None, typer.Option(help="A machine that it is for; may be given again.")
+    ] = None,
+    type_: Annotated[str, typer.Option("--type", help="All machines of this type.")] = "",
+    code: Annotated[
+        list[str] | None,
+        typer.Option(help="A failure code that is the failure; may be given again. Any without it."),
+    ] = None,
+    from_new: Annotated[
+        bool, typer.Option("--from-new", help="The machines were new when the store first saw them.")
+    ] = False,
+    running: Annotated[
+        str,
+        typer.Option(
+            metavar="SENSOR:OFF",
+            help="It runs while this sensor is above OFF; what the plant says of them without it.",
+        ),
+    ] = "",
     load: Annotated[
         str, typer.Option(help="The duty that is assumed, in words.")
     ] = "as in the histories that were learnt from",
@@ -50,28 +70,44 @@ def life_train(
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Fit a model of remaining life on a file and register it; a machine's first one tells its life from then on."""
-    from industrialmind.life_train import fit_life, register_fitted
+    """Fit a model of remaining life and register it; a machine's first one tells its life from then on."""
+    from industrialmind.life_train import (
+        Wish,
+        fit_life,
+        histories_of,
+        machines_of,
+        register_fitted,
+        running_rule,
+    )
     from industrialmind.progress import Teller
     from industrialmind.rul import parse_cap
+    from industrialmind.run_table import read_runs
     from industrialmind.sections import given_sections
     from industrialmind.train_settings import TrainSettings
     from shared.clock import SystemClock
 
+    if bool(machine) == bool(type_):
+        raise typer.BadParameter("name machines by --machine, or all of a kind by --type")
+    if train is None and cycle_hours != 1.0:
+        raise typer.BadParameter("--cycle-hours is of a file: a cycle of the store's histories is an hour")
     clock = SystemClock()
     on_servers = TrainSettings.load(toml=config) if "train" in given_sections(config) else None
-    knee = parse_cap(cap)
+    machines = machines_of(data, on_servers, machine or (), type_)
+    wish = Wish(
+        tuple(each.id for each in machines),
+        failure,
+        load,
+        cycle_hours,
+        parse_cap(cap),
+        seed,
+        running=running_rule(running, machines),
+    )
+    if train is None:
+        found = asyncio.run(histories_of(data, on_servers, wish, codes=code or (), from_new=from_new))
+        failed, ages = found.failed, found.running
+    else:
+        failed, ages = read_runs(train), None
     with Teller("life", clock, json=False) as teller:
-        artifact = fit_life(
-            train,
-            machine,
-            failure=failure,
-            load=load,
-            cycle_hours=cycle_hours,
-            cap=knee,
-            seed=seed,
-            clock=clock,
-            tell=teller.phase("fitting"),
-        )
+        artifact = fit_life(failed, wish, clock, running=ages, tell=teller.phase("fitting"))
     done = asyncio.run(register_fitted(data, on_servers, artifact, clock, deliver=deliver))
     sys.stdout.write((orjson.dumps(done.as_dict()).decode() if json else str(done)) + "\n")

@@ -19,7 +19,7 @@ from cloud.life.app import LifeModels, life_router, no_life_model
 from cloud.registry.app import RegistryView
 from cloud.registry.logic import Model
 from cloud.telemetry.port import TelemetryReader, open_store
-from industrialmind.renewals import Renewals
+from industrialmind.repairs import Repairs
 from shared.access import Principal, Role, Via
 from shared.asgi_access import Verify
 from shared.clock import SystemClock
@@ -151,9 +151,9 @@ def life_of(
         return {machine: desired(model) for machine, model in found if model is not None}
 
     models = LifeModels(find, control.get_model, kept=settings.models_kept)
-    renewals = Renewals(events)
+    repairs = Repairs(events)
     return life_router(
-        models, tellers, store, renewals.last_us, lambda outcome: metrics.lives.labels(outcome).inc()
+        models, tellers, store, repairs.last_us, lambda outcome: metrics.lives.labels(outcome).inc()
     )
 
 

@@ -8,12 +8,10 @@ from cloud.labels.app import VerdictBook
 from cloud.labels.logic import Labels, Order, labels_of
 from cloud.telemetry.port import TelemetryReader
 from cloud.training.history import Judged
-from shared.errors import Rejected
+from industrialmind.repairs import Repairs
 from shared.eventlog import EventLog
 from shared.events import AnomalyStarted, parse_event
-from shared.names import WORK_ORDERS
 from shared.verdict_events import VerdictKind
-from shared.work_order_events import WorkOrderChanged, WorkOrderClosed, WorkOrderOpened
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +43,11 @@ async def read_words(events: EventLog, store: TelemetryReader, machine: str, as_
 
 async def read_orders(events: EventLog, store: TelemetryReader, machine: str) -> list[Order]:
     """Work orders of a machine that were closed with a failure code; they begin with the anomaly that they were opened for."""
-    opened: dict[str, WorkOrderOpened] = {}
-    anomalies: dict[str, str] = {}
-    closed: list[WorkOrderClosed] = []
-    async for stored in events.read(WORK_ORDERS, {}):
-        try:
-            event = parse_event(stored.value)
-        except Rejected:
-            continue  # of a later release
-        match event:
-            case WorkOrderOpened() if event.machine == machine:
-                opened[event.subject], anomalies[event.subject] = event, event.anomaly
-            case WorkOrderChanged() if "anomaly" in event.fields:
-                anomalies[event.subject] = str(event.fields["anomaly"])
-            case WorkOrderClosed() if event.failure_code and event.subject in opened:
-                closed.append(event)
-    onsets = await _onsets(store, machine) if any(anomalies.values()) else {}
+    repairs = await Repairs(events).of(machine)
+    onsets = await _onsets(store, machine) if any(one.anomaly for one in repairs) else {}
     return [
-        Order(
-            one.subject,
-            machine,
-            onsets.get(anomalies[one.subject], opened[one.subject].occurred_at),
-            one.occurred_at,
-            one.failure_code,
-            one.by,
-        )
-        for one in closed
+        Order(one.order, machine, onsets.get(one.anomaly, one.opened), one.closed, one.failure_code, one.by)
+        for one in repairs
     ]
 
 

@@ -1,21 +1,26 @@
-"""`industrialmind life train`: from a file of units that ran to failure to a registered model that tells remaining life."""
+"""`industrialmind life train`: from units that ran to failure, in a file or in the store, to a registered model."""
 
 import getpass
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cloud.registry.app import register_life
 from industrialmind.embedded import account_of
-from industrialmind.plant import DataDir
-from industrialmind.run_table import read_runs
+from industrialmind.plant import DataDir, Machine
 from industrialmind.train_settings import TrainSettings
 from shared.clock import Clock
-from shared.errors import Misconfigured, Unavailable
-from shared.eventlog import open_event_log
-from shared.nats import open_control
+from shared.errors import Misconfigured, NotFound, Unavailable
+from shared.eventlog import EventLog, open_event_log
+from shared.nats import ControlPlane, open_control
+
+if TYPE_CHECKING:
+    from cloud.life.manifest import RunningRule
+    from cloud.life.runs import Runs
+    from industrialmind.life_histories import Histories
+    from shared.windows import Floats
 
 HOUR_US: Final = 3_600_000_000
 
@@ -28,6 +33,7 @@ class LifeTrained:
     machines: dict[str, int]
     telling: tuple[str, ...]
     units: int
+    running_units: int
     knee_hours: float | None
     provisional: bool
     metrics: dict[str, float]
@@ -38,7 +44,8 @@ class LifeTrained:
 
     def __str__(self) -> str:
         knee = "no knee" if self.knee_hours is None else f"knee at {self.knee_hours:.4g} h"
-        lines = [f"life model {self.version_hash[:12]}: {self.units} units that ran to failure, {knee}"]
+        more = f" and {self.running_units} that had not failed" if self.running_units else ""
+        lines = [f"life model {self.version_hash[:12]}: {self.units} units that ran to failure{more}, {knee}"]
         lines += [
             f"{machine}: version {version}"
             + (", tells its remaining life" if machine in self.telling else "")
@@ -49,20 +56,29 @@ class LifeTrained:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What a person says of a model to come. `cap`: as for `rul`; `rounds`: of each tree ensemble, None for the usual."""
+
+    machines: tuple[str, ...]
+    failure: str
+    load: str
+    cycle_hours: float = 1.0
+    cap: float | None = None
+    seed: int = 0
+    rounds: int | None = None
+    running: "RunningRule | None" = None
+
+
 def fit_life(
-    train: Path,
-    machines: Sequence[str],
-    *,
-    failure: str,
-    load: str,
-    cycle_hours: float,
-    cap: float | None,
-    seed: int,
+    found: "Runs",
+    wish: Wish,
     clock: Clock,
-    rounds: int | None = None,
+    *,
+    running: "Floats | None" = None,
     tell: Callable[[int, int], None] | None = None,
 ) -> bytes:
-    """The artifact. Raises Misconfigured (the train extra is missing), Rejected (the file)."""
+    """The artifact of units that failed and ages of some that did not. Raises Misconfigured (the train extra is missing), Rejected."""
     try:
         from cloud.life.logic import Config  # noqa: PLC0415 - seconds, and only trainers need it
         from cloud.life.training import Terms, train_life  # noqa: PLC0415 - the same
@@ -70,9 +86,111 @@ def fit_life(
         raise Misconfigured(
             f"training needs {error.name}, which is not installed", hint="install industrialmind[train]"
         ) from error
-    terms = Terms(tuple(machines), failure, load, round(cycle_hours * HOUR_US), getpass.getuser())
-    config = Config(cap=cap, seed=seed) if rounds is None else Config(cap=cap, seed=seed, rounds=rounds)
-    return train_life(read_runs(train), terms, config, clock.now_us(), tell)
+    terms = Terms(
+        wish.machines,
+        wish.failure,
+        wish.load,
+        round(wish.cycle_hours * HOUR_US),
+        getpass.getuser(),
+        wish.running,
+    )
+    config = Config(cap=wish.cap, seed=wish.seed)
+    if wish.rounds is not None:
+        config = replace(config, rounds=wish.rounds)
+    return train_life(found, terms, config, clock.now_us(), tell, running)
+
+
+async def histories_of(
+    root: Path, on_servers: TrainSettings | None, wish: Wish, *, codes: Sequence[str], from_new: bool
+) -> "Histories":
+    """Run-to-failure histories of the wish's machines from the store. Raises Rejected (too few), Unavailable, Misconfigured."""
+    from cloud.telemetry.port import open_store  # noqa: PLC0415 - as the others
+    from industrialmind.life_histories import read_histories  # noqa: PLC0415 - the same
+    from industrialmind.repairs import Repairs  # noqa: PLC0415 - the same
+
+    async with AsyncExitStack() as stack:
+        access = await stack.enter_async_context(_open(root, on_servers))
+        store = await stack.enter_async_context(
+            open_store(DataDir(root).telemetry_url, read_only=True)
+            if on_servers is None
+            else open_store(on_servers.telemetry_url, read_only=True, access=on_servers.telemetry_access)
+        )
+        return await read_histories(
+            store,
+            Repairs(access.events),
+            wish.machines,
+            codes=codes,
+            from_new=from_new,
+            running=wish.running,
+        )
+
+
+@dataclass(frozen=True)
+class _Access:
+    """A plant's log and control plane."""
+
+    events: EventLog
+    control: ControlPlane
+
+
+@asynccontextmanager
+async def _open(root: Path, on_servers: TrainSettings | None) -> AsyncIterator[_Access]:
+    """Of the running plant, or of servers of their own. Raises Unavailable, Misconfigured."""
+    if on_servers is None:
+        data = DataDir(root)
+        run = data.running()
+        if run is None:
+            raise Unavailable(f"no plant is running on {data.root}: start it with industrialmind up")
+        credentials = account_of(data.root, "cloud").userinfo
+        log_url, log_credentials = data.plant().log_access(run["nats"], credentials)
+        nats_url, tls = run["nats"], None
+    else:
+        log_url, log_credentials = on_servers.log
+        nats_url, credentials = on_servers.nats_url, on_servers.credentials.get_secret_value()
+        tls = on_servers.tls.open()
+    async with (
+        open_event_log(log_url, credentials=log_credentials, tls=tls) as events,
+        open_control(nats_url, credentials=credentials, tls=tls) as control,
+    ):
+        yield _Access(events, control)
+
+
+def machines_of(
+    root: Path, on_servers: TrainSettings | None, machines: Sequence[str], kind: str
+) -> list[Machine]:
+    """Those named, or all of a type as the plant's file or the settings have them. Raises NotFound, Misconfigured."""
+    from industrialmind.train import described  # noqa: PLC0415 - it imports the trainer
+
+    known = (
+        DataDir(root).plant().machines
+        if on_servers is None
+        else [described(one) for one in on_servers.machines]
+    )
+    if kind:
+        found = [each for each in known if each.type == kind]
+        if not found:
+            types = ", ".join(sorted({each.type for each in known}))
+            raise NotFound(f"no machine is of type {kind!r}: there are {types}")
+        return found
+    by_id = {each.id: each for each in known}
+    return [by_id.get(name, Machine(name, "")) for name in machines]
+
+
+def running_rule(given: str, machines: Sequence[Machine]) -> "RunningRule | None":
+    """SENSOR:OFF as given, else what the plant says of all these machines alike. Raises Misconfigured."""
+    from cloud.life.manifest import RunningRule  # noqa: PLC0415 - as the others
+
+    if given:
+        sensor, _, off = given.rpartition(":")
+        try:
+            return RunningRule(sensor=sensor, off=float(off))
+        except ValueError as error:
+            raise Misconfigured(
+                f"{given!r} does not say when a machine runs", hint="SENSOR:OFF, as speed:150"
+            ) from error
+    said = {(each.operating_sensor, each.off) for each in machines}
+    sensor, limit = next(iter(said)) if len(said) == 1 else ("", None)
+    return RunningRule(sensor=sensor, off=limit) if sensor and limit is not None else None
 
 
 async def register_fitted(
@@ -83,31 +201,16 @@ async def register_fitted(
 
     loaded = load_life(artifact)
     manifest = loaded.manifest
-    async with AsyncExitStack() as stack:
-        if on_servers is None:
-            data = DataDir(root)
-            run = data.running()
-            if run is None:
-                raise Unavailable(f"no plant is running on {data.root}: start it with industrialmind up")
-            credentials = account_of(data.root, "cloud").userinfo
-            log_url, log_credentials = data.plant().log_access(run["nats"], credentials)
-            nats_url, tls = run["nats"], None
-        else:
-            log_url, log_credentials = on_servers.log
-            nats_url, credentials = on_servers.nats_url, on_servers.credentials.get_secret_value()
-            tls = on_servers.tls.open()
-        events = await stack.enter_async_context(
-            open_event_log(log_url, credentials=log_credentials, tls=tls)
-        )
-        control = await stack.enter_async_context(open_control(nats_url, credentials=credentials, tls=tls))
+    async with _open(root, on_servers) as access:
         models = await register_life(
-            events, control, artifact, manifest.model_dump(mode="json"), clock, deliver=deliver
+            access.events, access.control, artifact, manifest.model_dump(mode="json"), clock, deliver=deliver
         )
     return LifeTrained(
         loaded.version_hash,
         {model.machine: model.version for model in models},
         tuple(model.machine for model in models if model.promoted_to),
         manifest.units,
+        manifest.running_units,
         None if manifest.knee is None else manifest.knee * manifest.cycle_us / HOUR_US,
         manifest.provisional,
         manifest.metrics,

@@ -72,7 +72,7 @@ async def run_job(root: Path, job: Job, tell: Tell, policy: Policy | None = None
 async def run_job_on(settings: TrainSettings, job: Job, tell: Tell, policy: Policy | None = None) -> None:
     """The same on servers of their own. Raises NotFound (machine), Unavailable, Misconfigured, Rejected."""
     data, choice = DataDir(settings.folder), read_choice(job.models, job.settings)
-    machines = choose([_machine(one) for one in settings.machines], job.machines)
+    machines = choose([described(one) for one in settings.machines], job.machines)
     password = settings.mlflow_password.get_secret_value()
     place = Place(settings.mlflow_url, settings.artifacts, USER, password)
     log_url, log_credentials = settings.log
@@ -94,7 +94,7 @@ async def run_job_on(settings: TrainSettings, job: Job, tell: Tell, policy: Poli
         await trainer.run(trainees(machines, await control.assignments()), job)
 
 
-def _machine(text: str) -> Machine:
+def described(text: str) -> Machine:
     """Of the settings' ID:TYPE[:SENSOR], which they have checked."""
     machine, kind, *sensor = text.split(":")
     return Machine(machine, kind, sensor[0] if sensor else "")

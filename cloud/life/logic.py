@@ -137,8 +137,12 @@ class LifeModel:
         )
 
 
-def fit(runs: Runs, config: Config | None = None, tell: Tell | None = None) -> LifeModel:
+def fit(
+    runs: Runs, config: Config | None = None, tell: Tell | None = None, running: Floats | None = None
+) -> LifeModel:
     """Learn from units that each ended in failure. The same arguments give the same model.
+
+    `running`: ages of units that did not fail yet. They say how long units live, not how wear looks.
 
     Raises:
         Rejected: Too few units, or nothing in them moves.
@@ -193,7 +197,7 @@ def fit(runs: Runs, config: Config | None = None, tell: Tell | None = None) -> L
         trees,
         far,
         intervals,
-        learn_survival(runs.lives),
+        learn_survival(runs.lives, running),
         evidence,
         figures(held, reach, left, runs.cycles[heard], unit, knee),
     )

@@ -14,6 +14,15 @@ PREPARATION_VERSION: Final = 1
 INTERVALS: Final = "conformal on held-out units, near in predicted life"
 
 
+class RunningRule(BaseModel):
+    """A machine runs while the mean of this sensor is above `off`, in the sensor's unit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    sensor: str = Field(min_length=1)
+    off: float
+
+
 class LifeManifest(BaseModel):
     """A life model's manifest. Frozen, unknown fields are errors, its JSON is canonical.
 
@@ -38,6 +47,12 @@ class LifeManifest(BaseModel):
     knee: float | None = Field(description="longest life that is told, cycles; null: none")
     interval_method: str = INTERVALS
     units: int = Field(gt=0, description="units that ran to failure")
+    running_units: int = Field(
+        0, ge=0, description="units that had not failed yet: they say how long units live"
+    )
+    running: RunningRule | None = Field(
+        None, description="what tells that it runs and ages; null: any of its sensors speaks"
+    )
     rows: int = Field(gt=0)
     rows_sha256: Sha256
     provisional: bool

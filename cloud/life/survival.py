@@ -7,6 +7,7 @@ import numpy as np
 
 from shared.windows import Floats
 
+TIE: Final = 1e-12  # of a share: what rounding may be
 OUTLIVERS: Final = 8  # units that must have lived longer; with fewer the last age that had them speaks
 
 
@@ -34,6 +35,21 @@ class Survival:
         return np.asarray(np.maximum(life - known, 0.0))
 
 
-def learn_survival(lives: Floats) -> Survival:
-    """From the lives of units that failed."""
-    return Survival(np.sort(lives))
+def learn_survival(lives: Floats, running: Floats | None = None) -> Survival:
+    """From the lives of units that failed, and the ages of those that had not failed yet (right-censored).
+
+    With the latter, as many lives as there are units stand at the evenly spaced quantiles of the product-limit estimate
+    (Kaplan and Meier, 1958); what it leaves beyond the last event is put there (Efron, 1967). Without, these are the lives.
+    """
+    ages = np.zeros(0) if running is None else running
+    time = np.concatenate([lives, ages])
+    failed = np.concatenate([np.ones(len(lives), dtype=np.bool_), np.zeros(len(ages), dtype=np.bool_)])
+    order = np.lexsort(
+        (~failed, time)
+    )  # who failed at an age was at risk with those that were censored there
+    time, failed = time[order], failed[order]
+    at_risk = len(time) - np.arange(len(time))
+    gone = 1 - np.cumprod(np.where(failed, 1 - 1 / at_risk, 1.0))
+    gone[-1] = 1.0
+    places = (np.arange(len(time)) + 0.5) / len(time)
+    return Survival(time[np.searchsorted(gone, places - TIE)])

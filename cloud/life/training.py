@@ -11,7 +11,7 @@ import orjson
 from cloud.life.artifact import LifeProbe, pack_life
 from cloud.life.figures import SHARES
 from cloud.life.logic import Config, LifeModel, fit
-from cloud.life.manifest import LifeManifest
+from cloud.life.manifest import LifeManifest, RunningRule
 from cloud.life.onnx import to_onnx
 from cloud.life.preparation import Preparation
 from cloud.life.runs import Runs
@@ -40,6 +40,7 @@ class Terms:
         load_assumption: The duty that figures assume.
         cycle_us: Running time that a cycle is.
         author: Who.
+        running: What tells that a machine runs; None: it runs where any of its sensors speaks.
     """
 
     machines: tuple[str, ...]
@@ -47,6 +48,7 @@ class Terms:
     load_assumption: str
     cycle_us: int
     author: str
+    running: RunningRule | None = None
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,15 @@ class _Fitted:
 
 
 def train_life(
-    runs: Runs, terms: Terms, config: Config, now_us: int, told: Callable[[int, int], None] | None = None
+    runs: Runs,
+    terms: Terms,
+    config: Config,
+    now_us: int,
+    told: Callable[[int, int], None] | None = None,
+    running: Floats | None = None,
 ) -> bytes:
-    """The artifact of a model of these units, which each ended in failure. Raises Rejected."""
+    """The artifact of a model of these units, which each ended in failure; `running`: ages of some that did not. Raises Rejected."""
+    running = np.zeros(0) if running is None else np.sort(running)
     step = (
         float(np.median(np.diff(runs.cycles)[np.diff(runs.of_row) == 0]))
         if len(runs.cycles) > len(runs)
@@ -75,7 +83,7 @@ def train_life(
             f"a row of the histories is {row_us / MINUTE_US:g} min of running, and the store keeps whole minutes: "
             "say how long a cycle is"
         )
-    model = fit(runs, config, told)
+    model = fit(runs, config, told, running)
     preparation = Preparation(
         model.columns,
         model.knee,
@@ -99,8 +107,12 @@ def train_life(
         step=step,
         knee=float(model.knee) if np.isfinite(model.knee) else None,
         units=len(runs),
+        running_units=len(running),
+        running=terms.running,
         rows=len(runs.cycles),
-        rows_sha256=sha256(orjson.dumps(runs.units) + runs.cycles.tobytes() + runs.values.tobytes()),
+        rows_sha256=sha256(
+            orjson.dumps(runs.units) + runs.cycles.tobytes() + runs.values.tobytes() + running.tobytes()
+        ),
         provisional=len(runs) < UNITS_FIRM,
         seed=config.seed,
         code_sha=code_sha(),

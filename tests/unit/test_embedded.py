@@ -13,7 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from industrialmind.embedded import Account, EmbeddedNats, account_of, server_binary
 from industrialmind.grants import EdgeScope
-from industrialmind.renewals import Renewals
+from industrialmind.repairs import Repairs
 from shared import names
 from shared.errors import Misconfigured, NotFound, Unavailable
 from shared.eventlog import Record, open_event_log
@@ -319,7 +319,7 @@ async def test_the_parts_can_do_their_work(server: Running) -> None:
 
 async def test_inference_may_read_what_renewed_a_machine_and_may_not_write_it(server: Running) -> None:
     async with open_event_log(server.nats.nats_url, credentials=server.userinfo("inference")) as inference:
-        assert await Renewals(inference).last_us("m1") is None
+        assert await Repairs(inference).last_us("m1") is None
         with pytest.raises(Misconfigured):
             await inference.append(names.WORK_ORDERS, "wo-1", [Record(b"forged")])
 

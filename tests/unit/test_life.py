@@ -24,6 +24,16 @@ def model() -> LifeModel:
     return fit(fleet(), QUICK)
 
 
+def test_units_that_still_run_make_lives_longer_by_the_product_limit() -> None:
+    lives = np.array([4.0, 1.0, 3.0, 2.0])
+    np.testing.assert_array_equal(learn_survival(lives).lives, np.sort(lives))
+    np.testing.assert_array_equal(learn_survival(lives, np.zeros(0)).lives, np.sort(lives))
+    # At 1, 2, 3 and 4 still 4/5, 3/5, 3/10 and none are there: who is at risk at 3 are two.
+    np.testing.assert_array_equal(learn_survival(lives, np.array([2.5])).lives, [1, 2, 3, 3, 4])
+    # Who is censored at an age at which others fail was there; what nobody outlived ends with the oldest.
+    np.testing.assert_array_equal(learn_survival(lives, np.array([4.0, 9.0])).lives, [1, 2, 3, 4, 9, 9])
+
+
 def test_rows_come_in_any_order_and_equal_rows_once() -> None:
     runs = make_runs(
         ["b", "a", "b", "b"],
