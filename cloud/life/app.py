@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 from fastapi import APIRouter, Depends, Path, Query, Response
 
-from cloud.life.artifact import LifeArtifact, load_life
+from cloud.life.artifact import LifeArtifact, load_tried
 from cloud.life.history import History, read_history
 from cloud.life.runs import Runs, make_runs
 from cloud.life.schemas import (
@@ -32,6 +32,7 @@ from shared.names import ID_PATTERN
 from shared.problems import documented
 
 MOST_MOVES: Final = 3
+AT_ONCE: Final = 4
 Machine = Annotated[str, Path(pattern=f"^{ID_PATTERN}$")]
 Reader = Annotated[Principal, Depends(needs(Right.READ))]
 _RIGHT: Final = {"x-right": Right.READ.value}
@@ -46,25 +47,43 @@ Count = Callable[[str], None]
 
 
 class LifeModels:
-    """The loaded versions, at most `kept`; loaded when asked for."""
+    """The loaded versions, at most `kept`; loaded when asked for, at most AT_ONCE at a time, each once for all who wait."""
 
     def __init__(self, find: Find, fetch: Callable[[str], Awaitable[bytes]], *, kept: int) -> None:
         self._find, self._fetch, self._kept = find, fetch, kept
         self._loaded: dict[str, LifeArtifact] = {}
-        self._one_by_one = asyncio.Lock()
+        self._loading: dict[str, asyncio.Task[LifeArtifact]] = {}
+        self._at_once = asyncio.Semaphore(AT_ONCE)
 
     async def get(self, machine: str, version_hash: str | None) -> tuple[Desired, LifeArtifact]:
         """Raises NotFound, Unavailable, Rejected (it can't be loaded)."""
         desired = await self._find(machine, version_hash)
-        async with self._one_by_one:
-            artifact = self._loaded.pop(desired.sha256, None)
-            if artifact is None:
-                data = await self._fetch(desired.object_name)
-                artifact = await asyncio.to_thread(load_life, data, expected_hash=desired.sha256)
-            self._loaded[desired.sha256] = artifact  # at the end: used last
-            while len(self._loaded) > self._kept:
-                del self._loaded[next(iter(self._loaded))]
+        artifact = self._loaded.pop(desired.sha256, None)
+        if artifact is None:
+            artifact = await self._load(desired)
+        self._loaded[desired.sha256] = artifact  # at the end: used last
+        while len(self._loaded) > self._kept:
+            del self._loaded[next(iter(self._loaded))]
         return desired, artifact
+
+    async def _load(self, desired: Desired) -> LifeArtifact:
+        """Whoever waits may go away: the others still wait for the same."""
+        loading = self._loading.get(desired.sha256)
+        if loading is None:
+            loading = asyncio.create_task(self._fetched(desired), name=f"life model {desired.sha256[:12]}")
+            self._loading[desired.sha256] = loading
+            loading.add_done_callback(lambda done: self._over(desired.sha256, done))
+        return await asyncio.shield(loading)
+
+    def _over(self, version_hash: str, done: "asyncio.Task[LifeArtifact]") -> None:
+        del self._loading[version_hash]
+        if not done.cancelled():
+            done.exception()  # whoever waits is told; where nobody does any more it is no news
+
+    async def _fetched(self, desired: Desired) -> LifeArtifact:
+        async with self._at_once:
+            data = await self._fetch(desired.object_name)
+            return await asyncio.to_thread(load_tried, data, expected_hash=desired.sha256)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from shared.artifact import MANIFEST, MODEL, PROBE, check_announced, members, sh
 from shared.errors import Rejected
 from shared.manifest import read_part
 from shared.onnxcheck import check_onnx
+from shared.trial import try_out
 
 PREPARATION: Final = "preparation.json"
 PARITY: Final = 1e-4  # of the figure, or of a cycle, between training's arithmetic and the graph's
@@ -77,6 +78,13 @@ def pack_life(model: bytes, manifest: LifeManifest, preparation: bytes, probe: L
     data = stored_zip({MODEL: model, MANIFEST: whole.to_json(), PREPARATION: preparation, PROBE: told})
     load_life(data)
     return data
+
+
+def load_tried(data: bytes, *, expected_hash: str) -> LifeArtifact:
+    """The same of bytes from elsewhere: a child with resource limits loads and tests them first. Raises Rejected, Unavailable."""
+    check_announced(data, expected_hash)
+    try_out(load_life, data)
+    return load_life(data, expected_hash=expected_hash)
 
 
 def load_life(data: bytes, *, expected_hash: str | None = None) -> LifeArtifact:

@@ -1,5 +1,6 @@
 """Remaining life as a product: an artifact that tests itself, the registry, and answers over a real log, store and API."""
 
+import asyncio
 import io
 import zipfile
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cloud.life.artifact import LifeArtifact, load_life
+from cloud.life.app import LifeModels
+from cloud.life.artifact import LifeArtifact, load_life, load_tried
 from cloud.life.figures import winkler
 from cloud.life.logic import Config, fit
 from cloud.life.manifest import LifeManifest
@@ -24,9 +26,10 @@ from cloud.ui.lives import Life, Lives
 from industrialmind.life_words import described, life_card, listed
 from industrialmind.model_answers import ModelAnswers
 from shared.artifact import sha256, stored_zip
-from shared.errors import Rejected
+from shared.errors import Rejected, Unavailable
 from shared.eventlog import Record, Stored
 from shared.frames import Header, Kind, Readings
+from shared.loaded import Desired
 from shared.names import SENSOR_READINGS, WORK_ORDERS
 from shared.work_order_events import WorkOrderClosed, WorkOrderOpened
 from tests.servers import NatsServer
@@ -127,6 +130,44 @@ def test_a_model_that_fails_its_own_test_is_refused(data: bytes, loaded: LifeArt
     named = _with(changed, "manifest.json", lambda part: part.replace(_sha(preparation), _sha(other)))
     with pytest.raises(Rejected, match="self-test"):
         load_life(named)
+
+
+def test_what_comes_from_elsewhere_is_tried_in_a_child(data: bytes, loaded: LifeArtifact) -> None:
+    assert load_tried(data, expected_hash=loaded.version_hash).manifest == loaded.manifest
+    other = _with(data, "probe.json", lambda part: part.replace(b'"evidence":[true', b'"evidence":[false'))
+    with pytest.raises(Rejected, match=r"probe\.json"):
+        load_tried(other, expected_hash=sha256(other))
+
+
+async def test_a_slow_model_keeps_no_other_waiting_and_is_fetched_once(
+    data: bytes, loaded: LifeArtifact
+) -> None:
+    go = asyncio.Event()
+    fetched: list[str] = []
+
+    async def find(machine: str, _: str | None) -> Desired:
+        return Desired(f"{machine}/m", 1, machine, loaded.version_hash if machine == "quick" else "ab" * 32)
+
+    async def fetch(name: str) -> bytes:
+        fetched.append(name)
+        if name == "slow":
+            await go.wait()
+            raise Unavailable("the object store is away")
+        return data
+
+    models = LifeModels(find, fetch, kept=2)
+    slow = [asyncio.create_task(models.get("slow", None)) for _ in range(3)]
+    await asyncio.sleep(0)
+    slow.pop().cancel()
+    _, artifact = await models.get("quick", None)
+    assert artifact.version_hash == loaded.version_hash
+    assert (await models.get("quick", None))[1] is artifact
+    go.set()
+    said = await asyncio.gather(*slow, return_exceptions=True)
+    assert [type(each) for each in said] == [Unavailable] * 2
+    assert sorted(fetched) == ["quick", "slow"]
+    with pytest.raises(Unavailable):
+        await models.get("slow", None)
 
 
 def test_too_few_units_and_cycles_of_seconds_are_refused() -> None:
