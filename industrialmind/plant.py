@@ -166,6 +166,11 @@ class DataDir:
         return self.root / "trainer.lock"
 
     @property
+    def training(self) -> Path:
+        """Runs of the trainer that have begun, and how far their networks came."""
+        return self.root / "training"
+
+    @property
     def run_file(self) -> Path:
         """What runs now: pid and URLs."""
         return self.root / "run.json"

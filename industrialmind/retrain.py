@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from cloud.registry.app import note
 from cloud.registry.logic import SOURCE, Model, Registry
-from cloud.telemetry.port import END_US, TelemetryReader
-from cloud.training.app import fit_run, newest_us, read_minutes, read_recording
+from cloud.telemetry.port import TelemetryReader
+from cloud.training.app import SETTLED_US, fit_run, newest_us, read_minutes, read_recording
+from cloud.training.checkpoints import Keep
 from cloud.training.contest import Contest
 from cloud.training.drift import Triage
 from cloud.training.duel import duel
@@ -82,9 +83,14 @@ class Retraining:
         self._store, self._events, self._clock, self._tell = store, events, clock, tell
         self._policy = policy or Policy()
 
-    async def look(self, registry: Registry, champion: Model, *, asked: bool) -> Looked:
-        """Why the machine looks as it does, and what follows; noted where it is news. Raises Rejected, Unavailable."""
-        machine, now_us = champion.machine, self._clock.now_us()
+    async def look(
+        self, registry: Registry, champion: Model, *, asked: bool, now_us: int | None = None
+    ) -> Looked:
+        """Why the machine looks as it does, and what follows; noted where it is news. Raises Rejected, Unavailable.
+
+        `now_us`: the now of a run that is begun again; the clock's without it.
+        """
+        machine, now_us = champion.machine, self._clock.now_us() if now_us is None else now_us
         past = await read_past(self._store, machine, now_us)
         words = await read_words(self._events, self._store, machine, at(now_us))
         root = manifest_of(root_of(registry, champion))
@@ -158,6 +164,7 @@ class Retraining:
         clusters: bool,
         choice: Choice | None = None,
         watch: Watch | None = None,
+        keep: Keep | None = None,
     ) -> tuple[Trained, Prepared]:
         """Fit challengers on what may be learnt, at the champion's step; `champion` is its artifact.
 
@@ -170,7 +177,8 @@ class Retraining:
                 f"a challenger has its champion's step, {step_us / 1e6:g} s: another one needs --deliver"
             )
         begin_us = await newest_us(self._store, machine, looked.now_us)
-        recording = await read_recording(self._store, machine, from_us=begin_us)
+        end_us = looked.now_us - SETTLED_US
+        recording = await read_recording(self._store, machine, from_us=begin_us, to_us=end_us)
         prepared = prepare(
             recording, looked.manifest, looked.past, looked.words.judged, seed=0, policy=self._policy
         )
@@ -183,14 +191,14 @@ class Retraining:
             machine_type,
             replace(choice, step_us=step_us),
             begin_us,
-            END_US,
+            end_us,
             looked.now_us,
             operating_sensor,
             clusters,
             looked.champion.version_hash,
         )
         evidence = labelled(recording, looked.words.judged, prepared.training.left_out, champion)
-        return await fit_run(run, prepared.training, looked.now_us, watch, evidence), prepared
+        return await fit_run(run, prepared.training, looked.now_us, watch, evidence, keep), prepared
 
     async def judge(
         self, looked: Looked, prepared: Prepared, champion: bytes, challenger: bytes, version_hash: str

@@ -7,7 +7,7 @@ into MLflow. So a trainer that is killed at any step leaves nothing that the nex
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from typing import Any, Final
 from cloud.registry.app import decide_for, deliver, load_registry, register
 from cloud.registry.logic import Model, Registry
 from cloud.telemetry.port import BEGIN_US, TelemetryReader, open_store
-from cloud.training.app import train_machine_models
+from cloud.training.app import SETTLED_US, train_machine_models
 from cloud.training.contest import Outcome
 from cloud.training.history import Past, judged_out, read_past
 from cloud.training.mlflow.settings import USER
@@ -27,6 +27,7 @@ from industrialmind.embedded import account_of
 from industrialmind.labels import read_words
 from industrialmind.plant import DataDir, Machine
 from industrialmind.retrain import Retraining
+from industrialmind.train_begun import Begun, Order, begun
 from industrialmind.train_settings import TrainSettings
 from industrialmind.train_watch import TellingWatch
 from industrialmind.trainer_job import Job, trainer_lock, write_reconciled
@@ -187,11 +188,20 @@ class _Trainer:
         if champion is not None and not (job.deliver or job.rebaseline):
             await self._challenge(machine, registry, champion, asked=not job.due)
             return
+        why = "baseline" if job.rebaseline else "first" if champion is None else "deliver"
+        with await self._begun(machine, champion, why) as run:
+            trained = await self._fit(machine, champion, run, rebaseline=job.rebaseline)
+            await self._register(machine, trained)
+            await self._deliver(machine, trained.chosen)
+
+    async def _fit(
+        self, machine: Trainee, champion: Model | None, run: Begun, *, rebaseline: bool
+    ) -> Trained:
+        """Fit candidates on all that may be learnt, or what came since the last maintenance. Raises Rejected."""
         self._step(machine.id, "fit")
         began = self._clock.monotonic()
-        now_us = self._clock.now_us()
-        past = await read_past(self._store, machine.id, now_us)
-        words = await read_words(self._events, self._store, machine.id, at(now_us))
+        past = await read_past(self._store, machine.id, run.now_us)
+        words = await read_words(self._events, self._store, machine.id, at(run.now_us))
         trained = await train_machine_models(
             self._store,
             machine.id,
@@ -200,48 +210,64 @@ class _Trainer:
             operating_sensor=machine.operating_sensor or None,
             clusters=self.clusters,
             choice=self.choice,
-            from_us=since_maintenance(past) if job.rebaseline else BEGIN_US,
+            from_us=since_maintenance(past) if rebaseline else BEGIN_US,
+            to_us=run.now_us - SETTLED_US,
             # A new baseline has no parent: what came before it is no measure any more.
-            parent=None if champion is None or job.rebaseline else champion.version_hash,
+            parent=None if champion is None or rebaseline else champion.version_hash,
             left_out=(*past.spans, *judged_out(words.judged, self.policy.before_failure_us)),
             thinned=past.thinned,
-            labels_as_of_us=now_us,
+            labels_as_of_us=run.now_us,
             judged=words.judged,
             champion=None if champion is None else await self._control.get_model(champion.version_hash),
             watch=TellingWatch(machine.id, self._tell, self._clock),
+            keep=run.keep,
         )
         self._tell(fitted(trained, self._clock.monotonic() - began))
-        await self._register(machine, trained)
-        await self._deliver(machine, trained.chosen)
+        return trained
 
     async def _challenge(self, machine: Trainee, registry: Registry, champion: Model, *, asked: bool) -> None:
         """Train against the champion where that is due, and promote what is better with nobody asked. Raises Rejected."""
         retraining = Retraining(self._store, self._events, self._clock, self._tell, self.policy)
-        looked = await retraining.look(registry, champion, asked=asked)
-        if looked.decision.action is not Action.TRAIN:
-            return
-        self._step(machine.id, "fit")
-        began = self._clock.monotonic()
-        artifact = await self._control.get_model(champion.version_hash)
-        trained, prepared = await retraining.fit(
-            looked,
-            artifact,
-            machine.type,
-            machine.operating_sensor or None,
-            clusters=self.clusters,
-            choice=self.choice,
-            watch=TellingWatch(machine.id, self._tell, self._clock),
-        )
-        self._tell(fitted(trained, self._clock.monotonic() - began))
-        model = await self._register(machine, trained)
-        self._step(machine.id, "contest", trained.chosen.method)
-        contest = await retraining.judge(
-            looked, prepared, artifact, trained.chosen.artifact, model.version_hash
-        )
-        if contest.outcome is Outcome.PROMOTE:
-            await self._deliver(machine, trained.chosen)
-        else:
-            await self.reconcile()
+        with await self._begun(machine, champion, "asked" if asked else "due") as run:
+            looked = await retraining.look(registry, champion, asked=asked, now_us=run.now_us)
+            if looked.decision.action is not Action.TRAIN:
+                return
+            self._step(machine.id, "fit")
+            began = self._clock.monotonic()
+            artifact = await self._control.get_model(champion.version_hash)
+            trained, prepared = await retraining.fit(
+                looked,
+                artifact,
+                machine.type,
+                machine.operating_sensor or None,
+                clusters=self.clusters,
+                choice=self.choice,
+                watch=TellingWatch(machine.id, self._tell, self._clock),
+                keep=run.keep,
+            )
+            self._tell(fitted(trained, self._clock.monotonic() - began))
+            model = await self._register(machine, trained)
+            self._step(machine.id, "contest", trained.chosen.method)
+            contest = await retraining.judge(
+                looked, prepared, artifact, trained.chosen.artifact, model.version_hash
+            )
+            if contest.outcome is Outcome.PROMOTE:
+                await self._deliver(machine, trained.chosen)
+            else:
+                await self.reconcile()
+
+    async def _begun(
+        self, machine: Trainee, champion: Model | None, why: str
+    ) -> AbstractContextManager[Begun]:
+        """Begin a run on a machine's models, or take up the one that was killed. Raises Unavailable."""
+        now_us = self._clock.now_us()
+        past = await read_past(self._store, machine.id, now_us)
+        words = await read_words(self._events, self._store, machine.id, at(now_us))
+        ended = [one for one in past.maintenance if one.to_us < now_us]
+        said = sha256(repr((ended, words.judged)).encode())
+        held = None if champion is None else champion.version_hash
+        order = Order(machine.id, self.choice, why, held, self.clusters, said)
+        return begun(self._data.training, order, now_us, self._tell)
 
     async def _register(self, machine: Trainee, trained: Trained) -> Model:
         """Log and register all candidates, the chosen one last."""

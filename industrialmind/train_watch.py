@@ -11,18 +11,19 @@ class TellingWatch:
 
     def __init__(self, machine: str, tell: Callable[[Mapping[str, Any]], None], clock: Clock) -> None:
         self._machine, self._tell, self._clock = machine, tell, clock
-        self._began = clock.monotonic()
+        self._began, self._seen = clock.monotonic(), 0
 
     def fitting(self, method: str, number: int, of: int, /) -> None:
         """The event `fitting`."""
-        self._began = self._clock.monotonic()
+        self._began, self._seen = self._clock.monotonic(), 0
         self._tell(
             {"event": "fitting", "machine": self._machine, "method": method, "number": number, "of": of}
         )
 
     def epoch(self, method: str, epoch: int, of: int, figures: Mapping[str, float], /) -> None:
         """The event `epoch`; `left_s` is what is left where no patience ends it earlier."""
-        each = (self._clock.monotonic() - self._began) / epoch
+        self._seen += 1  # a training that goes on from a checkpoint does not begin with the first
+        each = (self._clock.monotonic() - self._began) / self._seen
         self._tell(
             {
                 "event": "epoch",

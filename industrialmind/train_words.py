@@ -51,8 +51,8 @@ def outcome(event: Mapping[str, Any]) -> str:
         case "judged":
             proxy = " by a proxy" if event["proxy"] else ""
             return f"{event['machine']}: challenger {event['sha256'][:12]}{proxy}: {event['outcome']}: {'; '.join(event['reasons'])}"
-        case "refused":
-            return f"{event['machine']}: no model: {event['reason']}"
+        case "refused" | "checkpoint":
+            return f"{event['machine']}: {event.get('says') or 'no model: ' + event['reason']}"
         case "delivered":
             mark = " (provisional)" if event["provisional"] else ""
             return (

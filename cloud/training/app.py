@@ -9,6 +9,7 @@ import structlog
 
 from cloud.telemetry.port import BEGIN_US, END_US, MINUTE_US, Columns, TelemetryReader
 from cloud.training.candidates import fit_candidates
+from cloud.training.checkpoints import Keep
 from cloud.training.history import Judged, Thinned, holds
 from cloud.training.labelled import Labelled, labelled
 from cloud.training.origin import code_sha, lock_sha256
@@ -22,6 +23,9 @@ from shared.frames import Quality
 
 log = structlog.get_logger()
 
+SETTLED_US = 60_000_000
+"""A run that bounds its rows ends so long before its now: by then they have arrived, and a run that is begun again finds
+the same ones."""
 MAX_ROWS = 20_000_000  # about 500 MB of columns; a longer history is cut to its newest part by `from_us`
 
 
@@ -99,11 +103,12 @@ async def train_machine_models(
     judged: Sequence[Judged] = (),
     champion: bytes | None = None,
     watch: Watch | None = None,
+    keep: Keep | None = None,
 ) -> Trained:
     """Fit and compare a machine's candidates on what the store has of it (`fit_candidates` explains them).
 
-    `thinned`: sensors that a deadband thins (`cloud.training.history.holds`). Where labels were read, what is confirmed of `judged` is what the candidates and the champion are held against. The fit
-    runs in a thread, so that the caller's connections live on. Raises Rejected, Unavailable, Misconfigured.
+    `thinned`: sensors that a deadband thins (`cloud.training.history.holds`). Where labels were read, what is confirmed of `judged` is what the candidates and the champion are held against. Now is
+    `labels_as_of_us`, if that is given. The fit runs in a thread, so that the caller's connections live on. Raises Rejected, Unavailable, Misconfigured.
     """
     whole = await read_recording(store, machine, from_us=from_us, to_us=to_us)
     recording = whole.without((*left_out, *holds(whole, thinned or {})))
@@ -119,7 +124,8 @@ async def train_machine_models(
         clusters,
         parent,
     )
-    trained = await fit_run(run, recording, clock.now_us(), watch, evidence)
+    now_us = clock.now_us() if labels_as_of_us is None else labels_as_of_us
+    trained = await fit_run(run, recording, now_us, watch, evidence, keep)
     log.info(
         "models fitted",
         machine=machine,
@@ -136,6 +142,7 @@ async def fit_run(
     now_us: int,
     watch: Watch | None = None,
     evidence: Labelled | None = None,
+    keep: Keep | None = None,
 ) -> Trained:
     """Fit a run's candidates on its rows, in a thread. Raises Rejected, Misconfigured."""
     choice = run.choice
@@ -158,6 +165,7 @@ async def fit_run(
         lock_sha256=lock_sha256(),
         methods=choice.methods,
         watch=watch,
+        keep=keep,
     )
     made = tuple(replace(each, run=run.to_json()) for each in trained.candidates)
     return replace(trained, candidates=made)

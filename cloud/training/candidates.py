@@ -1,13 +1,14 @@
 """Fits every method on the same rows of a machine and says which is the better. Needs the extra [train]."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from cloud.training import compare, labelled
 from cloud.training.autoencoder import LONGER
+from cloud.training.checkpoints import Keep
 from cloud.training.confusion import CHAMPION
 from cloud.training.ensemble import METHOD as ENSEMBLE
 from cloud.training.ensemble import fit_ensemble
@@ -29,9 +30,26 @@ LONG_WINDOWS: Final = (
 DEFAULT: Final = (METHOD, LONG, "conv-autoencoder")
 """What is fitted for a machine where nobody says otherwise: all of METHODS that earned their time."""
 
-Fit = Callable[
-    [Recording, Config, int, int, Watch], Fitted
-]  # rows, window PCA's configuration, seed, the grid's step in us, who looks on
+
+class Fit(Protocol):
+    """Fits a method. `config` is window PCA's, `step` the grid's in µs; what `keep` has is not done again."""
+
+    def __call__(
+        self,
+        recording: Recording,
+        config: Config,
+        seed: int,
+        step: int,
+        watch: Watch,
+        keep: Keep | None = None,
+        /,
+    ) -> Fitted:
+        """Raises Rejected (these rows won't do), Misconfigured (what it needs is not installed)."""
+        ...
+
+
+Given = tuple[Recording, Config, int, int, Watch, Keep | None]
+"""What a `Fit` takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +81,7 @@ def fit_candidates(
     evidence: Labelled | None = None,
     methods: Sequence[str] = DEFAULT,
     watch: Watch | None = None,
+    keep: Keep | None = None,
 ) -> Trained:
     """Fit the methods of `METHODS` that are asked for, and compare them.
 
@@ -93,7 +112,7 @@ def fit_candidates(
         run_sha256,
     )
     watch, count = watch or Unwatched(), 1 + len(rivals)
-    given = (recording, config, seed, step, watch)
+    given: Given = (recording, config, seed, step, watch, keep)
     watch.fitting(first[0], 1, count)
     fitted = [_fit(first[1], (), given)]
     for number, (name, method) in enumerate(rivals, start=2):
@@ -126,7 +145,7 @@ def check_methods(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _fit(method: Method, ready: Sequence[Fitted], given: tuple[Recording, Config, int, int, Watch]) -> Fitted:
+def _fit(method: Method, ready: Sequence[Fitted], given: Given) -> Fitted:
     """Fit a method; the members of an ensemble that are among the `ready` are not fitted again."""
     if not method.of:
         return method.fit(*given)
@@ -176,37 +195,53 @@ def _figures(fitted: Sequence[Fitted], panels: Sequence[compare.Panel], index: i
     return found
 
 
-def _short(recording: Recording, config: Config, seed: int, step: int, watch: Watch) -> Fitted:
-    del seed, watch  # it draws nothing, and is done in a moment
+def _short(
+    recording: Recording, config: Config, seed: int, step: int, watch: Watch, keep: Keep | None = None
+) -> Fitted:
+    del seed, watch, keep  # it draws nothing, and is done in a moment
     return fit_window_pca(recording, config, step)
 
 
-def _long(recording: Recording, config: Config, seed: int, step: int, watch: Watch) -> Fitted:
-    del seed, watch
+def _long(
+    recording: Recording, config: Config, seed: int, step: int, watch: Watch, keep: Keep | None = None
+) -> Fitted:
+    del seed, watch, keep
     return fit_window_pca(recording, replace(config, window=LONG_WINDOWS * config.window), step, LONG)
 
 
-def _autoencoder(recording: Recording, config: Config, seed: int, step: int, watch: Watch) -> Fitted:
+def _autoencoder(
+    recording: Recording, config: Config, seed: int, step: int, watch: Watch, keep: Keep | None = None
+) -> Fitted:
     try:
         from cloud.training.torch.fit import fit_autoencoder  # noqa: PLC0415 - seconds, and only trainers need it
     except ModuleNotFoundError as error:
         raise _lacking(error) from error
-    return fit_autoencoder(recording, config, seed=seed, step_us=step, watch=watch)
+    return fit_autoencoder(recording, config, seed=seed, step_us=step, watch=watch, keep=keep)
 
 
-def _transformer(recording: Recording, config: Config, seed: int, step: int, watch: Watch) -> Fitted:
+def _transformer(
+    recording: Recording, config: Config, seed: int, step: int, watch: Watch, keep: Keep | None = None
+) -> Fitted:
     try:
         from cloud.training.torch.fit import fit_autoencoder  # noqa: PLC0415 - the same
         from cloud.training.torch.transformer import design  # noqa: PLC0415 - the same
     except ModuleNotFoundError as error:
         raise _lacking(error) from error
     return fit_autoencoder(
-        recording, config, seed=seed, step_us=step, watch=watch, design=design(config.transformer)
+        recording,
+        config,
+        seed=seed,
+        step_us=step,
+        watch=watch,
+        keep=keep,
+        design=design(config.transformer),
     )
 
 
-def _forest(recording: Recording, config: Config, seed: int, step: int, watch: Watch) -> Fitted:
-    del watch
+def _forest(
+    recording: Recording, config: Config, seed: int, step: int, watch: Watch, keep: Keep | None = None
+) -> Fitted:
+    del watch, keep
     try:
         from cloud.training.forest import fit_forest  # noqa: PLC0415 - the same
     except ModuleNotFoundError as error:
@@ -214,8 +249,10 @@ def _forest(recording: Recording, config: Config, seed: int, step: int, watch: W
     return fit_forest(recording, config, seed=seed, step_us=step)
 
 
-def _together(recording: Recording, config: Config, seed: int, step: int, watch: Watch) -> Fitted:
-    return _fit(METHODS[ENSEMBLE], (), (recording, config, seed, step, watch))
+def _together(
+    recording: Recording, config: Config, seed: int, step: int, watch: Watch, keep: Keep | None = None
+) -> Fitted:
+    return _fit(METHODS[ENSEMBLE], (), (recording, config, seed, step, watch, keep))
 
 
 def _lacking(error: ModuleNotFoundError) -> Misconfigured:

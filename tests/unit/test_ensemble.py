@@ -8,6 +8,7 @@ import pytest
 
 from cloud.training import candidates, limits
 from cloud.training.candidates import LONG, LONG_WINDOWS, METHODS, fit_candidates
+from cloud.training.checkpoints import Keep
 from cloud.training.compare import HELD
 from cloud.training.ensemble import METHOD, fit_ensemble
 from cloud.training.logic import Config, Recording, fit_window_pca
@@ -154,9 +155,11 @@ def test_members_that_are_ready_are_not_fitted_again(monkeypatch: pytest.MonkeyP
     def counting(name: str) -> candidates.Method:
         own = METHODS[name].fit
 
-        def fit_one(given: Recording, config: Config, seed: int, step: int, watch: Watch) -> Fitted:
+        def fit_one(
+            given: Recording, config: Config, seed: int, step: int, watch: Watch, keep: Keep | None = None
+        ) -> Fitted:
             counted.append(name)
-            return own(given, config, seed, step, watch)
+            return own(given, config, seed, step, watch, keep)
 
         return candidates.Method(fit_one, METHODS[name].windows)
 

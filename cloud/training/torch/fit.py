@@ -11,6 +11,7 @@ import torch
 from cloud.training import autoencoder, limits, pca
 from cloud.training import learning as learning_module
 from cloud.training.autoencoder import Inputs, Judge, Singles
+from cloud.training.checkpoints import Keep
 from cloud.training.learning import Learning
 from cloud.training.logic import TRAIN_SHARE, Config, full_windows, split
 from cloud.training.packing import Fitted
@@ -56,8 +57,11 @@ def fit_autoencoder(
     step_us: int | None = None,
     watch: Watch | None = None,
     design: network.Design = convolution.DESIGN,
+    keep: Keep | None = None,
 ) -> Fitted:
     """Fit the autoencoder of a design and set its limit. `config` is window PCA's; deterministic in its arguments.
+
+    Epochs that `keep` has of the same training are not done again.
 
     Raises:
         Rejected: Too few rows, too many sensors, or none that moves.
@@ -74,7 +78,7 @@ def fit_autoencoder(
         (watch or Unwatched()).epoch(design.method, number, config.learning.epochs, figures)
 
     with network.repeatable():
-        module, scale, left, curves = _fit(design, given, train, seed, config.learning, epoch)
+        module, scale, left, curves = _fit(design, given, train, seed, config.learning, epoch, keep)
         healthy, _ = _score(module, given, after)
     forward = _forward_ratio(left)
     limit = limits.set_limit(
@@ -132,7 +136,13 @@ def _parameters(config: Config, cells: Cells, weights: int, seed: int) -> dict[s
 
 
 def _fit(
-    design: network.Design, given: Cells, train: Ints, seed: int, learning: Learning, epoch: network.Epoch
+    design: network.Design,
+    given: Cells,
+    train: Ints,
+    seed: int,
+    learning: Learning,
+    epoch: network.Epoch,
+    keep: Keep | None,
 ) -> tuple[WindowAutoencoder, pca.Scale, Floats, dict[str, tuple[float, ...]]]:
     """The module (no limit yet), the scale in the recording's order, scores forward in time, and the curves."""
     rows = int(train[-1]) + 1
@@ -146,7 +156,13 @@ def _fit(
     targets = autoencoder.targets(table, TARGET_MAX)
     examples = network.Examples(standard, there, targets)
     net, curves = network.train(
-        design, examples, gap=-(-cells.spec.window // hop), seed=seed, learning=learning, epoch=epoch
+        design,
+        examples,
+        gap=-(-cells.spec.window // hop),
+        seed=seed,
+        learning=learning,
+        epoch=epoch,
+        keep=keep,
     )
     readout, left = autoencoder.fit_readout(table, network.codes_of(net, standard, there))
     judge = autoencoder.fit_judge(readout, left, cells.spec.window)

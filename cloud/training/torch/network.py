@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from cloud.training.autoencoder import Singles
+from cloud.training.checkpoints import Keep, Unkept
 from cloud.training.learning import Learning
+from cloud.training.torch.resume import CURVES, Training, go_on, key_of, state_of
 from shared.windows import Floats
 
 DEAF: Final = 0.1  # chance that one of the other sensors is left out too, in training
@@ -46,6 +48,11 @@ class Design:
     trunk: Callable[[int], nn.Module]
     constants: Mapping[str, int | float] = field(default_factory=dict)
     settings: Mapping[str, int | float] = field(default_factory=dict)
+
+    @property
+    def said(self) -> tuple[Any, ...]:
+        """As JSON, for what is told apart by it."""
+        return self.method, dict(self.constants), dict(self.settings)
 
 
 class Autoencoder(nn.Module):
@@ -103,9 +110,14 @@ class Examples:
     there: Singles
     targets: Singles
 
+    @property
+    def arrays(self) -> tuple[Singles, ...]:
+        """All of them."""
+        return self.cells, self.there, self.targets
+
     def dataset(self, part: slice) -> TensorDataset:
         """A part of them for torch."""
-        return TensorDataset(*(torch.from_numpy(a[part]) for a in (self.cells, self.there, self.targets)))
+        return TensorDataset(*(torch.from_numpy(a[part]) for a in self.arrays))
 
 
 @contextmanager
@@ -122,12 +134,18 @@ def repeatable() -> Iterator[None]:
 
 
 def train(
-    design: Design, examples: Examples, gap: int, seed: int, learning: Learning, epoch: Epoch
+    design: Design,
+    examples: Examples,
+    gap: int,
+    seed: int,
+    learning: Learning,
+    epoch: Epoch,
+    keep: Keep | None = None,
 ) -> tuple[Autoencoder, dict[str, tuple[float, ...]]]:
     """Train on the first part of the windows, stop early by the last, `gap` windows later; the best epoch's network.
 
     AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019), one cycle of the learning rate,
-    smooth L1 loss.
+    smooth L1 loss. What `keep` has of the same training is gone on from, to the same weights.
 
     Returns:
         The network, and `train_loss`, `validation_loss` and `learning_rate` by epoch.
@@ -147,20 +165,25 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, 2 * learning.learning_rate, total_steps=learning.epochs * len(order)
     )
-    curves: dict[str, list[float]] = {"train_loss": [], "validation_loss": [], "learning_rate": []}
-    best = {name: value.clone() for name, value in network.state_dict().items()}
-    for number in range(learning.epochs):
+    training = Training(network, optimiser, schedule, random, _copy(network), {name: [] for name in CURVES})
+    curves, keep = training.curves, keep or Unkept()
+    key = key_of(training, examples.arrays, seed, [gap, asdict(learning), design.said])
+    go_on(training, keep, key, learning)
+    while not training.over(learning):
         curves["learning_rate"].append(float(schedule.get_last_lr()[0]))
         curves["train_loss"].append(_epoch(network, loader, optimiser, schedule, random))
         now = _loss_of(network, held)
         if now < min(curves["validation_loss"], default=math.inf):
-            best = {name: value.clone() for name, value in network.state_dict().items()}
+            training.best = _copy(network)
         curves["validation_loss"].append(now)
-        epoch(number + 1, {name: values[-1] for name, values in curves.items()})
-        if len(curves["validation_loss"]) - int(np.argmin(curves["validation_loss"])) > learning.patience:
-            break
-    network.load_state_dict(best)
+        keep.save(key, state_of(training))
+        epoch(training.epochs, {name: values[-1] for name, values in curves.items()})
+    network.load_state_dict(training.best)
     return network.eval(), {name: tuple(values) for name, values in curves.items()}
+
+
+def _copy(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
 
 
 def _epoch(
