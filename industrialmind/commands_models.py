@@ -5,6 +5,7 @@ import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
@@ -59,6 +60,9 @@ def train(
         bool,
         typer.Option("--rebaseline", help="A person's word: a new baseline, of the rows since maintenance."),
     ] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder that epochs and figures go to, as TensorBoard's event files.")
+    ] = None,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -82,6 +86,7 @@ def train(
         rebaseline=rebaseline,
         models=tuple(model or ()),
         settings=tuple(set_ or ()),
+        tensorboard=tensorboard,
     )
     with _told_as_json() if json else _told_in_words() as tell:
         asyncio.run(

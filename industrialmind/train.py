@@ -6,8 +6,8 @@ into MLflow. So a trainer that is killed at any step leaves nothing that the nex
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,8 +21,10 @@ from cloud.training.history import Past, judged_out, read_past
 from cloud.training.mlflow.settings import USER
 from cloud.training.mlflow.tracking import Place, Tracking, Version, open_tracking
 from cloud.training.run import Choice, read_choice
+from cloud.training.tensorboard import tensorboard_watch
 from cloud.training.trained import Candidate, Trained
 from cloud.training.triggers import Action, Policy
+from cloud.training.watch import Together, Watch
 from industrialmind.embedded import account_of
 from industrialmind.labels import read_words
 from industrialmind.plant import DataDir, Machine
@@ -137,6 +139,7 @@ class _Trainer:
         self._clock, self._tell = clock, tell
         self._tracking: Tracking | None = None
         self.clusters = False
+        self.tensorboard: Path | None = None
         self.choice, self.policy = Choice(), Policy()
 
     async def run(self, machines: Sequence[Trainee], job: Job) -> None:
@@ -190,12 +193,13 @@ class _Trainer:
             return
         why = "baseline" if job.rebaseline else "first" if champion is None else "deliver"
         with await self._begun(machine, champion, why) as run:
-            trained = await self._fit(machine, champion, run, rebaseline=job.rebaseline)
+            with self._watched(machine) as watch:
+                trained = await self._fit(machine, champion, run, watch, rebaseline=job.rebaseline)
             await self._register(machine, trained)
             await self._deliver(machine, trained.chosen)
 
     async def _fit(
-        self, machine: Trainee, champion: Model | None, run: Begun, *, rebaseline: bool
+        self, machine: Trainee, champion: Model | None, run: Begun, watch: Watch, *, rebaseline: bool
     ) -> Trained:
         """Fit candidates on all that may be learnt, or what came since the last maintenance. Raises Rejected."""
         self._step(machine.id, "fit")
@@ -219,7 +223,7 @@ class _Trainer:
             labels_as_of_us=run.now_us,
             judged=words.judged,
             champion=None if champion is None else await self._control.get_model(champion.version_hash),
-            watch=TellingWatch(machine.id, self._tell, self._clock),
+            watch=watch,
             keep=run.keep,
         )
         self._tell(fitted(trained, self._clock.monotonic() - began))
@@ -235,16 +239,17 @@ class _Trainer:
             self._step(machine.id, "fit")
             began = self._clock.monotonic()
             artifact = await self._control.get_model(champion.version_hash)
-            trained, prepared = await retraining.fit(
-                looked,
-                artifact,
-                machine.type,
-                machine.operating_sensor or None,
-                clusters=self.clusters,
-                choice=self.choice,
-                watch=TellingWatch(machine.id, self._tell, self._clock),
-                keep=run.keep,
-            )
+            with self._watched(machine) as watch:
+                trained, prepared = await retraining.fit(
+                    looked,
+                    artifact,
+                    machine.type,
+                    machine.operating_sensor or None,
+                    clusters=self.clusters,
+                    choice=self.choice,
+                    watch=watch,
+                    keep=run.keep,
+                )
             self._tell(fitted(trained, self._clock.monotonic() - began))
             model = await self._register(machine, trained)
             self._step(machine.id, "contest", trained.chosen.method)
@@ -255,6 +260,16 @@ class _Trainer:
                 await self._deliver(machine, trained.chosen)
             else:
                 await self.reconcile()
+
+    @contextmanager
+    def _watched(self, machine: Trainee) -> Iterator[Watch]:
+        """Those who look on while a machine's models are fitted. Raises Misconfigured."""
+        telling = TellingWatch(machine.id, self._tell, self._clock)
+        if self.tensorboard is None:
+            yield telling
+            return
+        with tensorboard_watch(self.tensorboard, machine.id, self._clock) as board:
+            yield Together([telling, board])
 
     async def _begun(
         self, machine: Trainee, champion: Model | None, why: str

@@ -5,6 +5,7 @@ import fcntl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import orjson
@@ -28,6 +29,7 @@ class Job:
         rebaseline: A new baseline, of the rows since the last maintenance: a person's word too.
         models: Names of the methods to fit, as `--model` takes them; those that are fitted unasked if empty.
         settings: NAME=VALUE, as `--set` takes them (`cloud.training.run`).
+        tensorboard: Folder that TensorBoard's event files go to, if any.
     """
 
     machines: Sequence[str] = ()
@@ -38,6 +40,7 @@ class Job:
     rebaseline: bool = False
     models: Sequence[str] = ()
     settings: Sequence[str] = ()
+    tensorboard: Path | None = None
 
 
 @asynccontextmanager

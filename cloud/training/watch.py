@@ -1,6 +1,6 @@
 """Who looks on while models are fitted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 
@@ -34,3 +34,25 @@ class Unwatched:
 
     def judged(self, method: str, metrics: Mapping[str, float], /) -> None:
         """Nothing."""
+
+
+class Together:
+    """Several who look on, told in their order."""
+
+    def __init__(self, watches: Sequence[Watch]) -> None:
+        self._watches = tuple(watches)
+
+    def fitting(self, method: str, number: int, of: int, /) -> None:
+        """To each."""
+        for watch in self._watches:
+            watch.fitting(method, number, of)
+
+    def epoch(self, method: str, epoch: int, of: int, figures: Mapping[str, float], /) -> None:
+        """To each."""
+        for watch in self._watches:
+            watch.epoch(method, epoch, of, figures)
+
+    def judged(self, method: str, metrics: Mapping[str, float], /) -> None:
+        """To each."""
+        for watch in self._watches:
+            watch.judged(method, metrics)
