@@ -63,6 +63,10 @@ def train(
     tensorboard: Annotated[
         Path | None, typer.Option(help="Folder that epochs and figures go to, as TensorBoard's event files.")
     ] = None,
+    wandb: Annotated[
+        Path | None,
+        typer.Option(help="Folder that they go to as offline runs of Weights & Biases."),
+    ] = None,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -87,6 +91,7 @@ def train(
         models=tuple(model or ()),
         settings=tuple(set_ or ()),
         tensorboard=tensorboard,
+        wandb=wandb,
     )
     with _told_as_json() if json else _told_in_words() as tell:
         asyncio.run(

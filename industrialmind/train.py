@@ -7,7 +7,7 @@ into MLflow. So a trainer that is killed at any step leaves nothing that the nex
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ from cloud.training.tensorboard import tensorboard_watch
 from cloud.training.trained import Candidate, Trained
 from cloud.training.triggers import Action, Policy
 from cloud.training.watch import Together, Watch
+from cloud.training.weights_and_biases import wandb_watch
 from industrialmind.embedded import account_of
 from industrialmind.labels import read_words
 from industrialmind.plant import DataDir, Machine
@@ -69,6 +70,7 @@ async def run_job(root: Path, job: Job, tell: Tell, policy: Policy | None = None
         control = await stack.enter_async_context(open_control(run["nats"], credentials=credentials))
         trainer = _Trainer(data, place_of(data, run), store, events, control, SystemClock(), tell)
         trainer.choice, trainer.policy = choice, policy or Policy()
+        trainer.tensorboard, trainer.wandb = job.tensorboard, job.wandb
         await trainer.run(trainees(machines, await control.assignments()), job)
 
 
@@ -93,6 +95,7 @@ async def run_job_on(settings: TrainSettings, job: Job, tell: Tell, policy: Poli
         )
         trainer = _Trainer(data, place, store, events, control, SystemClock(), tell)
         trainer.choice, trainer.policy = choice, policy or Policy()
+        trainer.tensorboard, trainer.wandb = job.tensorboard, job.wandb
         trainer.clusters = settings.operating_states == "clusters"
         await trainer.run(trainees(machines, await control.assignments()), job)
 
@@ -140,6 +143,7 @@ class _Trainer:
         self._tracking: Tracking | None = None
         self.clusters = False
         self.tensorboard: Path | None = None
+        self.wandb: Path | None = None
         self.choice, self.policy = Choice(), Policy()
 
     async def run(self, machines: Sequence[Trainee], job: Job) -> None:
@@ -264,12 +268,14 @@ class _Trainer:
     @contextmanager
     def _watched(self, machine: Trainee) -> Iterator[Watch]:
         """Those who look on while a machine's models are fitted. Raises Misconfigured."""
-        telling = TellingWatch(machine.id, self._tell, self._clock)
-        if self.tensorboard is None:
-            yield telling
-            return
-        with tensorboard_watch(self.tensorboard, machine.id, self._clock) as board:
-            yield Together([telling, board])
+        watches: list[Watch] = [TellingWatch(machine.id, self._tell, self._clock)]
+        with ExitStack() as stack:
+            if self.tensorboard is not None:
+                board = tensorboard_watch(self.tensorboard, machine.id, self._clock)
+                watches.append(stack.enter_context(board))
+            if self.wandb is not None:
+                watches.append(stack.enter_context(wandb_watch(self.wandb, machine.id)))
+            yield Together(watches)
 
     async def _begun(
         self, machine: Trainee, champion: Model | None, why: str

@@ -30,6 +30,7 @@ class Job:
         models: Names of the methods to fit, as `--model` takes them; those that are fitted unasked if empty.
         settings: NAME=VALUE, as `--set` takes them (`cloud.training.run`).
         tensorboard: Folder that TensorBoard's event files go to, if any.
+        wandb: Folder that offline runs of Weights & Biases go to, if any.
     """
 
     machines: Sequence[str] = ()
@@ -41,6 +42,7 @@ class Job:
     models: Sequence[str] = ()
     settings: Sequence[str] = ()
     tensorboard: Path | None = None
+    wandb: Path | None = None
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ from cloud.training import trained as training
 from cloud.training.app import read_recording
 from cloud.training.logic import Config, fit
 from cloud.training.recording import Recording
+from cloud.training.watch import Watch
 from industrialmind import train as train_module
 from industrialmind.children import to_toml
 from industrialmind.plant import DataDir
@@ -215,8 +216,11 @@ def test_a_trainer_by_urls_delivers_to_the_edge_that_is_assigned(
 ) -> None:
     monkeypatch.setattr(train_module, "train_machine_models", two_window_pcas)
     config = on_servers(plant, ["pump-1:centrifugal-pump:speed"], tmp_path / "train.toml")
-    done = command("train", "--config", config, "--deliver", "--json")
+    curves = tmp_path / "curves"
+    done = command("train", "--config", config, "--deliver", "--json", "--tensorboard", curves)
     assert done.code == 0, done.err
+    written = {each.parent.name for each in (curves / MACHINE).glob("*/*/events.*")}
+    assert written == {"short-window-pca", "window-pca"}
     events = [orjson.loads(line) for line in done.out.splitlines()]
     assert [(e["machine"], e["edge"]) for e in events if e["event"] == "delivered"] == [(MACHINE, EDGE)]
     assert events[-1]["event"] == "reconciled"
@@ -308,6 +312,7 @@ async def two_window_pcas(
     *,
     operating_sensor: str | None,
     clusters: bool,
+    watch: Watch,
     **_: Any,  # noqa: ANN401 - what this stand-in has no use for
 ) -> training.Trained:
     recording = await read_recording(store, machine)
@@ -329,6 +334,8 @@ async def two_window_pcas(
         training.Candidate("short-window-pca", made[0], {"window": 12}, figures, curves),
         training.Candidate("window-pca", made[1], {"window": 16}, figures, {}),
     )
+    for each in candidates:
+        watch.judged(each.method, each.metrics)
     return training.Trained(machine, candidates, 1, unpack(made[1]).manifest.training)
 
 
