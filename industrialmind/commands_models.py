@@ -40,6 +40,12 @@ def train(
         list[str] | None,
         typer.Option("--set", help="NAME=VALUE of the fit, as window=64; may be given again."),
     ] = None,
+    search: Annotated[
+        int,
+        typer.Option(
+            help="Try so many other settings, and fit the best as one more candidate.", show_default=False
+        ),
+    ] = 0,
     missing: Annotated[
         bool, typer.Option("--missing", help="Only machines that no model is promoted for.")
     ] = False,
@@ -90,6 +96,7 @@ def train(
         rebaseline=rebaseline,
         models=tuple(model or ()),
         settings=tuple(set_ or ()),
+        search=search,
         tensorboard=tensorboard,
         wandb=wandb,
     )

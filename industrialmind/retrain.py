@@ -6,6 +6,7 @@ Every decision is an event of the topic `models`, so that a person sees what was
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 from cloud.registry.app import note
@@ -165,6 +166,7 @@ class Retraining:
         choice: Choice | None = None,
         watch: Watch | None = None,
         keep: Keep | None = None,
+        study: Path | None = None,
     ) -> tuple[Trained, Prepared]:
         """Fit challengers on what may be learnt, at the champion's step; `champion` is its artifact.
 
@@ -198,7 +200,7 @@ class Retraining:
             looked.champion.version_hash,
         )
         evidence = labelled(recording, looked.words.judged, prepared.training.left_out, champion)
-        return await fit_run(run, prepared.training, looked.now_us, watch, evidence, keep), prepared
+        return await fit_run(run, prepared.training, looked.now_us, watch, evidence, keep, study), prepared
 
     async def judge(
         self, looked: Looked, prepared: Prepared, champion: bytes, challenger: bytes, version_hash: str

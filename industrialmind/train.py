@@ -53,7 +53,7 @@ async def run_job(root: Path, job: Job, tell: Tell, policy: Policy | None = None
     Raises NotFound (machine), Unavailable, Misconfigured (the train extra is missing), and Rejected after the last
     machine, with those that there is no model for.
     """
-    data, choice = DataDir(root), read_choice(job.models, job.settings)
+    data, choice = DataDir(root), read_choice(job.models, job.settings, job.search)
     if data.running() is None:
         raise Unavailable(f"no plant is running on {data.root}: start it with industrialmind up")
     async with AsyncExitStack() as stack:
@@ -76,7 +76,7 @@ async def run_job(root: Path, job: Job, tell: Tell, policy: Policy | None = None
 
 async def run_job_on(settings: TrainSettings, job: Job, tell: Tell, policy: Policy | None = None) -> None:
     """The same on servers of their own. Raises NotFound (machine), Unavailable, Misconfigured, Rejected."""
-    data, choice = DataDir(settings.folder), read_choice(job.models, job.settings)
+    data, choice = DataDir(settings.folder), read_choice(job.models, job.settings, job.search)
     machines = choose([described(one) for one in settings.machines], job.machines)
     password = settings.mlflow_password.get_secret_value()
     place = Place(settings.mlflow_url, settings.artifacts, USER, password)
@@ -229,6 +229,7 @@ class _Trainer:
             champion=None if champion is None else await self._control.get_model(champion.version_hash),
             watch=watch,
             keep=run.keep,
+            study=run.study,
         )
         self._tell(fitted(trained, self._clock.monotonic() - began))
         return trained
@@ -253,6 +254,7 @@ class _Trainer:
                     choice=self.choice,
                     watch=watch,
                     keep=run.keep,
+                    study=run.study,
                 )
             self._tell(fitted(trained, self._clock.monotonic() - began))
             model = await self._register(machine, trained)

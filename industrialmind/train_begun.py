@@ -49,10 +49,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Begun:
-    """A run at work: its now, and what keeps its networks' states."""
+    """A run at work: its now, what keeps its networks' states, and the file of its search for settings."""
 
     now_us: int
     keep: Checkpoints
+    study: Path
 
 
 @contextmanager
@@ -68,23 +69,25 @@ def begun(
         tell({"event": "checkpoint", "machine": order.machine, "says": what})
 
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / f"{order.machine}.json"
+    path, study = folder / f"{order.machine}.json", folder / f"{order.machine}.study.db"
     since_us = _noted(path, order)
     if since_us is None or not 0 <= now_us - since_us <= RESUMED_US:
         since_us = now_us
+        study.unlink(missing_ok=True)
         durable.replace(path, orjson.dumps({"order": order.sha256(), "now_us": now_us}))
     keep = Checkpoints(folder, say)
     try:
-        yield Begun(since_us, keep)
+        yield Begun(since_us, keep, study)
     except Rejected:
-        _end(path, keep)
+        _end(keep, path, study)
         raise
-    _end(path, keep)
+    _end(keep, path, study)
 
 
-def _end(path: Path, keep: Checkpoints) -> None:
+def _end(keep: Checkpoints, *files: Path) -> None:
     keep.done()
-    path.unlink(missing_ok=True)
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def _noted(path: Path, order: Order) -> int | None:

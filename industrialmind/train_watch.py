@@ -36,5 +36,21 @@ class TellingWatch:
             }
         )
 
+    def trial(
+        self, method: str, number: int, of: int, settings: Mapping[str, float], value: float | None, /
+    ) -> None:
+        """The event `trial`."""
+        self._tell(
+            {
+                "event": "trial",
+                "machine": self._machine,
+                "method": method,
+                "number": number,
+                "of": of,
+                "settings": dict(settings),
+                "value": value,
+            }
+        )
+
     def judged(self, method: str, metrics: Mapping[str, float], /) -> None:
         """Nothing: the event `fitted` has the figures of all."""

@@ -33,7 +33,17 @@ def progress(event: Mapping[str, Any]) -> str:
                 f"{event['machine']} {event['method']}: epoch {event['epoch']} of {event['of']}, "
                 f"validation loss {loss:.4g}, at most {event['left_s']:.0f} s left"
             )
+        case "trial":
+            how = _worth(event["value"])
+            return f"{event['machine']} {event['method']}: settings {event['number']} of {event['of']}: {how}"
     return ""
+
+
+def _worth(value: float | None) -> str:
+    """What a search thinks of settings."""
+    if value is None:
+        return "can't be fitted"
+    return "too many false episodes" if value < 0 else f"{value:.0%} found"
 
 
 def outcome(event: Mapping[str, Any]) -> str:

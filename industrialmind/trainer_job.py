@@ -29,6 +29,7 @@ class Job:
         rebaseline: A new baseline, of the rows since the last maintenance: a person's word too.
         models: Names of the methods to fit, as `--model` takes them; those that are fitted unasked if empty.
         settings: NAME=VALUE, as `--set` takes them (`cloud.training.run`).
+        search: How many settings to try out beside them (`cloud.training.search`).
         tensorboard: Folder that TensorBoard's event files go to, if any.
         wandb: Folder that offline runs of Weights & Biases go to, if any.
     """
@@ -41,6 +42,7 @@ class Job:
     rebaseline: bool = False
     models: Sequence[str] = ()
     settings: Sequence[str] = ()
+    search: int = 0
     tensorboard: Path | None = None
     wandb: Path | None = None
 

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import structlog
@@ -15,6 +17,7 @@ from cloud.training.labelled import Labelled, labelled
 from cloud.training.origin import code_sha, lock_sha256
 from cloud.training.recording import LeftOut, Recording
 from cloud.training.run import Choice, Run
+from cloud.training.search import search
 from cloud.training.trained import Trained
 from cloud.training.watch import Watch
 from shared.clock import Clock
@@ -104,6 +107,7 @@ async def train_machine_models(
     champion: bytes | None = None,
     watch: Watch | None = None,
     keep: Keep | None = None,
+    study: Path | None = None,
 ) -> Trained:
     """Fit and compare a machine's candidates on what the store has of it (`fit_candidates` explains them).
 
@@ -125,7 +129,7 @@ async def train_machine_models(
         parent,
     )
     now_us = clock.now_us() if labels_as_of_us is None else labels_as_of_us
-    trained = await fit_run(run, recording, now_us, watch, evidence, keep)
+    trained = await fit_run(run, recording, now_us, watch, evidence, keep, study)
     log.info(
         "models fitted",
         machine=machine,
@@ -143,9 +147,15 @@ async def fit_run(
     watch: Watch | None = None,
     evidence: Labelled | None = None,
     keep: Keep | None = None,
+    study: Path | None = None,
 ) -> Trained:
-    """Fit a run's candidates on its rows, in a thread. Raises Rejected, Misconfigured."""
-    choice = run.choice
+    """Fit a run's candidates on its rows, in a thread; a search's trials are kept in `study`. Raises Rejected, Misconfigured."""
+    choice, more = run.choice, []
+    if choice.search:
+        with TemporaryDirectory() as folder:
+            file = study or Path(folder) / "study.db"
+            tuned = await asyncio.to_thread(search, choice, recording, file, watch, keep)
+        more = [] if tuned is None else [tuned.method(choice.config)]
     trained = await asyncio.to_thread(
         fit_candidates,
         recording,
@@ -164,6 +174,7 @@ async def fit_run(
         code_sha=await asyncio.to_thread(code_sha),
         lock_sha256=lock_sha256(),
         methods=choice.methods,
+        more=more,
         watch=watch,
         keep=keep,
     )

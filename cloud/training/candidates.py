@@ -80,6 +80,7 @@ def fit_candidates(
     run_sha256: str | None = None,
     evidence: Labelled | None = None,
     methods: Sequence[str] = DEFAULT,
+    more: Sequence[tuple[str, Method]] = (),
     watch: Watch | None = None,
     keep: Keep | None = None,
 ) -> Trained:
@@ -87,14 +88,14 @@ def fit_candidates(
 
     The same arguments give the same bytes. They are those of `cloud.training.logic.fit`; `config` is window PCA's, the
     others' follow from it. `run_sha256` is the run's, for the manifest; by `evidence`, what people confirmed, each candidate
-    is judged too, and the champion beside it: that chooses none. A rival of the first that there are too few rows to fit or to compare on, or that can't be
+    is judged too, and the champion beside it: that chooses none. `more` are rivals that METHODS does not have. A rival of the first that there are too few rows to fit or to compare on, or that can't be
     fitted (the autoencoder on one sensor), is left out.
 
     Raises:
         Rejected: Too few rows for the first method, or none that moves.
         Misconfigured: There is no such method, or what it needs is not installed.
     """
-    first, *rivals = [(name, METHODS[name]) for name in check_methods(methods)]
+    first, *rivals = [*((name, METHODS[name]) for name in check_methods(methods)), *more]
     config = config or Config()
     step = step_us or choose_step(recording, config.mask_limit)
     request = Request(

@@ -22,6 +22,9 @@ ALIASES: Final[Mapping[str, str]] = {
 }
 
 
+SEARCH_MAX: Final = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One name that `--set` takes: its kind and its bounds, both allowed, and what it is."""
@@ -70,12 +73,16 @@ class Choice:
         config: Window PCA's configuration, which the others' follow from.
         seed: See `SETTINGS`.
         step_us: The grid's step; None: found from the rows.
+        search: How many settings are tried out beside these; 0: none (`cloud.training.search`).
+        given: Names of the settings that a person chose, which no search turns.
     """
 
     methods: tuple[str, ...] = DEFAULT
     config: Config = field(default_factory=Config)
     seed: int = 0
     step_us: int | None = None
+    search: int = 0
+    given: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +120,17 @@ class Run:
         return sha256(self.to_json().encode())
 
 
-def read_choice(models: Sequence[str] = (), settings: Sequence[str] = ()) -> Choice:
-    """Of `--model NAME` and `--set NAME=VALUE`; nothing given is what is fitted unasked.
+def read_choice(models: Sequence[str] = (), settings: Sequence[str] = (), search: int = 0) -> Choice:
+    """Of `--model NAME`, `--set NAME=VALUE` and `--search N`; nothing given is what is fitted unasked.
 
     Raises:
         Misconfigured: A name that there is not, a value out of its range, a name twice; the hint says what there is.
     """
+    if not 0 <= search <= SEARCH_MAX:
+        raise Misconfigured(
+            f"--search takes a whole number from 1 to {SEARCH_MAX}, not {search}",
+            hint="it is how many settings are tried",
+        )
     methods = check_methods([ALIASES.get(name, name) for name in models] or DEFAULT)
     given: dict[str, int | float] = {}
     for text in settings:
@@ -126,7 +138,7 @@ def read_choice(models: Sequence[str] = (), settings: Sequence[str] = ()) -> Cho
         if name in given:
             raise Misconfigured(f"--set {name} is given twice", hint="give each name once")
         given[name] = value
-    return _chosen(methods, given)
+    return replace(_chosen(methods, given), search=search, given=tuple(sorted(given)))
 
 
 def _read_setting(text: str) -> tuple[str, int | float]:
@@ -145,18 +157,29 @@ def _read_setting(text: str) -> tuple[str, int | float]:
 
 
 def _chosen(methods: tuple[str, ...], given: Mapping[str, int | float]) -> Choice:
-    def of(kind: type) -> dict[str, Any]:
-        return {each.name: given[each.name] for each in fields(kind) if each.name in given}
-
-    budget, learning = replace(Budget(), **of(Budget)), replace(Learning(), **of(Learning))
+    config = turned(Config(), given)
+    budget, transformer = config.budget, config.transformer
     if budget.m > budget.n:
         raise Misconfigured(f"--set m={budget.m} is more than n={budget.n}", hint=SETTINGS["m"].says)
-    transformer = replace(Transformer(), **of(Transformer))
     if transformer.width % transformer.heads:
         raise Misconfigured(
             f"--set width={transformer.width} is no multiple of heads={transformer.heads}",
             hint=SETTINGS["width"].says,
         )
-    config = replace(Config(), **of(Config), budget=budget, learning=learning, transformer=transformer)
     step_us = round(given["step"] * 1e6) if "step" in given else None
     return Choice(methods, config, int(given.get("seed", 0)), step_us)
+
+
+def turned(config: Config, given: Mapping[str, int | float]) -> Config:
+    """A configuration with some of `SETTINGS` turned; the step and the seed are no part of it."""
+
+    def of(kind: type) -> dict[str, Any]:
+        return {each.name: given[each.name] for each in fields(kind) if each.name in given}
+
+    return replace(
+        config,
+        **of(Config),
+        budget=replace(config.budget, **of(Budget)),
+        learning=replace(config.learning, **of(Learning)),
+        transformer=replace(config.transformer, **of(Transformer)),
+    )

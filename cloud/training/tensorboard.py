@@ -24,6 +24,11 @@ class TensorBoardWatch:
         del of
         self._write(method, "epoch", epoch, figures)
 
+    def trial(
+        self, method: str, number: int, of: int, settings: Mapping[str, float], value: float | None, /
+    ) -> None:
+        """Nothing: the values of all are a curve of the candidate that comes of it."""
+
     def judged(self, method: str, metrics: Mapping[str, float], /) -> None:
         """Its own figures; its rivals' are under their own names."""
         self._write(method, "figure", 0, {name: value for name, value in metrics.items() if "." not in name})

@@ -18,6 +18,12 @@ class Watch(Protocol):
         """An epoch (from 1) of at most `of` ended, with its losses."""
         ...
 
+    def trial(
+        self, method: str, number: int, of: int, settings: Mapping[str, float], value: float | None, /
+    ) -> None:
+        """A search tried the settings numbered `number` (from 1) of `of`; `value` as the search judges it, None: no fit."""
+        ...
+
     def judged(self, method: str, metrics: Mapping[str, float], /) -> None:
         """A candidate was compared with its rivals: its own figures and theirs."""
         ...
@@ -30,6 +36,11 @@ class Unwatched:
         """Nothing."""
 
     def epoch(self, method: str, epoch: int, of: int, figures: Mapping[str, float], /) -> None:
+        """Nothing."""
+
+    def trial(
+        self, method: str, number: int, of: int, settings: Mapping[str, float], value: float | None, /
+    ) -> None:
         """Nothing."""
 
     def judged(self, method: str, metrics: Mapping[str, float], /) -> None:
@@ -51,6 +62,13 @@ class Together:
         """To each."""
         for watch in self._watches:
             watch.epoch(method, epoch, of, figures)
+
+    def trial(
+        self, method: str, number: int, of: int, settings: Mapping[str, float], value: float | None, /
+    ) -> None:
+        """To each."""
+        for watch in self._watches:
+            watch.trial(method, number, of, settings, value)
 
     def judged(self, method: str, metrics: Mapping[str, float], /) -> None:
         """To each."""

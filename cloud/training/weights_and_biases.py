@@ -28,6 +28,11 @@ class WandbWatch:
         del of
         self._run(method).log(dict(figures), step=epoch)
 
+    def trial(
+        self, method: str, number: int, of: int, settings: Mapping[str, float], value: float | None, /
+    ) -> None:
+        """Nothing: the values of all are a curve of the candidate that comes of it."""
+
     def judged(self, method: str, metrics: Mapping[str, float], /) -> None:
         """Its own figures, as the run's summary; its rivals' are in their own runs."""
         own = {name: value for name, value in metrics.items() if "." not in name}
