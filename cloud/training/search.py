@@ -80,7 +80,7 @@ class Tuned:
             keep: Keep | None = None,
             /,
         ) -> Fitted:
-            fitted = base.fit(recording, own, seed, step, watch, keep)
+            fitted = base.fit(recording, own, seed, step, _Renaming(watch, name), keep)
             return replace(
                 fitted,
                 method=name,
@@ -90,6 +90,18 @@ class Tuned:
             )
 
         return name, Method(fit, -(-base.windows * own.window // config.window))
+
+
+class _Renaming(Unwatched):
+    """Passes epochs on under the candidate's name: the method's own is that of the usual settings."""
+
+    def __init__(self, watch: Watch, name: str) -> None:
+        self._watch, self._name = watch, name
+
+    def epoch(self, method: str, epoch: int, of: int, figures: Mapping[str, float], /) -> None:
+        """See `Watch`."""
+        del method
+        self._watch.epoch(self._name, epoch, of, figures)
 
 
 def searched(choice: Choice) -> dict[str, tuple[Range, ...]]:

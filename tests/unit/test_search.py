@@ -11,6 +11,7 @@ from cloud.training import compare
 from cloud.training import search as module
 from cloud.training.candidates import fit_candidates
 from cloud.training.compare import HELD
+from cloud.training.learning import Learning
 from cloud.training.logic import TRAIN_SHARE, Config
 from cloud.training.packing import Fitted
 from cloud.training.recording import Recording
@@ -22,7 +23,7 @@ from industrialmind.train_words import progress
 from shared.artifact import unpack
 from shared.clock import ManualClock
 from shared.errors import Misconfigured
-from tests.models import recording
+from tests.models import STEP_US, recording
 
 pytest.importorskip("optuna")
 ROWS = 1600
@@ -174,3 +175,18 @@ def test_a_trial_is_told_in_words(value: float | None, says: str) -> None:
     told: list[Mapping[str, Any]] = []
     TellingWatch("m", told.append, ManualClock()).trial("window-pca", 2, 5, {"window": 9}, value)
     assert progress(told[0]) == f"m window-pca: settings 2 of 5: {says}"
+
+
+def test_epochs_are_told_under_the_candidates_name(rows: Recording) -> None:
+    pytest.importorskip("torch")
+    heard: list[str] = []
+
+    class Epochs(Unwatched):
+        def epoch(self, method: str, epoch: int, of: int, figures: Mapping[str, float], /) -> None:
+            del figures
+            heard.append(f"{method} {epoch} of {of}")
+
+    config = Config(learning=Learning(epochs=2))
+    _, method = Tuned("conv-autoencoder", {"batch": 64}, 0.5, (0.5,)).method(config)
+    method.fit(rows, config, 0, STEP_US, Epochs())
+    assert heard == ["conv-autoencoder-tuned 1 of 2", "conv-autoencoder-tuned 2 of 2"]
