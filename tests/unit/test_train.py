@@ -415,7 +415,7 @@ def test_a_fit_in_words() -> None:
     assert (outcome(step), progress({"event": "reconciled"})) == ("", "")
 
 
-UNFITTED = {"labels_as_of_us", "methods", "watch", "run_sha256", "evidence", "keep"}
+UNFITTED = {"labels_as_of_us", "methods", "watch", "more", "run_sha256", "evidence", "keep"}
 
 
 def pcas_on(recording: Recording, **more: Any) -> training.Trained:  # noqa: ANN401 - of `fit_candidates`
