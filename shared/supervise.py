@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -225,13 +226,22 @@ LOWEST_PORT: Final = 20_000
 PORTS: Final = 12_000
 
 
+_GIVEN: Final[deque[int]] = deque(maxlen=64)
+
+
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that nobody listens on now, below those that systems give to outgoing connections."""
+    """Loopback ports that nobody listens on now, below those that systems give to outgoing connections.
+
+    None of the last ones given comes again: whoever asked for these may not listen there yet.
+    """
     opened: list[socket.socket] = []
     while len(opened) < count:
+        port = LOWEST_PORT + secrets.randbelow(PORTS)
+        if port in _GIVEN:
+            continue
         with contextlib.suppress(OSError):
-            port = LOWEST_PORT + secrets.randbelow(PORTS)
             opened.append(socket.create_server(("127.0.0.1", port)))
+            _GIVEN.append(port)
     ports = [int(one.getsockname()[1]) for one in opened]
     for one in opened:
         one.close()

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
-from shared.supervise import BoundedLog, Child, Supervisor
+from shared import supervise
+from shared.supervise import BoundedLog, Child, Supervisor, free_ports
 
 ECHO = "import sys\nfor line in sys.stdin: print('got', line.strip(), flush=True)"
 
@@ -128,3 +130,9 @@ async def test_stop_ends_although_a_grandchild_holds_the_pipes(tmp_path: Path) -
     async with asyncio.timeout(10):
         await supervisor.stop(grace=0.2)
     assert supervisor.pid("parent") is None
+
+
+def test_a_port_that_was_just_given_is_not_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "PORTS", 100)
+    given = [free_ports(1)[0] for _ in range(40)]
+    assert len(set(given)) == 40
