@@ -71,7 +71,8 @@ class InputLimits:
         self._kept: dict[tuple[str, str], _Kept] = {}
         self.left_out: dict[str, dict[str, Counter[str]]] = {}
         """Machine to sensor to policy to readings, since the agent's start."""
-        self._held: dict[tuple[str, str], Held | None] = {}
+        self._told: set[tuple[str, str]] = set()
+        self._held: list[Held] = []
 
     def set(self, machine: str, sensor: str, limits: Limits) -> None:
         """Limit a sensor."""
@@ -104,22 +105,17 @@ class InputLimits:
 
     def held(self) -> list[Held]:
         """Sensors that a deadband began to leave readings out of since this was asked last."""
-        found = [one for one in self._held.values() if one is not None]
-        self._held = dict.fromkeys(self._held)
+        found, self._held = self._held, []
         return found
 
     def _note(self, machine: str, sensor: str, unit: str, time_us: int, limits: Limits) -> None:
         """Remember the first reading that is left out; one that was sent twice tells no interval."""
         interval_us = time_us - self._kept[machine, sensor].time_us
-        if interval_us > 0 and (machine, sensor) not in self._held:
-            self._held[machine, sensor] = Held(
-                machine,
-                sensor,
-                unit,
-                time_us,
-                interval_us,
-                limits.deadband or 0.0,
-                limits.silence_seconds,
+        if interval_us > 0 and (machine, sensor) not in self._told:
+            self._told.add((machine, sensor))
+            deadband = limits.deadband or 0.0
+            self._held.append(
+                Held(machine, sensor, unit, time_us, interval_us, deadband, limits.silence_seconds)
             )
 
     def _judge(self, key: tuple[str, str], limits: Limits, time_us: int, value: float, quality: int) -> str:

@@ -5,14 +5,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from cloud.registry.app import register_life
+from cloud.telemetry.facts import HOUR_US
 from industrialmind.embedded import account_of
 from industrialmind.plant import DataDir, Machine
 from industrialmind.train_settings import TrainSettings
+from industrialmind.trainees import described
 from shared.clock import Clock
-from shared.errors import Misconfigured, NotFound, Unavailable
+from shared.errors import Misconfigured, NotFound, Unavailable, lacking
 from shared.eventlog import EventLog, open_event_log
 from shared.nats import ControlPlane, open_control
 
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from cloud.life.runs import Runs
     from industrialmind.life_histories import Histories
     from shared.windows import Floats
-
-HOUR_US: Final = 3_600_000_000
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,7 @@ def fit_life(
         from cloud.life.logic import Config  # noqa: PLC0415 - seconds, and only trainers need it
         from cloud.life.training import Terms, train_life  # noqa: PLC0415 - the same
     except ModuleNotFoundError as error:
-        raise Misconfigured(
-            f"training needs {error.name}, which is not installed", hint="install industrialmind[train]"
-        ) from error
+        raise lacking(error, "train") from error
     terms = Terms(
         wish.machines,
         wish.failure,
@@ -159,8 +157,6 @@ def machines_of(
     root: Path, on_servers: TrainSettings | None, machines: Sequence[str], kind: str
 ) -> list[Machine]:
     """Those named, or all of a type as the plant's file or the settings have them. Raises NotFound, Misconfigured."""
-    from industrialmind.train import described  # noqa: PLC0415 - it imports the trainer
-
     known = (
         DataDir(root).plant().machines
         if on_servers is None

@@ -6,9 +6,9 @@ from typing import Any, Final
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from cloud.telemetry.facts import HOUR_US
 from industrialmind.model_card import markdown_table, moment
 
-HOUR_US: Final = 3_600_000_000
 _KNOWN: Final = {
     "held_out_rmse_capped_hours": "root mean square error, lives cut at the knee",
     "held_out_mae_capped_hours": "mean absolute error, the same",

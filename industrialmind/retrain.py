@@ -75,6 +75,21 @@ def root_of(registry: Registry, model: Model) -> Model:
     return model
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What was known of a machine at a time: its past, and people's words."""
+
+    now_us: int
+    past: Past
+    words: Words
+
+
+async def hear(store: TelemetryReader, events: EventLog, machine: str, now_us: int) -> Heard:
+    """As of `now_us`. Raises Unavailable."""
+    past = await read_past(store, machine, now_us)
+    return Heard(now_us, past, await read_words(events, store, machine, at(now_us)))
+
+
 class Retraining:
     """Looks at machines and judges challengers; the trainer that holds the lock has one."""
 
@@ -84,16 +99,9 @@ class Retraining:
         self._store, self._events, self._clock, self._tell = store, events, clock, tell
         self._policy = policy or Policy()
 
-    async def look(
-        self, registry: Registry, champion: Model, *, asked: bool, now_us: int | None = None
-    ) -> Looked:
-        """Why the machine looks as it does, and what follows; noted where it is news. Raises Rejected, Unavailable.
-
-        `now_us`: the now of a run that is begun again; the clock's without it.
-        """
-        machine, now_us = champion.machine, self._clock.now_us() if now_us is None else now_us
-        past = await read_past(self._store, machine, now_us)
-        words = await read_words(self._events, self._store, machine, at(now_us))
+    async def look(self, registry: Registry, champion: Model, heard: Heard, *, asked: bool) -> Looked:
+        """Why the machine looks as it does, and what follows; noted where it is news. Raises Rejected, Unavailable."""
+        machine, now_us, past, words = champion.machine, heard.now_us, heard.past, heard.words
         root = manifest_of(root_of(registry, champion))
         minutes = await read_minutes(self._store, machine, root.training.first_us, now_us)
         triage = await asyncio.to_thread(review, minutes, root, past, now_us, self._policy)

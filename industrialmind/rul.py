@@ -12,7 +12,7 @@ import numpy as np
 
 from cloud.life.runs import Runs
 from industrialmind.run_table import read_runs
-from shared.errors import Misconfigured, Rejected
+from shared.errors import Misconfigured, Rejected, lacking
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,7 @@ def _logic() -> Any:  # noqa: ANN401 - a module
     try:
         from cloud.life import logic  # noqa: PLC0415 - a second, and only trainers need it
     except ModuleNotFoundError as error:
-        raise Misconfigured(
-            f"training needs {error.name}, which is not installed", hint="install industrialmind[train]"
-        ) from error
+        raise lacking(error, "train") from error
     return logic
 
 

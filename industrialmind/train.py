@@ -6,18 +6,18 @@ into MLflow. So a trainer that is killed at any step leaves nothing that the nex
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from cloud.registry.app import decide_for, deliver, load_registry, register
 from cloud.registry.logic import Model, Registry
 from cloud.telemetry.port import BEGIN_US, TelemetryReader, open_store
 from cloud.training.app import SETTLED_US, train_machine_models
 from cloud.training.contest import Outcome
-from cloud.training.history import Past, judged_out, read_past
+from cloud.training.history import Past, judged_out
 from cloud.training.mlflow.settings import USER
 from cloud.training.mlflow.tracking import Place, Tracking, Version, open_tracking
 from cloud.training.run import Choice, read_choice
@@ -27,22 +27,20 @@ from cloud.training.triggers import Action, Policy
 from cloud.training.watch import Together, Watch
 from cloud.training.weights_and_biases import wandb_watch
 from industrialmind.embedded import account_of
-from industrialmind.labels import read_words
-from industrialmind.plant import DataDir, Machine
-from industrialmind.retrain import Retraining
+from industrialmind.plant import DataDir
+from industrialmind.retrain import Heard, Retraining, hear
 from industrialmind.train_begun import Begun, Order, begun
 from industrialmind.train_settings import TrainSettings
 from industrialmind.train_watch import TellingWatch
+from industrialmind.trainees import Trainee, choose, described, trainees
 from industrialmind.trainer_job import Job, trainer_lock, write_reconciled
 from shared.artifact import sha256
 from shared.clock import Clock, SystemClock
-from shared.errors import Misconfigured, NotFound, Rejected, Unavailable
-from shared.event import at
+from shared.errors import Rejected, Unavailable, lacking
 from shared.eventlog import EventLog, open_event_log
-from shared.names import INFERENCE, MODELS
+from shared.names import MODELS
 from shared.nats import ControlPlane, open_control
 
-UNTOLD_TYPE: Final = "machine"
 Tell = Callable[[Mapping[str, Any]], None]
 """Takes what the trainer does, an event at a time: `event` names the kind."""
 
@@ -68,10 +66,9 @@ async def run_job(root: Path, job: Job, tell: Tell, policy: Policy | None = None
         log_url, log_credentials = data.plant().log_access(run["nats"], credentials)
         events = await stack.enter_async_context(open_event_log(log_url, credentials=log_credentials))
         control = await stack.enter_async_context(open_control(run["nats"], credentials=credentials))
-        trainer = _Trainer(data, place_of(data, run), store, events, control, SystemClock(), tell)
-        trainer.choice, trainer.policy = choice, policy or Policy()
-        trainer.tensorboard, trainer.wandb = job.tensorboard, job.wandb
-        await trainer.run(trainees(machines, await control.assignments()), job)
+        task = Task(job, choice, policy or Policy())
+        trainer = _Trainer(data, place_of(data, run), store, events, control, SystemClock(), tell, task)
+        await trainer.run(trainees(machines, await control.assignments()))
 
 
 async def run_job_on(settings: TrainSettings, job: Job, tell: Tell, policy: Policy | None = None) -> None:
@@ -93,35 +90,26 @@ async def run_job_on(settings: TrainSettings, job: Job, tell: Tell, policy: Poli
         control = await stack.enter_async_context(
             open_control(settings.nats_url, credentials=settings.credentials.get_secret_value(), tls=tls)
         )
-        trainer = _Trainer(data, place, store, events, control, SystemClock(), tell)
-        trainer.choice, trainer.policy = choice, policy or Policy()
-        trainer.tensorboard, trainer.wandb = job.tensorboard, job.wandb
-        trainer.clusters = settings.operating_states == "clusters"
-        await trainer.run(trainees(machines, await control.assignments()), job)
-
-
-def described(text: str) -> Machine:
-    """Of the settings' ID:TYPE[:SENSOR], which they have checked."""
-    machine, kind, *sensor = text.split(":")
-    return Machine(machine, kind, sensor[0] if sensor else "")
+        task = Task(job, choice, policy or Policy(), clusters=settings.operating_states == "clusters")
+        trainer = _Trainer(data, place, store, events, control, SystemClock(), tell, task)
+        await trainer.run(trainees(machines, await control.assignments()))
 
 
 @dataclass(frozen=True, slots=True)
-class Trainee:
-    """A machine that is trained for, and the edge that gets its model: `inference` where it has none."""
+class Task:
+    """A job, with what was read of it, and what the plant says of training.
 
-    id: str
-    type: str
-    operating_sensor: str
-    edge: str
+    Attributes:
+        job: What is to be done.
+        choice: Methods and settings, as the job names them.
+        policy: When training is due, and what is looked at.
+        clusters: Models judge at set-points only (`train.operating_states`).
+    """
 
-
-def trainees(machines: Sequence[Machine], assigned: Mapping[str, tuple[str, str]]) -> list[Trainee]:
-    """The machines with the edges that they are assigned to."""
-    return [
-        Trainee(each.id, each.type, each.operating_sensor, assigned.get(each.id, ("", INFERENCE))[1])
-        for each in machines
-    ]
+    job: Job
+    choice: Choice
+    policy: Policy
+    clusters: bool = False
 
 
 class _Trainer:
@@ -136,18 +124,17 @@ class _Trainer:
         control: ControlPlane,
         clock: Clock,
         tell: Tell,
+        task: Task,
     ) -> None:
         self._data, self._place = data, place
         self._store, self._events, self._control = store, events, control
         self._clock, self._tell = clock, tell
+        self._task = task
         self._tracking: Tracking | None = None
-        self.clusters = False
-        self.tensorboard: Path | None = None
-        self.wandb: Path | None = None
-        self.choice, self.policy = Choice(), Policy()
 
-    async def run(self, machines: Sequence[Trainee], job: Job) -> None:
+    async def run(self, machines: Sequence[Trainee]) -> None:
         """Train, then reconcile, also when there was nothing to train or some machine was refused."""
+        job = self._task.job
         if job.reconcile:
             machines = []
         elif job.missing:
@@ -161,7 +148,7 @@ class _Trainer:
         refused = []
         for machine in machines:
             try:
-                await self._train(machine, job)
+                await self._train(machine)
             except Rejected as error:  # the others' models do not wait for this machine's readings
                 refused.append(f"{machine.id}: {error.reason}")
                 self._tell({"event": "refused", "machine": machine.id, "reason": error.reason})
@@ -188,41 +175,41 @@ class _Trainer:
         write_reconciled(self._data, position)
         self._tell({"event": "reconciled", "position": dict(position)})
 
-    async def _train(self, machine: Trainee, job: Job) -> None:
+    async def _train(self, machine: Trainee) -> None:
         """A first model is delivered, and one that a person wants so; else it is held against the champion."""
+        job = self._task.job
         registry, _ = await load_registry(self._events)
         champion = registry.champion(machine.id)
         if champion is not None and not (job.deliver or job.rebaseline):
             await self._challenge(machine, registry, champion, asked=not job.due)
             return
         why = "baseline" if job.rebaseline else "first" if champion is None else "deliver"
-        with await self._begun(machine, champion, why) as run:
+        async with self._begun(machine, champion, why) as (run, heard):
             with self._watched(machine) as watch:
-                trained = await self._fit(machine, champion, run, watch, rebaseline=job.rebaseline)
+                trained = await self._fit(machine, champion, run, heard, watch)
             await self._register(machine, trained)
             await self._deliver(machine, trained.chosen)
 
     async def _fit(
-        self, machine: Trainee, champion: Model | None, run: Begun, watch: Watch, *, rebaseline: bool
+        self, machine: Trainee, champion: Model | None, run: Begun, heard: Heard, watch: Watch
     ) -> Trained:
         """Fit candidates on all that may be learnt, or what came since the last maintenance. Raises Rejected."""
         self._step(machine.id, "fit")
         began = self._clock.monotonic()
-        past = await read_past(self._store, machine.id, run.now_us)
-        words = await read_words(self._events, self._store, machine.id, at(run.now_us))
+        rebaseline, past, words = self._task.job.rebaseline, heard.past, heard.words
         trained = await train_machine_models(
             self._store,
             machine.id,
             machine.type,
             self._clock,
             operating_sensor=machine.operating_sensor or None,
-            clusters=self.clusters,
-            choice=self.choice,
+            clusters=self._task.clusters,
+            choice=self._task.choice,
             from_us=since_maintenance(past) if rebaseline else BEGIN_US,
             to_us=run.now_us - SETTLED_US,
             # A new baseline has no parent: what came before it is no measure any more.
             parent=None if champion is None or rebaseline else champion.version_hash,
-            left_out=(*past.spans, *judged_out(words.judged, self.policy.before_failure_us)),
+            left_out=(*past.spans, *judged_out(words.judged, self._task.policy.before_failure_us)),
             thinned=past.thinned,
             labels_as_of_us=run.now_us,
             judged=words.judged,
@@ -236,9 +223,9 @@ class _Trainer:
 
     async def _challenge(self, machine: Trainee, registry: Registry, champion: Model, *, asked: bool) -> None:
         """Train against the champion where that is due, and promote what is better with nobody asked. Raises Rejected."""
-        retraining = Retraining(self._store, self._events, self._clock, self._tell, self.policy)
-        with await self._begun(machine, champion, "asked" if asked else "due") as run:
-            looked = await retraining.look(registry, champion, asked=asked, now_us=run.now_us)
+        retraining = Retraining(self._store, self._events, self._clock, self._tell, self._task.policy)
+        async with self._begun(machine, champion, "asked" if asked else "due") as (run, heard):
+            looked = await retraining.look(registry, champion, heard, asked=asked)
             if looked.decision.action is not Action.TRAIN:
                 return
             self._step(machine.id, "fit")
@@ -250,8 +237,8 @@ class _Trainer:
                     artifact,
                     machine.type,
                     machine.operating_sensor or None,
-                    clusters=self.clusters,
-                    choice=self.choice,
+                    clusters=self._task.clusters,
+                    choice=self._task.choice,
                     watch=watch,
                     keep=run.keep,
                     study=run.study,
@@ -272,25 +259,27 @@ class _Trainer:
         """Those who look on while a machine's models are fitted. Raises Misconfigured."""
         watches: list[Watch] = [TellingWatch(machine.id, self._tell, self._clock)]
         with ExitStack() as stack:
-            if self.tensorboard is not None:
-                board = tensorboard_watch(self.tensorboard, machine.id, self._clock)
+            if self._task.job.tensorboard is not None:
+                board = tensorboard_watch(self._task.job.tensorboard, machine.id, self._clock)
                 watches.append(stack.enter_context(board))
-            if self.wandb is not None:
-                watches.append(stack.enter_context(wandb_watch(self.wandb, machine.id)))
+            if self._task.job.wandb is not None:
+                watches.append(stack.enter_context(wandb_watch(self._task.job.wandb, machine.id)))
             yield Together(watches)
 
+    @asynccontextmanager
     async def _begun(
         self, machine: Trainee, champion: Model | None, why: str
-    ) -> AbstractContextManager[Begun]:
-        """Begin a run on a machine's models, or take up the one that was killed. Raises Unavailable."""
-        now_us = self._clock.now_us()
-        past = await read_past(self._store, machine.id, now_us)
-        words = await read_words(self._events, self._store, machine.id, at(now_us))
-        ended = [one for one in past.maintenance if one.to_us < now_us]
-        said = sha256(repr((ended, words.judged)).encode())
+    ) -> AsyncIterator[tuple[Begun, Heard]]:
+        """Begin a run on a machine's models, or take up the one that was killed, with what was known at its now. Raises Unavailable."""
+        heard = await hear(self._store, self._events, machine.id, self._clock.now_us())
+        ended = [one for one in heard.past.maintenance if one.to_us < heard.now_us]
+        said = sha256(repr((ended, heard.words.judged)).encode())
         held = None if champion is None else champion.version_hash
-        order = Order(machine.id, self.choice, why, held, self.clusters, said)
-        return begun(self._data.training, order, now_us, self._tell)
+        order = Order(machine.id, self._task.choice, why, held, self._task.clusters, said)
+        with begun(self._data.training, order, heard.now_us, self._tell) as run:
+            if run.now_us != heard.now_us:
+                heard = await hear(self._store, self._events, machine.id, run.now_us)
+            yield run, heard
 
     async def _register(self, machine: Trainee, trained: Trained) -> Model:
         """Log and register all candidates, the chosen one last."""
@@ -332,9 +321,7 @@ class _Trainer:
             try:
                 self._tracking = await asyncio.to_thread(open_tracking, self._place, self._clock)
             except ModuleNotFoundError as error:
-                raise Misconfigured(
-                    f"{error.name} is not installed", hint="pip install 'industrialmind[train]'"
-                ) from error
+                raise lacking(error, "train") from error
         return self._tracking
 
     def _step(self, machine: str, step: str, method: str = "") -> None:
@@ -346,19 +333,6 @@ def since_maintenance(past: Past) -> int:
     if not past.maintenance:
         raise Rejected("a new baseline begins with the end of maintenance, and there was none")
     return max(one.to_us for one in past.maintenance)
-
-
-def choose(machines: Sequence[Machine], wanted: Sequence[str], stored: Collection[str] = ()) -> list[Machine]:
-    """The machines with these ids, all that have an edge if none is given. Raises NotFound.
-
-    `stored`: machines that the store has readings of. Those with no edge are of a type that nobody told.
-    """
-    known = {machine.id: machine for machine in machines}
-    known |= {name: Machine(name, UNTOLD_TYPE) for name in sorted(stored) if name not in known}
-    missing = [name for name in wanted if name not in known]
-    if missing:
-        raise NotFound(f"no machine {', '.join(missing)}: this plant has {', '.join(known)}")
-    return [known[name] for name in wanted] if wanted else list(machines)
 
 
 def place_of(data: DataDir, run: Mapping[str, Any]) -> Place:

@@ -45,3 +45,8 @@ class Misconfigured(IndustrialMindError):  # noqa: N818 - named by what the call
     def __init__(self, message: str, *, hint: str) -> None:
         super().__init__(f"{message}\n  hint: {hint}")
         self.hint = hint
+
+
+def lacking(error: ModuleNotFoundError, extra: str) -> Misconfigured:
+    """The error for a package that an extra of this project would have brought."""
+    return Misconfigured(f"{error.name} is not installed", hint=f"pip install 'industrialmind[{extra}]'")

@@ -35,9 +35,7 @@ class _Run:
     last_cell: Ints  # [S] and its number
     unknown: int  # the last cell out of the learnt operating range, or of the set-point that it is in
     place: int | None = None  # where the last cell of the operating sensor was, None before the first
-    beyond: int = (
-        0  # or how many cells in a row lie outside the learnt range: `shared.windows.Operating.beyond`
-    )
+    beyond: int = 0  # how many cells in a row lie outside the learnt range (`Operating.beyond`)
 
 
 _NEVER: Final = np.iinfo(np.int64).min // 2
@@ -103,7 +101,9 @@ def _known(spec: GridSpec, run: _Run, closed: Ints, held: Floats) -> Bools:
 
 
 def _in_range(spec: GridSpec, range_: Operating, run: _Run, closed: Ints, points: Floats) -> Bools:
-    """Cell after cell, since what counts as outside depends on whether the machine had left."""
+    """Cell after cell, since what counts as outside depends on whether the machine had left; nearly always none is."""
+    if not run.beyond and not range_.far(points).any():
+        return closed - run.unknown >= spec.window + range_.settle
     last = np.empty(len(closed), dtype=np.int64)
     waits = np.zeros(len(closed), dtype=np.bool_)
     for at, (cell, value) in enumerate(zip(closed.tolist(), points.tolist(), strict=True)):
@@ -246,9 +246,8 @@ class Grid:
             kept = orjson.loads(data)
             if kept["spec"] != repr(spec):
                 raise Rejected("this is the state of another grid")
-            closed, spoke, last, last_cell, unknown, place, *more = kept[
-                "run"
-            ]  # the last one is of later releases
+            # The last of them is of later releases.
+            closed, spoke, last, last_cell, unknown, place, *more = kept["run"]
             cells = np.array(last_cell, np.int64)
             grid._run = _Run(closed, spoke, _floats(last, (size,)), cells, unknown, place, *more)
             grid._open = {number: (sums, counts) for number, sums, counts in kept["open"]}

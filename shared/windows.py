@@ -99,6 +99,11 @@ class Operating:
     above: float = 0.0
     leave: int = 1
 
+    def far(self, values: Floats) -> Bools:
+        """Which values lie beyond the margins; NaN does not."""
+        far: Bools = (values < self.low - self.below) | (values > self.high + self.above)
+        return far
+
     def beyond(self, value: float, before: int) -> int:
         """How many cells in a row are outside with this one, `leave` where it left; `before`: with the last one."""
         if before >= self.leave:
@@ -158,9 +163,10 @@ class GridSpec:
             return np.array([self._steady(self.states, window) for window in points.tolist()], dtype=np.bool_)
         if self.operating is not None:
             points = values[:, :, self.sensors.index(self.operating.sensor)]
-            return np.array(
-                [self._stays(self.operating, window) for window in points.tolist()], dtype=np.bool_
-            )
+            stays = np.logical_not(self.operating.far(points).any(axis=1), dtype=np.bool_)
+            for at in np.flatnonzero(~stays).tolist():
+                stays[at] = self._stays(self.operating, points[at].tolist())
+            return stays
         return np.ones(len(values), dtype=np.bool_)
 
     @staticmethod

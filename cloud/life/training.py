@@ -16,6 +16,7 @@ from cloud.life.onnx import to_onnx
 from cloud.life.preparation import Preparation
 from cloud.life.runs import Runs
 from cloud.life.told import tell
+from cloud.telemetry.facts import HOUR_US, MINUTE_US
 from cloud.training.onnx import OPSET
 from cloud.training.origin import code_sha, lock_sha256
 from shared.artifact import sha256
@@ -26,8 +27,6 @@ METHOD: Final = "life-trees"
 UNITS_FIRM: Final = 39  # with one unit more, the worst of them is the 95 % interval's own end
 PROBE_UNITS: Final = 4
 PROBE_ROWS: Final = 300  # of a unit
-MINUTE_US: Final = 60_000_000
-HOUR_US: Final = 60 * MINUTE_US
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from cloud.similar.embedding import Vector
 from cloud.similar.port import MAX_PUT, Kept, Near
-from shared.errors import Misconfigured, Unavailable
+from shared.errors import Unavailable, lacking
 
 COLLECTION: Final = "anomalies-1"
 """The number changes with what the vectors mean."""
@@ -78,9 +78,7 @@ class ChromaVectors:
         try:
             import chromadb.errors  # noqa: PLC0415 - 3 s and 70 MB, when somebody asks
         except ModuleNotFoundError as error:
-            raise Misconfigured(
-                f"{error.name} is not installed", hint="pip install 'industrialmind[cloud]'"
-            ) from error
+            raise lacking(error, "cloud") from error
         try:
             if self._opened is None:
                 self._opened = self._collection()

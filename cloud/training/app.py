@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import structlog
@@ -150,12 +149,8 @@ async def fit_run(
     study: Path | None = None,
 ) -> Trained:
     """Fit a run's candidates on its rows, in a thread; a search's trials are kept in `study`. Raises Rejected, Misconfigured."""
-    choice, more = run.choice, []
-    if choice.search:
-        with TemporaryDirectory() as folder:
-            file = study or Path(folder) / "study.db"
-            tuned = await asyncio.to_thread(search, choice, recording, file, watch, keep)
-        more = [] if tuned is None else [tuned.method(choice.config)]
+    choice = run.choice
+    tuned = await asyncio.to_thread(search, choice, recording, study, watch, keep) if choice.search else None
     trained = await asyncio.to_thread(
         fit_candidates,
         recording,
@@ -174,7 +169,7 @@ async def fit_run(
         code_sha=await asyncio.to_thread(code_sha),
         lock_sha256=lock_sha256(),
         methods=choice.methods,
-        more=more,
+        more=[] if tuned is None else [tuned.method(choice.config)],
         watch=watch,
         keep=keep,
     )

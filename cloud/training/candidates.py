@@ -18,7 +18,7 @@ from cloud.training.packing import Fitted, Request, pack_fitted
 from cloud.training.recording import Recording, choose_step
 from cloud.training.trained import Candidate, Trained
 from cloud.training.watch import Unwatched, Watch
-from shared.errors import Misconfigured, Rejected
+from shared.errors import Misconfigured, Rejected, lacking
 
 log = structlog.get_logger()
 
@@ -163,13 +163,13 @@ def _candidate(
 ) -> Candidate:
     graph = fitted.graph()  # written once: a network's takes seconds
     ready = replace(fitted, graph=lambda: graph)
-    artifact = pack_fitted(ready, recording, request, figures)
     if evidence is not None:
-        figures = figures | labelled.figures(artifact, evidence)
-        artifact = pack_fitted(ready, recording, request, figures)
+        figures = figures | labelled.figures(
+            lambda: pack_fitted(ready, recording, request, figures), evidence
+        )
     return Candidate(
         method=fitted.method,
-        artifact=artifact,
+        artifact=pack_fitted(ready, recording, request, figures),
         parameters={**fitted.parameters, "limit": fitted.limit.value},
         metrics={**fitted.metrics, **figures},
         curves=fitted.curves,
@@ -178,10 +178,10 @@ def _candidate(
 
 def _champion(evidence: Labelled | None) -> dict[str, float]:
     """The champion's figures on what people confirmed; none where it can't be replayed on these rows."""
-    if evidence is None or evidence.champion is None:
+    if evidence is None or (champion := evidence.champion) is None:
         return {}
     try:
-        found = labelled.figures(evidence.champion, evidence)
+        found = labelled.figures(lambda: champion, evidence)
     except Rejected as error:
         log.info("champion not judged on labels", reason=error.reason)
         return {}
@@ -216,7 +216,7 @@ def _autoencoder(
     try:
         from cloud.training.torch.fit import fit_autoencoder  # noqa: PLC0415 - seconds, and only trainers need it
     except ModuleNotFoundError as error:
-        raise _lacking(error) from error
+        raise lacking(error, "train") from error
     return fit_autoencoder(recording, config, seed=seed, step_us=step, watch=watch, keep=keep)
 
 
@@ -227,7 +227,7 @@ def _transformer(
         from cloud.training.torch.fit import fit_autoencoder  # noqa: PLC0415 - the same
         from cloud.training.torch.transformer import design  # noqa: PLC0415 - the same
     except ModuleNotFoundError as error:
-        raise _lacking(error) from error
+        raise lacking(error, "train") from error
     return fit_autoencoder(
         recording,
         config,
@@ -246,7 +246,7 @@ def _forest(
     try:
         from cloud.training.forest import fit_forest  # noqa: PLC0415 - the same
     except ModuleNotFoundError as error:
-        raise _lacking(error) from error
+        raise lacking(error, "train") from error
     return fit_forest(recording, config, seed=seed, step_us=step)
 
 
@@ -254,12 +254,6 @@ def _together(
     recording: Recording, config: Config, seed: int, step: int, watch: Watch, keep: Keep | None = None
 ) -> Fitted:
     return _fit(METHODS[ENSEMBLE], (), (recording, config, seed, step, watch, keep))
-
-
-def _lacking(error: ModuleNotFoundError) -> Misconfigured:
-    return Misconfigured(
-        f"training needs {error.name}, which is not installed", hint="install industrialmind[train]"
-    )
 
 
 METHODS: Final[Mapping[str, Method]] = {

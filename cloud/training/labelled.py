@@ -1,6 +1,6 @@
 """How a model does on what people confirmed: each stretch is replayed by itself, found or missed, quiet or alarmed at."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -46,8 +46,10 @@ def labelled(
         for one in _stretches(judged, _HEALTHY_KINDS)
         if not any(fault.from_us <= one.to_us and one.from_us <= fault.to_us for fault in faults)
     ]
-    clean = recording.without([one for one in left_out if one.reason in _UNTRUE])
-    return Labelled(clean, tuple(faults[-STRETCHES_MAX:]), tuple(healthy[-STRETCHES_MAX:]), champion)
+    untrue = [one for one in left_out if one.reason in _UNTRUE] if faults or healthy else []
+    return Labelled(
+        recording.without(untrue), tuple(faults[-STRETCHES_MAX:]), tuple(healthy[-STRETCHES_MAX:]), champion
+    )
 
 
 def _stretches(judged: Sequence[Judged], kinds: frozenset[str]) -> list[LeftOut]:
@@ -60,12 +62,14 @@ def _stretches(judged: Sequence[Judged], kinds: frozenset[str]) -> list[LeftOut]
     )
 
 
-def figures(artifact: bytes, given: Labelled) -> dict[str, float]:
+def figures(artifact: Callable[[], bytes], given: Labelled) -> dict[str, float]:
     """Stretches that an anomaly was on in, and how many there were; those with no window to score are neither.
 
-    Raises Rejected: it can't be read, or the recording lacks a sensor of it.
+    `artifact` is not asked for where nothing is confirmed. Raises Rejected: it can't be read, or the recording lacks a sensor of it.
     """
-    scorer = Scorer(unpack(artifact))
+    if not given.faults and not given.healthy:
+        return dict.fromkeys((FAULTS, FOUND, HEALTHY, FALSE, UNSEEN), 0.0)
+    scorer = Scorer(unpack(artifact()))
     faults = [_alarmed(scorer, given.recording, one) for one in given.faults]
     healthy = [_alarmed(scorer, given.recording, one) for one in given.healthy]
     seen, quiet = [one for one in faults if one is not None], [one for one in healthy if one is not None]

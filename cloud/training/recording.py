@@ -85,6 +85,8 @@ class Recording:
             for one in left_out
             if one.from_us <= last and one.to_us >= first
         )
+        if not spans:
+            return self
         gone = _touching(self.times_us, spans, 1)
         return replace(
             self, times_us=self.times_us[~gone], values=self.values[~gone], left_out=(*self.left_out, *spans)

@@ -21,7 +21,7 @@ from cloud.training.packing import Fitted
 from cloud.training.recording import Recording, choose_step
 from cloud.training.run import SETTINGS, Choice, turned
 from cloud.training.watch import Unwatched, Watch
-from shared.errors import Misconfigured, Rejected
+from shared.errors import Misconfigured, Rejected, lacking
 
 log = structlog.get_logger()
 
@@ -121,11 +121,15 @@ def searched(choice: Choice) -> dict[str, tuple[Range, ...]]:
 
 
 def search(
-    choice: Choice, recording: Recording, file: Path, watch: Watch | None = None, keep: Keep | None = None
+    choice: Choice,
+    recording: Recording,
+    file: Path | None = None,
+    watch: Watch | None = None,
+    keep: Keep | None = None,
 ) -> Tuned | None:
     """Try `choice.search` settings; None if no trial came to an end. Deterministic in its arguments.
 
-    `file` is the study, in SQLite: a search that was killed goes on with the trials that it has.
+    `file` is the study, in SQLite: a search that was killed goes on with the trials that it has. Without it they are in memory.
 
     Raises:
         Misconfigured: Optuna is not installed, or nothing is left to search.
@@ -134,9 +138,7 @@ def search(
     try:
         import optuna  # noqa: PLC0415 - a second, and only who searches needs it
     except ModuleNotFoundError as error:
-        raise Misconfigured(
-            f"{error.name} is not installed", hint="pip install 'industrialmind[train]'"
-        ) from error
+        raise lacking(error, "train") from error
     space, watch = searched(choice), watch or Unwatched()
     step = choice.step_us or choose_step(recording, choice.config.mask_limit)
     part = _first(recording)
@@ -171,11 +173,14 @@ def search(
 
 
 @contextmanager
-def _storage(file: Path) -> Iterator[Any]:
+def _storage(file: Path | None) -> Iterator[Any]:
     """The trials that a file holds; one that can't be read is begun anew."""
-    from optuna.storages import RDBStorage  # noqa: PLC0415 - see `search`
+    from optuna.storages import InMemoryStorage, RDBStorage  # noqa: PLC0415 - see `search`
     from sqlalchemy.exc import DatabaseError  # noqa: PLC0415 - the same
 
+    if file is None:
+        yield InMemoryStorage()
+        return
     try:
         storage = RDBStorage(f"sqlite:///{file}")
     except DatabaseError as error:

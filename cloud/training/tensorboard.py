@@ -5,29 +5,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cloud.training.curves import ready
+from cloud.training.watch import Unwatched
 from shared.clock import MICROSECONDS, Clock
-from shared.errors import Misconfigured
 
 
-class TensorBoardWatch:
-    """A `cloud.training.watch.Watch` whose looks are points of TensorBoard's curves."""
+class TensorBoardWatch(Unwatched):
+    """A `cloud.training.watch.Watch` whose looks are points of TensorBoard's curves. A method without epochs is told of when it is judged."""
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder, self._clock = folder, clock
         self._writers: dict[str, Any] = {}
 
-    def fitting(self, method: str, number: int, of: int, /) -> None:
-        """Nothing: a method without epochs is told of when it is judged."""
-
     def epoch(self, method: str, epoch: int, of: int, figures: Mapping[str, float], /) -> None:
         """A point of each curve."""
         del of
         self._write(method, "epoch", epoch, figures)
-
-    def trial(
-        self, method: str, number: int, of: int, settings: Mapping[str, float], value: float | None, /
-    ) -> None:
-        """Nothing: the values of all are a curve of the candidate that comes of it."""
 
     def judged(self, method: str, metrics: Mapping[str, float], /) -> None:
         """Its own figures; its rivals' are under their own names."""
@@ -54,16 +47,7 @@ class TensorBoardWatch:
 @contextmanager
 def tensorboard_watch(folder: Path, machine: str, clock: Clock) -> Iterator[TensorBoardWatch]:
     """Look on for one machine's fit. Raises Misconfigured (it is not installed, or the folder can't be written)."""
-    try:
-        import tensorboard  # noqa: F401, PLC0415 - before the fit, not after its first epoch
-
-        (folder / machine).mkdir(parents=True, exist_ok=True)
-    except ModuleNotFoundError as error:
-        raise Misconfigured(
-            f"{error.name} is not installed", hint="pip install 'industrialmind[tensorboard]'"
-        ) from error
-    except OSError as error:
-        raise Misconfigured(f"{folder} can't be written: {error}", hint="choose another folder") from error
+    ready("tensorboard", folder / machine)
     watch = TensorBoardWatch(folder / machine / str(clock.now_us()), clock)
     try:
         yield watch

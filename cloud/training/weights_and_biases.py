@@ -8,30 +8,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from shared.errors import Misconfigured
+from cloud.training.curves import ready
+from cloud.training.watch import Unwatched
 
 PROJECT: Final = "industrialmind"
 
 
-class WandbWatch:
+class WandbWatch(Unwatched):
     """A `cloud.training.watch.Watch` whose looks are steps of runs, one a method."""
 
     def __init__(self, folder: Path, machine: str) -> None:
         self._folder, self._machine = folder, machine
         self._runs: dict[str, Any] = {}
 
-    def fitting(self, method: str, number: int, of: int, /) -> None:
-        """Nothing: a method without epochs is told of when it is judged."""
-
     def epoch(self, method: str, epoch: int, of: int, figures: Mapping[str, float], /) -> None:
         """A step of the run."""
         del of
         self._run(method).log(dict(figures), step=epoch)
-
-    def trial(
-        self, method: str, number: int, of: int, settings: Mapping[str, float], value: float | None, /
-    ) -> None:
-        """Nothing: the values of all are a curve of the candidate that comes of it."""
 
     def judged(self, method: str, metrics: Mapping[str, float], /) -> None:
         """Its own figures, as the run's summary; its rivals' are in their own runs."""
@@ -71,16 +64,7 @@ class WandbWatch:
 @contextmanager
 def wandb_watch(folder: Path, machine: str) -> Iterator[WandbWatch]:
     """Look on for one machine's fit. Raises Misconfigured (it is not installed, or the folder can't be written)."""
-    try:
-        import wandb  # noqa: F401, PLC0415 - before the fit, not after its first epoch
-
-        folder.mkdir(parents=True, exist_ok=True)
-    except ModuleNotFoundError as error:
-        raise Misconfigured(
-            f"{error.name} is not installed", hint="pip install 'industrialmind[wandb]'"
-        ) from error
-    except OSError as error:
-        raise Misconfigured(f"{folder} can't be written: {error}", hint="choose another folder") from error
+    ready("wandb", folder)
     watch = WandbWatch(folder, machine)
     try:
         yield watch

@@ -52,7 +52,7 @@ def test_each_confirmed_stretch_is_found_or_missed_and_counts_once() -> None:
         word("sensor-fault", 1300, 1350),
         word("unsure", 1300, 1350),
     ]
-    found = figures(packed(), labelled(rows(), said))
+    found = figures(packed, labelled(rows(), said))
     assert confusion_on_labels(found) == {
         "true_positive": 1, "false_negative": 1, "false_positive": 0, "true_negative": 2,
     }  # fmt: skip
@@ -64,7 +64,7 @@ def test_each_confirmed_stretch_is_found_or_missed_and_counts_once() -> None:
 
 
 def test_an_anomaly_in_what_is_healthy_is_a_false_one() -> None:
-    found = figures(packed(), labelled(rows(), [word("operation", 410, 480)]))
+    found = figures(packed, labelled(rows(), [word("operation", 410, 480)]))
     assert confusion_on_labels(found) == {
         "true_positive": 0, "false_negative": 0, "false_positive": 1, "true_negative": 0,
     }  # fmt: skip
@@ -72,7 +72,7 @@ def test_an_anomaly_in_what_is_healthy_is_a_false_one() -> None:
 
 def test_time_that_was_thinned_is_no_ground_to_judge_on() -> None:
     thinned = [LeftOut("degraded", 300 * STEP_US, 600 * STEP_US), LeftOut("fault", 0, ROWS * STEP_US)]
-    found = figures(packed(), labelled(rows(), [word("fault", 410, 480)], thinned))
+    found = figures(packed, labelled(rows(), [word("fault", 410, 480)], thinned))
     assert (found["labels_faults"], found["labels_unseen"]) == (0, 1)
 
 

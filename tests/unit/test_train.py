@@ -25,8 +25,9 @@ from industrialmind import train as train_module
 from industrialmind.children import to_toml
 from industrialmind.plant import DataDir
 from industrialmind.retrain import root_of
-from industrialmind.train import choose, place_of, run_job, trainees
+from industrialmind.train import place_of, run_job
 from industrialmind.train_words import figures, outcome, progress
+from industrialmind.trainees import choose, trainees
 from industrialmind.trainer_job import Job, trainer_lock
 from shared.artifact import unpack
 from shared.clock import Clock
