@@ -69,7 +69,11 @@ class Eyes:
     async def see(self) -> Sightings:
         """All there is to be seen now. Raises Unavailable."""
         registered, _ = await self._models.models()
-        wanted = {model.machine: model.manifest for model in registered if model.promoted_to}
+        wanted = {
+            model.machine: model.manifest
+            for model in registered
+            if model.promoted_to and model.purpose == "anomaly"  # life models know no ranges
+        }
         series = await self.store.series()
         return Sightings(
             assignments=await self._control.assignments(),

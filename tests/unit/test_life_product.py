@@ -13,6 +13,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from cloud.api.fleet import Reported
+from cloud.api.live import Broadcaster
+from cloud.assets.model import Kind as AssetKind
+from cloud.assets.sightings import assets_of
 from cloud.life.app import LifeModels
 from cloud.life.artifact import LifeArtifact, load_life, load_tried
 from cloud.life.figures import winkler
@@ -23,6 +27,7 @@ from cloud.life.training import Terms, train_life
 from cloud.registry.app import load_registry, register_life
 from cloud.telemetry.port import HOUR_US, Entry
 from cloud.ui.lives import Life, Lives
+from industrialmind.asset_part import Eyes
 from industrialmind.life_words import described, life_card, listed
 from industrialmind.model_answers import ModelAnswers
 from shared.artifact import sha256, stored_zip
@@ -83,6 +88,22 @@ def test_figures_of_held_out_units_stand_beside_what_age_alone_says(loaded: Life
 def test_figures_count_what_intervals_missed() -> None:
     missed = winkler(np.array([1.0, 1.0, 5.0]), np.array([3.0, 3.0, 9.0]), np.array([2.0, 3.5, 4.0]))
     np.testing.assert_allclose(missed, [2.0, 2.0 + 20 * 0.5, 4.0 + 20 * 1.0])
+
+
+async def test_assets_take_sensors_ranges_from_anomaly_models_alone(
+    inference: Inference, data: bytes
+) -> None:
+    await _registered(inference, data)
+    answers, live = (
+        ModelAnswers(inference.events, inference.control, CLOCK),
+        Broadcaster(Reported(inference.control), CLOCK, stale_after=10),
+    )
+    eyes = Eyes(inference.control, inference.store, live, answers)
+    assert (await eyes.see()).models == []
+    known = await inference.promoted(anomaly_artifact())
+    seen = await eyes.see()
+    assert seen.models == [(known.machine, known.manifest)]
+    assert (AssetKind.MACHINE, known.machine) not in assets_of(seen)  # a model alone makes no asset
 
 
 async def test_life_models_are_listed_and_shown_as_models_are(inference: Inference, data: bytes) -> None:
