@@ -26,6 +26,21 @@ _RENEWAL_S: Final = 1.0
 _DENIED = re.compile(r'permissions violation for (\w+) to "([^"]+)"', re.IGNORECASE)
 
 
+class _Client(Client):
+    """The driver, which closes whole: its own `_close` ends in the middle when a dead socket refuses what is to be written.
+
+    Nobody would hear of the loss then, and the session would be waited on for ever.
+    """
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002 - the driver's own
+        try:
+            await super()._close(status, do_cbs)
+        except OSError as error:
+            log.debug("not written to nats-server any more", error=str(error))
+            self._status = Client.DISCONNECTED  # what could not be written is forgotten by now
+            await super()._close(status, do_cbs)
+
+
 class Link:
     """One user's way to the server. A lost session is made again for ever, with jittered, capped backoff."""
 
@@ -113,7 +128,7 @@ class Link:
             self._last = Unavailable(f"nats-server at {self._url}: {error or type(error).__name__}")
 
     async def _dial(self) -> Session:
-        client = Client()
+        client = _Client()
         made: list[Session] = []
 
         async def on_error(error: Exception) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import nats.errors
 import nats.js.errors
@@ -15,6 +16,7 @@ from shared.errors import Conflict, IndustrialMindError, Misconfigured, NotFound
 from shared.jetstream import TopicBudget, default_budgets, ensure_topics
 from shared.nats import ControlPlane, Timeouts, open_control, open_link
 from shared.nats.errors import DRIVER_ERRORS, raise_api_error, translated
+from shared.nats.session import Session
 from tests.servers import NatsServer
 
 QUICK = Timeouts(connect=3, request=2, produce=3, backoff_first=0.05, backoff_cap=0.2)
@@ -225,6 +227,28 @@ async def test_no_server_is_unavailable_within_the_connect_time(nats_server: Nat
     with pytest.raises(Unavailable):
         async with open_control(nats_server.url, timeouts=Timeouts(connect=0.3)):
             pass
+
+
+async def test_a_loss_is_seen_at_once_in_the_middle_of_writing(nats_server: NatsServer) -> None:
+    """The server is killed while much is on its way to it, so that the dead socket refuses the rest."""
+    async with open_link(nats_server.url, credentials=nats_server.credentials, timeouts=QUICK) as link:
+        for _ in range(3):
+            session = await link.connected()
+            writers = [asyncio.create_task(write_until_lost(session)) for _ in range(3)]
+            await session.flush()
+            nats_server.kill()
+            async with asyncio.timeout(5):
+                await session.lost.wait()
+                await asyncio.gather(*writers)
+            nats_server.start()
+
+
+async def write_until_lost(session: Session) -> None:
+    while not session.lost.is_set():
+        with suppress(IndustrialMindError):
+            for _ in range(20):
+                await session.publish("nobody.there", bytes(2000))
+        await asyncio.sleep(0)
 
 
 async def test_a_request_that_nobody_answers_fails_at_once(nats_server: NatsServer) -> None:
