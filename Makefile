@@ -12,7 +12,7 @@ NEEDED_MB := 8000
 COVERAGE_FLOOR := 85
 ARGS ?=
 
-.PHONY: help setup browser up test test-demo check test-real nightly bench fmt lock proto edge-size clean
+.PHONY: help setup browser up test coverage test-demo check test-real nightly bench fmt lock proto edge-size clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -37,11 +37,16 @@ browser: ## Install Debian's Chromium, which the browser tests drive (root or su
 up: $(STAMP) ## Run the whole plant on this machine (ARGS="--replay FILE" and others: see industrialmind up --help)
 	@$(BIN)/industrialmind up $(ARGS)
 
+TESTS := $(BIN)/python -m pytest -m "not nightly and not real and not demo" -n 3 --dist loadscope --no-loadscope-reorder
+
 # Three workers share the cores: libraries that compute with threads of their own would wait for each other, spinning.
-test: export OMP_NUM_THREADS := 1
-test: $(STAMP) ## Run the tests, with branch coverage of at least $(COVERAGE_FLOOR) % a package
+test coverage: export OMP_NUM_THREADS := 1
+test: $(STAMP) ## Run the tests
+	$(TESTS) $(ARGS)
+
+coverage: $(STAMP) ## Run the tests traced, in half as long again: branch coverage, with a floor a package
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -m "not nightly and not real and not demo" -n 3 --dist loadscope --no-loadscope-reorder --cov --cov-report= $(ARGS)
+	$(TESTS) --cov --cov-report= $(ARGS)
 	@for package in $(PACKAGES); do \
 	  echo "== $$package"; \
 	  $(BIN)/python -m coverage report --include="$$package/*" --skip-covered --fail-under=$(COVERAGE_FLOOR) | tail -n 3; done
@@ -59,7 +64,7 @@ test-real: $(STAMP) ## Contract and fault suites against real servers, which it 
 	$(BIN)/python -m deploy.servers install
 	$(BIN)/python -m pytest -m "real and not nightly" --timeout 600 $(ARGS)
 
-nightly: $(STAMP) ## Long seeded suites: kills, simulated machine-weeks, properties with many examples
+nightly: coverage ## Coverage, and long seeded suites: kills, simulated machine-weeks, properties with many examples
 	$(BIN)/python -m pytest tests/property --hypothesis-profile nightly --timeout 3600 $(ARGS)
 	$(BIN)/python -m pytest -m nightly -s --timeout 3600 $(ARGS)
 
