@@ -40,6 +40,7 @@ from edge.uplink import Uplink
 from edge.vibration_wiring import VibrationWiring
 from shared.clock import Clock, SystemClock
 from shared.health import Health, serve_health
+from shared.loaded import load_tried
 from shared.machine_view import MachineView
 from shared.nats import ControlPlane, Timeouts, open_control
 from shared.paho import MqttClient, open_mqtt
@@ -238,6 +239,7 @@ async def build(
             edge=edge,
             running=running,
             refusals=refusals,
+            load=load_tried,
             install=scorer.install,
             try_out=scorer.try_out,
             on_change=reporter.change,

@@ -17,7 +17,7 @@ from shared.clock import Clock
 from shared.errors import NotFound, Rejected, Unavailable
 from shared.events import Event, ModelRefused, at
 from shared.frames import Kind, Records
-from shared.loaded import Desired, LoadedModel, fits, load_model
+from shared.loaded import Desired, LoadedModel, fits
 from shared.machine_view import MachineView
 from shared.names import EDGE_KEYS
 from shared.packing import Item
@@ -31,6 +31,8 @@ _LOOK_SECONDS: Final = 1.0
 _MAX_RETRY_SECONDS: Final = 30.0
 
 Install = Callable[[str, LoadedModel], None]
+Load = Callable[[Desired, bytes], LoadedModel]
+"""Checks, loads and tests bytes that came. Raises Rejected, Unavailable."""
 
 
 class ModelSource(Protocol):
@@ -57,13 +59,14 @@ class Delivery:
         edge: str,
         running: Mapping[str, str],
         refusals: dict[str, str],
+        load: Load,
         install: Install,
         try_out: Callable[[str, LoadedModel | None], None],
         on_change: Callable[[], None],
     ) -> None:
         self._source, self._folder, self._outbox, self._views = source, folder, outbox, views
         self._clock, self._edge = clock, edge
-        self._install, self._try_out = install, try_out
+        self._load, self._install, self._try_out = load, install, try_out
         self._on_change, self._refusals = on_change, refusals
         self._installed = dict(running)
         self._wanted: dict[str, Desired] = {}
@@ -138,7 +141,7 @@ class Delivery:
         fetched = self._fetched.get(slot)
         if fetched is None or fetched[0].desired != desired:
             data = await self._source.get_model(desired.object_name)
-            fetched = await asyncio.to_thread(load_model, desired, data), data
+            fetched = await asyncio.to_thread(self._load, desired, data), data
             self._fetched[slot] = fetched
         model, data = fetched
         if not self._fits(machine, model):

@@ -22,7 +22,7 @@ SHADOW: Final = ".shadow"
 
 
 class ModelFolder:
-    """The models of one edge on disk."""
+    """The models of one edge on disk: those that were tried in a child when they came, and so are loaded without."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

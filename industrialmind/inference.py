@@ -27,7 +27,7 @@ from shared.errors import NotFound
 from shared.eventlog import EventLog, LogWaits, open_event_log
 from shared.health import Health
 from shared.joserfc import open_verifier
-from shared.loaded import Desired, LoadedModel
+from shared.loaded import Desired, LoadedModel, load_tried
 from shared.names import INFERENCE_API
 from shared.nats import ControlPlane, Timeouts, open_control
 from shared.service import Loop, run_loops, until_stop
@@ -62,7 +62,9 @@ async def run_inference(settings: InferenceSettings, stop: asyncio.Event) -> Non
         def batcher(model: LoadedModel) -> Batcher:
             return Batcher(model.scorer, pool, queue, metrics, most=settings.batch_windows)
 
-        models = Models(looker(events), control.get_model, batcher, metrics, clock, kept=settings.models_kept)
+        models = Models(
+            looker(events), control.get_model, load_tried, batcher, metrics, clock, kept=settings.models_kept
+        )
         app = build_app(
             settings,
             models=models,

@@ -160,9 +160,22 @@ def number(path: Path, line: int, column: str, cell: str, *, comma: bool) -> flo
     try:
         return float(text.replace(",", ".") if comma else text)
     except ValueError:
+        advice = (
+            "put the times first and remove what stands before them"
+            if _is_iso(text)
+            else "remove columns that are not sensors"
+        )
         raise Rejected(
-            f"{path}, line {line}, column {column!r}: {text[:40]!r} is not a number; remove columns that are not sensors"
+            f"{path}, line {line}, column {column!r}: {text[:40]!r} is not a number; {advice}"
         ) from None
+
+
+def _is_iso(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _times(path: Path, places: list[int], labels: list[str]) -> tuple[tuple[int | float, ...], bool]:

@@ -1,15 +1,19 @@
 """A model version that was asked for, and one that was read whole, checked and tested: the same for edge and cloud."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-from shared.artifact import unpack
+from shared.artifact import check_announced, unpack
 from shared.errors import Rejected
 from shared.machine_view import MachineView
 from shared.manifest import Manifest
 from shared.onnxruntime import Scorer, check_machine
+from shared.trial import try_out
+
+TRIAL_BYTES: Final = 1 << 30
+"""Address space of the child that tries a model; Python with the runtime takes 170 MB of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,21 @@ def load_model(desired: Desired, data: bytes) -> LoadedModel:
     scorer = Scorer(artifact)
     scorer.self_test()
     return LoadedModel(desired, scorer)
+
+
+def prove(data: bytes) -> None:
+    """Load and test an artifact, and keep nothing of it: what a child does before its parent dares to. Raises Rejected."""
+    Scorer(unpack(data)).self_test()
+
+
+def load_tried(desired: Desired, data: bytes) -> LoadedModel:
+    """`load_model` of bytes that were never loaded here: a child with resource limits does it first.
+
+    Takes a second or two. Raises Rejected, Unavailable (no child can be started).
+    """
+    check_announced(data, desired.sha256)
+    try_out(prove, data, address_bytes=TRIAL_BYTES)
+    return load_model(desired, data)
 
 
 def fits(model: LoadedModel, machine: str, view: MachineView, *, settled: bool) -> bool:

@@ -9,20 +9,24 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from shared.errors import Rejected, Unavailable
 
 ADDRESS_BYTES: Final = 4 << 30
+"""Address space of a child that is given no other."""
 CPU_SECONDS: Final = 30
 WALL_SECONDS: Final = 60.0
 OPEN_FILES: Final = 256
 _REFUSED: Final = 3
 _SAID: Final = 2000
 """Exit code and longest word of a child whose input was refused."""
+_FIRST_TO_GO: Final = "1000"
 
 
-def try_out(loader: Callable[[bytes], object], data: bytes) -> None:
+def try_out(loader: Callable[[bytes], object], data: bytes, *, address_bytes: int = ADDRESS_BYTES) -> None:
     """Let a child call `loader`, a function of a module, with these bytes. Takes about a second.
 
     Raises:
@@ -30,7 +34,7 @@ def try_out(loader: Callable[[bytes], object], data: bytes) -> None:
         Unavailable: No child could be started.
     """
     name = f"{loader.__module__}:{loader.__name__}"
-    command = [sys.executable, "-I", "-m", "shared.trial", name]
+    command = [sys.executable, "-I", "-m", "shared.trial", name, str(address_bytes)]
     try:
         done = subprocess.run(
             command,
@@ -52,10 +56,16 @@ def try_out(loader: Callable[[bytes], object], data: bytes) -> None:
         raise Rejected(f"its trial in a child of its own ended with {how}{f': {last}' if last else ''}")
 
 
-def limit() -> None:
-    """Take this process' resources away, for good."""
+def limit(address_bytes: int = ADDRESS_BYTES) -> None:
+    """Take this process' resources away, for good, and be the first to go where the machine's memory runs out.
+
+    A service that may not set limits (systemd's filter of system calls forbids it on some releases) tries without: it
+    stands under its unit's own.
+    """
+    with suppress(OSError):  # a system with no such file
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="ascii")
     for kind, most in (
-        (resource.RLIMIT_AS, ADDRESS_BYTES),
+        (resource.RLIMIT_AS, address_bytes),
         (resource.RLIMIT_CPU, CPU_SECONDS),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
         (resource.RLIMIT_FSIZE, 0),
@@ -63,12 +73,13 @@ def limit() -> None:
     ):
         _, hard = resource.getrlimit(kind)
         wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (wanted, wanted))
+        with suppress(PermissionError):
+            resource.setrlimit(kind, (wanted, wanted))
 
 
-def main(name: str) -> int:
+def main(name: str, address_bytes: str) -> int:
     """The child: load standard input by MODULE:FUNCTION."""
-    limit()
+    limit(int(address_bytes))
     module, _, function = name.partition(":")
     loader = getattr(importlib.import_module(module), function)
     try:
@@ -80,4 +91,4 @@ def main(name: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

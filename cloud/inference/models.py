@@ -1,7 +1,7 @@
 """The models that are served: each machine's champion, and any registered version by its hash.
 
-A promotion is followed from the log. The new version is fetched, checked against its hash, tested with its own probe
-and only then swapped in, in one step: a request that began with the old one ends with it, and none waits or fails. A
+A promotion is followed from the log. The new version is fetched, checked against its hash, tested with its own probe,
+by a child with resource limits the first time, and only then swapped in, in one step: a request that began with the old one ends with it, and none waits or fails. A
 version that does not pass leaves the old one at work.
 """
 
@@ -37,6 +37,8 @@ Look = Callable[[], Awaitable[Catalog]]
 """The registry as it is now. Raises Unavailable."""
 Fetch = Callable[[str], Awaitable[bytes]]
 """An artifact's bytes by its object's name. Raises NotFound, Unavailable."""
+Load = Callable[[Desired, bytes], LoadedModel]
+"""Checks, loads and tests an artifact that was never loaded here. Raises Rejected, Unavailable."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,21 @@ class Models:
         self,
         look: Look,
         fetch: Fetch,
+        load: Load,
         serve: Callable[[LoadedModel], Batcher],
         metrics: Metrics,
         clock: Clock,
         *,
         kept: int,
     ) -> None:
-        self._look, self._fetch, self._serve, self._metrics = look, fetch, serve, metrics
+        self._look, self._fetch, self._load, self._serve = look, fetch, load, serve
+        self._metrics = metrics
         self._clock, self._kept = clock, kept
         self._catalog: Catalog | None = None
         self._active: dict[str, Desired] = {}
         self._loaded: dict[str, Served] = {}
         self._loading: dict[str, asyncio.Task[Served]] = {}
+        self._proven: set[str] = set()
 
     def problem(self) -> str:
         """For readiness."""
@@ -105,6 +110,7 @@ class Models:
 
     async def _refresh(self, swaps: asyncio.TaskGroup) -> None:
         self._catalog = await self._look()
+        self._proven &= self._catalog.versions.keys()
         for machine, running in list(self._active.items()):
             desired = self._catalog.champions.get(machine)
             if desired is not None and desired != running:
@@ -149,7 +155,7 @@ class Models:
         if served is None:
             task = self._loading.get(desired.sha256)
             if task is None:
-                task = asyncio.create_task(self._load(desired), name=f"load {desired.sha256[:12]}")
+                task = asyncio.create_task(self._make(desired), name=f"load {desired.sha256[:12]}")
                 self._loading[desired.sha256] = task
                 task.add_done_callback(lambda done: self._loading_ended(desired.sha256, done))
             served = await asyncio.shield(task)
@@ -165,7 +171,9 @@ class Models:
         if not task.cancelled():
             task.exception()  # whoever asked may have gone
 
-    async def _load(self, desired: Desired) -> Served:
+    async def _make(self, desired: Desired) -> Served:
         data = await self._fetch(desired.object_name)
-        model = await asyncio.to_thread(load_model, desired, data)
+        load = load_model if desired.sha256 in self._proven else self._load
+        model = await asyncio.to_thread(load, desired, data)
+        self._proven.add(desired.sha256)
         return Served(model, self._serve(model))

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from cloud.inference.app import build_app
 from cloud.inference.batching import Batcher, Queue
 from cloud.inference.metrics import Metrics
-from cloud.inference.models import Models
+from cloud.inference.models import Load, Models
 from cloud.inference.settings import InferenceSettings
 from cloud.registry.app import decide_for, register
 from cloud.registry.logic import Model
@@ -23,7 +23,7 @@ from shared.clock import SystemClock
 from shared.eventlog import EventLog, open_event_log
 from shared.health import Health
 from shared.jetstream import default_budgets, ensure_topics
-from shared.loaded import LoadedModel
+from shared.loaded import LoadedModel, load_model
 from shared.names import INFERENCE
 from shared.nats import ControlPlane, open_control
 from tests.servers import NatsServer
@@ -54,6 +54,7 @@ class Inference:
         store: TelemetryStore,
         pool: ThreadPoolExecutor,
         verify: Verify,
+        load: Load = load_model,
     ) -> None:
         self.settings, self.events, self.control, self.store = chosen, events, control, store
         self.registry, self.health = CollectorRegistry(), Health()
@@ -64,7 +65,7 @@ class Inference:
             return Batcher(model.scorer, pool, queue, self.metrics, most=chosen.batch_windows)
 
         self.models = Models(
-            looker(events), control.get_model, batcher, self.metrics, CLOCK, kept=chosen.models_kept
+            looker(events), control.get_model, load, batcher, self.metrics, CLOCK, kept=chosen.models_kept
         )
         self.app = build_app(
             chosen,
@@ -106,7 +107,12 @@ def _checked(response: httpx.Response, status: int) -> Any:  # noqa: ANN401 - JS
 
 
 @asynccontextmanager
-async def open_inference(root: Path, server: NatsServer, **more: Any) -> AsyncIterator[Inference]:  # noqa: ANN401
+async def open_inference(
+    root: Path,
+    server: NatsServer,
+    load: Load = load_model,
+    **more: Any,  # noqa: ANN401
+) -> AsyncIterator[Inference]:
     """The parts on a server whose topics and buckets are there."""
     await ensure_topics(
         server.url, credentials=server.credentials, budgets=default_budgets(server.max_file_store)
@@ -120,6 +126,6 @@ async def open_inference(root: Path, server: NatsServer, **more: Any) -> AsyncIt
             open_access(chosen) as verify,
         ):
             await control.ensure_buckets([], models_bytes=64 << 20)
-            made = Inference(chosen, events, control, store, pool, verify)
+            made = Inference(chosen, events, control, store, pool, verify, load)
             async with made.http:
                 yield made

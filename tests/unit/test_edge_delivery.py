@@ -1,14 +1,14 @@
 """Models that the machine can't feed are refused with both sides named; what runs keeps running."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import orjson
 
-from edge.delivery import SETTLE_SECONDS, Delivery
+from edge.delivery import SETTLE_SECONDS, Delivery, Load
 from edge.models import ModelFolder
 from edge.outbox import Outbox, open_outbox
 from shared.clock import ManualClock
@@ -16,9 +16,9 @@ from shared.errors import NotFound, Unavailable
 from shared.events import ModelRefused, parse_event
 from shared.frame_codec import decode
 from shared.frames import Readings, Records
-from shared.loaded import LoadedModel
+from shared.loaded import TRIAL_BYTES, LoadedModel, load_model, load_tried
 from shared.machine_view import MachineView
-from tests.unit.edge_models import SECOND, SENSORS, START, UNITS, artifact, desired, plant, rows
+from tests.unit.edge_models import SECOND, SENSORS, START, UNITS, artifact, desired, greedy, plant, rows
 
 Change = tuple[str, bytes | None]
 
@@ -52,7 +52,7 @@ class MemorySource:
 class Bench:
     """A delivery with its surroundings."""
 
-    def __init__(self, outbox: Outbox, folder: Path) -> None:
+    def __init__(self, outbox: Outbox, folder: Path, load: Load) -> None:
         self.source, self.clock, self.view, self.outbox = MemorySource(), ManualClock(), MachineView(), outbox
         self.installed: list[LoadedModel] = []
         self.tried: list[LoadedModel | None] = []
@@ -66,6 +66,7 @@ class Bench:
             edge="e1",
             running={},
             refusals=self.refusals,
+            load=load,
             install=lambda _, model: self.installed.append(model),
             try_out=lambda _, model: self.tried.append(model),
             on_change=lambda: None,
@@ -82,6 +83,12 @@ class Bench:
         for _ in range(30):
             await asyncio.sleep(0.005)
 
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Let time pass until it holds."""
+        async with asyncio.timeout(30):
+            while not holds():
+                await self.settle()
+
     async def refused(self) -> list[ModelRefused]:
         events = []
         for ref in await self.outbox.frames():
@@ -92,9 +99,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(folder: Path) -> AsyncIterator[Bench]:
+async def bench(folder: Path, load: Load = load_model) -> AsyncIterator[Bench]:
     async with open_outbox(folder / "o.db", site="s1", edge="e1", clock=ManualClock()) as outbox:
-        made = Bench(outbox, folder / "models")
+        made = Bench(outbox, folder / "models", load)
         tasks = [asyncio.create_task(made.delivery.watch()), asyncio.create_task(made.delivery.run())]
         try:
             yield made
@@ -185,6 +192,20 @@ async def test_a_server_away_is_asked_again_and_odd_wishes_change_nothing(tmp_pa
         made.want(artifact(), version=1)
         await made.settle(5)
         assert len(made.installed) == 1
+
+
+async def test_a_model_that_takes_all_memory_takes_a_childs_and_is_refused(tmp_path: Path) -> None:
+    modest = greedy(artifact(), 10)
+    assert load_model(desired(modest), modest)
+    async with bench(tmp_path, load_tried) as made:
+        made.view.take(rows(plant(10, 1)))
+        made.want(greedy(artifact(), TRIAL_BYTES // 4 + 1))
+        await made.until(lambda: bool(made.refusals))
+        made.want(artifact(), version=2)
+        await made.until(lambda: bool(made.installed))
+        (told,) = await made.refused()
+        assert "graph failed" in told.reason
+        assert (made.installed[0].desired.version, made.refusals) == (2, {})
 
 
 async def test_a_model_on_trial_is_delivered_beside_the_champion_and_taken_away(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from shared.artifact import unpack
 from shared.eventlog import Stored
 from shared.frames import Header, Kind
 from shared.joserfc import Issuer, SigningKey
+from shared.loaded import TRIAL_BYTES, load_tried
 from shared.names import INFERENCE, INFERENCE_API, SENSOR_READINGS
 from tests.servers import NatsServer
-from tests.unit.edge_models import SECOND, SENSORS, START, UNITS, artifact, loaded, plant, rows
+from tests.unit.edge_models import SECOND, SENSORS, START, UNITS, artifact, greedy, loaded, plant, rows
 from tests.unit.inference_parts import CLOCK, Inference, open_inference
 from tests.unit.test_signed_tokens import served
 
@@ -223,6 +224,23 @@ async def test_a_promoted_file_that_was_altered_leaves_the_old_model_at_work(ser
         while not serving.figure("im_inference_reloads_total", outcome="refused"):
             await asyncio.sleep(0.005)
     assert (await serving.post(body()))["model"]["version"] in {1, 3}
+
+
+async def test_a_champion_that_takes_all_memory_takes_a_childs_and_the_old_one_serves_on(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    async with open_inference(tmp_path, nats_server, load_tried) as inference:
+        following = asyncio.create_task(inference.models.follow(inference.events))
+        await inference.promoted(artifact())
+        await inference.models._refresh(asyncio.TaskGroup())
+        assert (await inference.post(body()))["model"]["version"] == 1
+        await inference.promoted(greedy(artifact(seed=2), TRIAL_BYTES // 4 + 1))
+        async with asyncio.timeout(30):
+            while not inference.figure("im_inference_reloads_total", outcome="refused"):
+                await asyncio.sleep(0.01)
+        assert (await inference.post(body()))["model"]["version"] == 1
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
 
 
 async def test_a_champion_that_can_not_be_loaded_is_an_answer(serving: Inference) -> None:

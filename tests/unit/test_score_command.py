@@ -163,6 +163,7 @@ def test_a_single_row_can_be_scored(tmp_path: Path, known: Path) -> None:
         ("time,speed,flow,pressure,temperature\n", "no rows"),
         ("time,speed,flow\n2024-01-01 00:00:00,1\n", "line 2: 2 columns, the first line names 3"),
         ("time,speed,flow\n0,1,broken\n", "line 2, column 'flow': 'broken' is not a number"),
+        (",time,speed\n0,2024-01-01 00:00:00,1\n", "column 'time': '2024-01-01 00:00:00' is not a number; put the times first"),
         ("time,speed\nyesterday,1\n", "line 2: 'yesterday' is not a time; use ISO 8601"),
         ("time,speed\n0.5,1\nx,1\n", "line 3: 'x' is not a time"),
         ("time,speed\n2024-01-01,1\n", "lacks the columns flow, pressure, temperature"),

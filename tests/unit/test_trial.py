@@ -33,6 +33,7 @@ def write(data: bytes) -> None:
 
 
 def look(_data: bytes) -> None:
+    assert Path("/proc/self/oom_score_adj").read_text(encoding="ascii") == "1000\n"
     assert not {name for name in os.environ if name.startswith(("IM_", "PYTHON"))}
 
 
