@@ -287,7 +287,7 @@ async def test_a_lost_broker_makes_nodes_stale_until_they_are_born_again(plant: 
     async with plant.host():
         async with plant.node() as node:
             await node.birth()
-            await plant.readings(has(("node-1", "supply-temp", 20.0)))
+            await plant.readings(has(("node-1", "supply-temp", 20.0), ("node-1-pump", "flow", 1.5)))
         plant.broker.kill()
         await plant.events(offline("Pump"))
         plant.broker.start()
