@@ -2,8 +2,9 @@
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -84,6 +85,7 @@ def life_train(
     from industrialmind.run_table import read_runs
     from industrialmind.sections import given_sections
     from industrialmind.train_settings import TrainSettings
+    from industrialmind.train_words import STEPS, progress
     from shared.clock import SystemClock
 
     if bool(machine) == bool(type_):
@@ -108,6 +110,11 @@ def life_train(
     else:
         failed, ages = read_runs(train), None
     with Teller("life", clock, json=False) as teller:
-        artifact = fit_life(failed, wish, clock, running=ages, tell=teller.phase("fitting"))
-    done = asyncio.run(register_fitted(data, on_servers, artifact, clock, deliver=deliver))
+        fit = fit_life(failed, wish, clock, running=ages, tell=teller.phase("fitting"))
+
+        def tell(event: Mapping[str, Any]) -> None:
+            if event["event"] == "waiting" or event.get("step") in STEPS:
+                teller.phase(progress(event))
+
+        done = asyncio.run(register_fitted(data, on_servers, fit, clock, tell, deliver=deliver))
     sys.stdout.write((orjson.dumps(done.as_dict()).decode() if json else str(done)) + "\n")

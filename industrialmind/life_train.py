@@ -1,7 +1,11 @@
-"""`industrialmind life train`: from units that ran to failure, in a file or in the store, to a registered model."""
+"""`industrialmind life train`: from units that ran to failure, in a file or in the store, to a registered model.
+
+It registers under the trainer's lock, as a trainer does: the run in MLflow is whole before the log has the model. MLflow may be
+away all the same: the model is what took the time, and whoever reconciles next makes its run of what the log has.
+"""
 
 import getpass
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,21 +17,27 @@ from industrialmind.embedded import account_of
 from industrialmind.plant import DataDir, Machine
 from industrialmind.train_settings import TrainSettings
 from industrialmind.trainees import described
+from industrialmind.trainer_job import trainer_lock
 from shared.clock import Clock
-from shared.errors import Misconfigured, NotFound, Unavailable, lacking
+from shared.errors import IndustrialMindError, Misconfigured, NotFound, Unavailable, lacking
 from shared.eventlog import EventLog, open_event_log
 from shared.nats import ControlPlane, open_control
 
 if TYPE_CHECKING:
     from cloud.life.manifest import RunningRule
     from cloud.life.runs import Runs
+    from cloud.training.mlflow.runs import FitRun
     from industrialmind.life_histories import Histories
+    from industrialmind.train_follow import Followers, Tell
     from shared.windows import Floats
 
 
 @dataclass(frozen=True)
 class LifeTrained:
-    """What came of it: `machines` to the version that is registered; `telling` = those whose life it tells from now on."""
+    """What came of it: `machines` to the version that is registered; `telling` = those whose life it tells from now on.
+
+    `not_in_mlflow`: why MLflow does not have it yet, empty where it has.
+    """
 
     version_hash: str
     machines: dict[str, int]
@@ -37,6 +47,7 @@ class LifeTrained:
     knee_hours: float | None
     provisional: bool
     metrics: dict[str, float]
+    not_in_mlflow: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -53,6 +64,11 @@ class LifeTrained:
         ]
         if self.provisional:
             lines.append("note: provisional, too few units for an honest 95 % interval")
+        if self.not_in_mlflow:
+            lines.append(
+                f"note: registered, and not yet in MLflow: {self.not_in_mlflow}; industrialmind up brings it there by itself, "
+                "on servers industrialmind train --reconcile does"
+            )
         return "\n".join(lines)
 
 
@@ -70,6 +86,14 @@ class Wish:
     running: "RunningRule | None" = None
 
 
+@dataclass(frozen=True)
+class LifeFit:
+    """A fitted model, and what its manifest does not say of the fit: its settings, and the lives that it saw."""
+
+    artifact: bytes
+    parameters: Mapping[str, str | int | float]
+
+
 def fit_life(
     found: "Runs",
     wish: Wish,
@@ -77,8 +101,8 @@ def fit_life(
     *,
     running: "Floats | None" = None,
     tell: Callable[[int, int], None] | None = None,
-) -> bytes:
-    """The artifact of units that failed and ages of some that did not. Raises Misconfigured (the train extra is missing), Rejected."""
+) -> LifeFit:
+    """Of units that failed and ages of some that did not. Raises Misconfigured (the train extra is missing), Rejected."""
     try:
         from cloud.life.logic import Config  # noqa: PLC0415 - seconds, and only trainers need it
         from cloud.life.training import Terms, train_life  # noqa: PLC0415 - the same
@@ -95,7 +119,13 @@ def fit_life(
     config = Config(cap=wish.cap, seed=wish.seed)
     if wish.rounds is not None:
         config = replace(config, rounds=wish.rounds)
-    return train_life(found, terms, config, clock.now_us(), tell, running)
+    artifact = train_life(found, terms, config, clock.now_us(), tell, running)
+    cap = "auto" if wish.cap is None else wish.cap
+    lives = {
+        "data.shortest_life_hours": float(found.lives.min()) * wish.cycle_hours,
+        "data.longest_life_hours": float(found.lives.max()) * wish.cycle_hours,
+    }
+    return LifeFit(artifact, {**asdict(config), "cap": cap, **lives})
 
 
 async def histories_of(
@@ -125,10 +155,11 @@ async def histories_of(
 
 @dataclass(frozen=True)
 class _Access:
-    """A plant's log and control plane."""
+    """A plant's log and control plane; `run`: what the running plant says of itself, of servers nothing."""
 
     events: EventLog
     control: ControlPlane
+    run: Mapping[str, Any]
 
 
 @asynccontextmanager
@@ -143,6 +174,7 @@ async def _open(root: Path, on_servers: TrainSettings | None) -> AsyncIterator[_
         log_url, log_credentials = data.plant().log_access(run["nats"], credentials)
         nats_url, tls = run["nats"], None
     else:
+        run = {}
         log_url, log_credentials = on_servers.log
         nats_url, credentials = on_servers.nats_url, on_servers.credentials.get_secret_value()
         tls = on_servers.tls.open()
@@ -150,7 +182,7 @@ async def _open(root: Path, on_servers: TrainSettings | None) -> AsyncIterator[_
         open_event_log(log_url, credentials=log_credentials, tls=tls) as events,
         open_control(nats_url, credentials=credentials, tls=tls) as control,
     ):
-        yield _Access(events, control)
+        yield _Access(events, control, run)
 
 
 def machines_of(
@@ -190,17 +222,29 @@ def running_rule(given: str, machines: Sequence[Machine]) -> "RunningRule | None
 
 
 async def register_fitted(
-    root: Path, on_servers: TrainSettings | None, artifact: bytes, clock: Clock, *, deliver: bool
+    root: Path, on_servers: TrainSettings | None, fit: LifeFit, clock: Clock, tell: "Tell", *, deliver: bool
 ) -> LifeTrained:
-    """Register on the running plant, or on servers of their own. Raises Unavailable, Conflict, Misconfigured."""
-    from cloud.life.artifact import load_life  # noqa: PLC0415 - loads onnxruntime
+    """Register on the running plant, or on servers of their own, once no trainer works; `tell` of each step.
 
-    loaded = load_life(artifact)
+    Raises Unavailable (not for MLflow), Conflict, Misconfigured.
+    """
+    from cloud.life.artifact import load_life  # noqa: PLC0415 - loads onnxruntime
+    from cloud.training.mlflow.runs import life_run  # noqa: PLC0415 - as the others
+    from industrialmind.train_follow import Followers, place_of, place_on  # noqa: PLC0415 - the same
+
+    loaded = load_life(fit.artifact)
     manifest = loaded.manifest
-    async with _open(root, on_servers) as access:
+    plain = manifest.model_dump(mode="json")
+    data = DataDir(root if on_servers is None else on_servers.folder)
+    async with trainer_lock(data, lambda: tell({"event": "waiting"})), _open(root, on_servers) as access:
+        place = place_of(data, access.run) if on_servers is None else place_on(on_servers)
+        followers = Followers(data, place, access.events, access.control, clock, tell)
+        missed = await _missed(lambda: _logged(followers, life_run(fit.artifact, plain, fit.parameters)))
+        tell({"event": "step", "machine": "", "step": "register", "method": ""})
         models = await register_life(
-            access.events, access.control, artifact, manifest.model_dump(mode="json"), clock, deliver=deliver
+            access.events, access.control, fit.artifact, plain, clock, deliver=deliver
         )
+        missed = missed or await _missed(followers.reconcile)
     return LifeTrained(
         loaded.version_hash,
         {model.machine: model.version for model in models},
@@ -210,4 +254,19 @@ async def register_fitted(
         None if manifest.knee is None else manifest.knee * manifest.cycle_us / HOUR_US,
         manifest.provisional,
         manifest.metrics,
+        missed,
     )
+
+
+async def _logged(followers: "Followers", run: "FitRun") -> None:
+    await followers.begin()
+    await followers.log_run(run)
+
+
+async def _missed(write: Callable[[], Awaitable[None]]) -> str:
+    """Why what MLflow was to be told did not come there, whatever it was; empty if it did."""
+    try:
+        await write()
+    except IndustrialMindError as error:
+        return str(error)
+    return ""

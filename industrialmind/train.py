@@ -1,12 +1,11 @@
 """The trainer: fit, log, register and deliver, machine by machine, each delivered before the next is fitted.
 
-Whatever follows the fit can be repeated or derived from the log's `models` topic. `_Trainer.reconcile` does so: it
+Whatever follows the fit can be repeated or derived from the log's `models` topic. `Followers.reconcile` does so: it
 brings the edges' desired state and MLflow to what the log says, at the end of each job and before its first writing
 into MLflow. So a trainer that is killed at any step leaves nothing that the next one does not mend.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from cloud.telemetry.port import BEGIN_US, TelemetryReader, open_store
 from cloud.training.app import SETTLED_US, train_machine_models
 from cloud.training.contest import Outcome
 from cloud.training.history import Past, judged_out
-from cloud.training.mlflow.settings import USER
-from cloud.training.mlflow.tracking import Place, Tracking, Version, open_tracking
+from cloud.training.mlflow.runs import anomaly_run
+from cloud.training.mlflow.tracking import Place
 from cloud.training.run import Choice, read_choice
 from cloud.training.tensorboard import tensorboard_watch
 from cloud.training.trained import Candidate, Trained
@@ -30,19 +29,16 @@ from industrialmind.embedded import account_of
 from industrialmind.plant import DataDir
 from industrialmind.retrain import Heard, Retraining, hear
 from industrialmind.train_begun import Begun, Order, begun
+from industrialmind.train_follow import Followers, Tell, place_of, place_on
 from industrialmind.train_settings import TrainSettings
 from industrialmind.train_watch import TellingWatch
 from industrialmind.trainees import Trainee, choose, described, trainees
-from industrialmind.trainer_job import Job, trainer_lock, write_reconciled
+from industrialmind.trainer_job import Job, trainer_lock
 from shared.artifact import sha256
 from shared.clock import Clock, SystemClock
-from shared.errors import Rejected, Unavailable, lacking
+from shared.errors import Rejected, Unavailable
 from shared.eventlog import EventLog, open_event_log
-from shared.names import MODELS
 from shared.nats import ControlPlane, open_control
-
-Tell = Callable[[Mapping[str, Any]], None]
-"""Takes what the trainer does, an event at a time: `event` names the kind."""
 
 
 async def run_job(root: Path, job: Job, tell: Tell, policy: Policy | None = None) -> None:
@@ -75,8 +71,6 @@ async def run_job_on(settings: TrainSettings, job: Job, tell: Tell, policy: Poli
     """The same on servers of their own. Raises NotFound (machine), Unavailable, Misconfigured, Rejected."""
     data, choice = DataDir(settings.folder), read_choice(job.models, job.settings, job.search)
     machines = choose([described(one) for one in settings.machines], job.machines)
-    password = settings.mlflow_password.get_secret_value()
-    place = Place(settings.mlflow_url, settings.artifacts, USER, password)
     log_url, log_credentials = settings.log
     tls = settings.tls.open()
     async with AsyncExitStack() as stack:
@@ -91,7 +85,7 @@ async def run_job_on(settings: TrainSettings, job: Job, tell: Tell, policy: Poli
             open_control(settings.nats_url, credentials=settings.credentials.get_secret_value(), tls=tls)
         )
         task = Task(job, choice, policy or Policy(), clusters=settings.operating_states == "clusters")
-        trainer = _Trainer(data, place, store, events, control, SystemClock(), tell, task)
+        trainer = _Trainer(data, place_on(settings), store, events, control, SystemClock(), tell, task)
         await trainer.run(trainees(machines, await control.assignments()))
 
 
@@ -126,11 +120,11 @@ class _Trainer:
         tell: Tell,
         task: Task,
     ) -> None:
-        self._data, self._place = data, place
+        self._data = data
         self._store, self._events, self._control = store, events, control
         self._clock, self._tell = clock, tell
         self._task = task
-        self._tracking: Tracking | None = None
+        self._followers = Followers(data, place, events, control, clock, tell)
 
     async def run(self, machines: Sequence[Trainee]) -> None:
         """Train, then reconcile, also when there was nothing to train or some machine was refused."""
@@ -152,28 +146,9 @@ class _Trainer:
             except Rejected as error:  # the others' models do not wait for this machine's readings
                 refused.append(f"{machine.id}: {error.reason}")
                 self._tell({"event": "refused", "machine": machine.id, "reason": error.reason})
-        await self.reconcile()
+        await self._followers.reconcile()
         if refused:
             raise Rejected("no model: " + "; ".join(refused))
-
-    async def reconcile(self) -> None:
-        """Bring the edges' desired state and MLflow to what the log says, and note through which position."""
-        tracking = await self._opened()
-        while True:
-            position = await deliver(self._events, self._control)
-            registry, _ = await load_registry(self._events)
-            versions = versions_of(registry)
-            for version in await asyncio.to_thread(tracking.unlogged, versions):
-                self._step(version.machine, "mlflow-restore", version.method)
-                artifact = await self._control.get_model(version.version_hash)
-                candidate = restored_candidate(registry, version, artifact)
-                await asyncio.to_thread(tracking.log_run, candidate, restored=True)
-            await asyncio.to_thread(tracking.reconcile, versions, lambda step: self._step("", step))
-            if await self._events.end(MODELS) == position:
-                break
-        self._step("", "reconciled")
-        write_reconciled(self._data, position)
-        self._tell({"event": "reconciled", "position": dict(position)})
 
     async def _train(self, machine: Trainee) -> None:
         """A first model is delivered, and one that a person wants so; else it is held against the champion."""
@@ -252,7 +227,7 @@ class _Trainer:
             if contest.outcome is Outcome.PROMOTE:
                 await self._deliver(machine, trained.chosen)
             else:
-                await self.reconcile()
+                await self._followers.reconcile()
 
     @contextmanager
     def _watched(self, machine: Trainee) -> Iterator[Watch]:
@@ -283,14 +258,9 @@ class _Trainer:
 
     async def _register(self, machine: Trainee, trained: Trained) -> Model:
         """Log and register all candidates, the chosen one last."""
-        first = self._tracking is None
-        tracking = await self._opened()
-        if first:
-            await self.reconcile()
-        write_reconciled(self._data, None)
+        await self._followers.begin()
         for candidate in [c for c in trained.candidates if c is not trained.chosen] + [trained.chosen]:
-            self._step(machine.id, "log-run", candidate.method)
-            await asyncio.to_thread(tracking.log_run, candidate)
+            await self._followers.log_run(anomaly_run(candidate))
             self._step(machine.id, "register", candidate.method)
             model = await register(self._events, self._control, candidate.artifact, self._clock)
         return model
@@ -302,7 +272,7 @@ class _Trainer:
         model = await decide_for(self._events, version_hash, machine.edge, self._clock)
         self._step(machine.id, "deliver")
         await deliver(self._events, self._control, machine.id)
-        await self.reconcile()
+        await self._followers.reconcile()
         self._tell(
             {
                 "event": "delivered",
@@ -315,15 +285,6 @@ class _Trainer:
             }
         )
 
-    async def _opened(self) -> Tracking:
-        if self._tracking is None:
-            self._step("", "open-mlflow")
-            try:
-                self._tracking = await asyncio.to_thread(open_tracking, self._place, self._clock)
-            except ModuleNotFoundError as error:
-                raise lacking(error, "train") from error
-        return self._tracking
-
     def _step(self, machine: str, step: str, method: str = "") -> None:
         self._tell({"event": "step", "machine": machine, "step": step, "method": method})
 
@@ -333,29 +294,6 @@ def since_maintenance(past: Past) -> int:
     if not past.maintenance:
         raise Rejected("a new baseline begins with the end of maintenance, and there was none")
     return max(one.to_us for one in past.maintenance)
-
-
-def place_of(data: DataDir, run: Mapping[str, Any]) -> Place:
-    """Where MLflow writes: its server if this plant runs one, else the database."""
-    if "mlflow" in run:
-        return Place(run["mlflow"], data.mlflow_artifacts, USER, data.token("mlflow"))
-    data.mlflow.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Place(data.mlflow_url, data.mlflow_artifacts)
-
-
-def versions_of(registry: Registry) -> list[Version]:
-    """The registry's versions in MLflow's terms, oldest first."""
-    return [
-        Version(model.machine, model.version, model.version_hash, model.method, registry.aliases(model))
-        for model in registry.models
-    ]
-
-
-def restored_candidate(registry: Registry, version: Version, artifact: bytes) -> Candidate:
-    """A registered version as a candidate to log: what its manifest knows; its curves are lost."""
-    model = registry.by_hash(version.version_hash)
-    metrics = {} if model is None else model.manifest.get("metrics", {})
-    return Candidate(version.method, artifact, {}, metrics, {})
 
 
 def fitted(trained: Trained, seconds: float) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import orjson
 
 from cloud.registry.app import load_registry
-from cloud.registry.logic import Registry
+from cloud.registry.logic import Model, Registry
 from cloud.training.mlflow.tracking import STAGES, Place, Tracking, open_tracking
 from industrialmind.plant import DataDir
 from industrialmind.trainer_job import read_reconciled
@@ -31,21 +31,33 @@ class Found:
     def assert_agree(self) -> None:
         """Version by version and hash by hash; no run is left open, and the end of the log is noted."""
         versions: dict[str, dict[int, str]] = {}
-        for model in self.registry.models:
-            versions.setdefault(model.machine, {})[model.version] = model.version_hash
+        aliases: dict[str, dict[str, int]] = {}
+        for name, model, its in named(self.registry):
+            versions.setdefault(name, {})[model.version] = model.version_hash
+            aliases.setdefault(name, {}).update(dict.fromkeys(its, model.version))
         assert self.mlflow == versions
-        for machine in versions:
-            named = {a: m.version for m in self.registry.of(machine) for a in self.registry.aliases(m)}
-            assert self.aliases[machine] == named
-            assert self.stages[machine] == {named[a]: stage for a, stage in STAGES.items() if a in named}
-        champions = {m: champion for m in versions if (champion := self.registry.champion(m)) is not None}
+        assert self.aliases == aliases
+        for name, its_aliases in aliases.items():
+            staged = {its_aliases[a]: stage for a, stage in STAGES.items() if a in its_aliases}
+            assert self.stages[name] == staged
+        machines = {model.machine for model in self.registry.models}
+        champions = {m: champion for m in machines if (champion := self.registry.champion(m)) is not None}
         assert self.desired == {m: (model.version, model.version_hash) for m, model in champions.items()}
-        registered = {model.version_hash for model in self.registry.models}
+        registered = {model.version_hash for model in (*self.registry.models, *self.registry.lives)}
         for run in self.runs:
-            assert run["status"] == ("FINISHED" if run["version_hash"] in registered else "KILLED"), run
+            done = "whole" in run and run["version_hash"] in registered
+            assert run["status"] == ("FINISHED" if done else "KILLED"), run
         finished = [run["version_hash"] for run in self.runs if run["status"] == "FINISHED"]
         assert sorted(finished) == sorted(registered)
         assert self.noted
+
+
+def named(registry: Registry) -> list[tuple[str, Model, tuple[str, ...]]]:
+    """Every version with the name that MLflow is to have of its model, and its aliases."""
+    return [
+        *((model.machine, model, registry.aliases(model)) for model in registry.models),
+        *((f"{model.machine}.life", model, registry.life_aliases(model)) for model in registry.lives),
+    ]
 
 
 async def look(data: DataDir, nats_url: str, credentials: str) -> Found:
@@ -56,12 +68,12 @@ async def look(data: DataDir, nats_url: str, credentials: str) -> Found:
         open_control(nats_url, credentials=credentials) as control,
     ):
         registry, _ = await load_registry(log)
-        machines = sorted({model.machine for model in registry.models})
+        names = sorted({name for name, _, _ in named(registry)})
         return Found(
             registry,
-            {machine: tracking.versions(machine) for machine in machines},
-            {machine: tracking.aliases(machine) for machine in machines},
-            {machine: tracking.stages(machine) for machine in machines},
+            {name: tracking.versions(name) for name in names},
+            {name: tracking.aliases(name) for name in names},
+            {name: tracking.stages(name) for name in names},
             await _desired(data, control),
             tracking.runs(),
             dict(await log.end(MODELS)) == read_reconciled(data),

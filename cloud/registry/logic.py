@@ -83,9 +83,15 @@ class Registry:
         """The version that tells a machine's remaining life."""
         return next((m for m in reversed(self.lives) if m.machine == machine and m.promoted_to), None)
 
+    def life_challenger(self, machine: str) -> Model | None:
+        """The newest version that does not tell it."""
+        told = self.life(machine)
+        return next((m for m in reversed(self.lives) if m.machine == machine and m != told), None)
+
     def life_aliases(self, model: Model) -> tuple[str, ...]:
-        """`champion`: it tells its machine's remaining life; or none."""
-        return (CHAMPION,) if self.life(model.machine) == model else ()
+        """`champion`: it tells its machine's remaining life; `challenger`; or none."""
+        named = {CHAMPION: self.life(model.machine), CHALLENGER: self.life_challenger(model.machine)}
+        return tuple(alias for alias, found in named.items() if found == model)
 
     def life_version(self, machine: str, version_hash: str) -> Model | None:
         """A machine's life model by its hash."""

@@ -13,7 +13,7 @@ from cloud.training.candidates import LONG, fit_candidates
 from cloud.training.confusion import CHAMPION, confusion_on_labels, said_of_labels
 from cloud.training.history import Judged
 from cloud.training.labelled import Labelled, figures, labelled
-from cloud.training.mlflow.tracking import LABELS_FILE, tables_of
+from cloud.training.mlflow.runs import LABELS_FILE, tables_of
 from cloud.training.recording import LeftOut, Recording
 from cloud.training.trained import Trained
 from industrialmind.model_card import model_card

@@ -172,7 +172,7 @@ async def test_what_is_learnt_of_the_store_tells_the_machine_that_runs(plant: In
 
 def test_a_wish_becomes_an_artifact() -> None:
     wish = Wish(("pump-a",), "worn", "usual", cap=50.0, rounds=4, running=RULE)
-    manifest = load_life(fit_life(fleet(12), wish, CLOCK, running=np.array([70.0, 80.0]))).manifest
+    manifest = load_life(fit_life(fleet(12), wish, CLOCK, running=np.array([70.0, 80.0])).artifact).manifest
     assert (manifest.machines, manifest.running_units, manifest.running) == (("pump-a",), 2, RULE)
 
 

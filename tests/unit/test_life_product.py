@@ -114,7 +114,7 @@ async def test_life_models_are_listed_and_shown_as_models_are(inference: Inferen
     assert [(one.purpose, one.version, one.aliases) for one in models] == [
         ("anomaly", 1, ("champion",)),
         ("life", 1, ("champion",)),
-        ("life", 2, ()),
+        ("life", 2, ("challenger",)),
     ]
     first = models[1].model_dump(mode="json")
     card = life_card(first)

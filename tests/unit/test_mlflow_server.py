@@ -14,6 +14,7 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
+from cloud.training.mlflow.runs import anomaly_run
 from cloud.training.mlflow.server import Password
 from cloud.training.mlflow.settings import USER
 from cloud.training.mlflow.tracking import Place, Version, open_tracking
@@ -111,7 +112,7 @@ def test_a_trainer_writes_through_it(server: Server) -> None:
     place = Place(server.url, server.artifacts, USER, server.password)
     tracking = open_tracking(place, ManualClock(10**15))
     candidate = Candidate("window-pca", packed(), {"a": 1}, {"found": 0.5}, {"loss": (2.0, 1.0)})
-    tracking.log_run(candidate)
+    tracking.log_run(anomaly_run(candidate))
     version = Version("pump-1", 1, unpack(packed()).version_hash, "window-pca", ("champion",))
     assert tracking.unlogged([version]) == []
     tracking.reconcile([version])

@@ -5,40 +5,26 @@ derived from the log by `reconcile`, which whoever holds the trainer's lock may 
 """
 
 import logging
-import platform
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
-from cloud.training.confusion import CHAMPION, confusion_of, confusion_on_labels, said_of_labels
-from cloud.training.trained import Candidate
-from shared.artifact import sha256, unpack
+from cloud.training.mlflow.runs import ARTIFACT_FILE, HASH, PURPOSE, FitRun
 from shared.clock import Clock
 from shared.errors import Unavailable
-from shared.manifest import Manifest
 from shared.settings import set_library_environment
 
 EXPERIMENT: Final = "industrialmind"
-ARTIFACT_FILE: Final = "model.zip"
-MANIFEST_FILE: Final = "manifest.json"
-RUN_FILE: Final = "run.json"
-CONFUSION_FILE: Final = "confusion.json"
-LABELS_FILE: Final = "confusion-labels.json"
+ANOMALY: Final = "anomaly"
 STAGE: Final = "stage"
 STAGES: Final[Mapping[str, str]] = {"champion": "Production", "challenger": "Staging"}
 """The tag of a version with these aliases; MLflow itself has given up stages."""
-HASH: Final = "version_hash"
 WHOLE: Final = "whole"
 """Tag of a run that has everything logged but its end."""
 RUNNING: Final = "RUNNING"
-ENVIRONMENT: Final = ("numpy", "onnx", "onnxruntime", "scikit-learn", "torch")
 BATCH: Final = 1000  # metrics in one request, MLflow's limit
 
 QUIET: Final[Mapping[str, str]] = {
@@ -67,13 +53,19 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A registered version, as the log has it."""
+    """A registered version, as the log has it. `name`: of the registered model that it is a version of."""
 
-    machine: str
+    name: str
     number: int
     version_hash: str
     method: str
     aliases: tuple[str, ...]
+    purpose: str = ANOMALY
+
+
+def name_of(machine: str, purpose: str) -> str:
+    """A registered model's name: each purpose counts a machine's versions by itself. No machine's id has a dot."""
+    return machine if purpose == ANOMALY else f"{machine}.{purpose}"
 
 
 def open_tracking(place: Place, clock: Clock) -> "Tracking":
@@ -101,30 +93,16 @@ class Tracking:
     def __init__(self, client: Any, experiment: str, url: str, clock: Clock) -> None:  # noqa: ANN401 - untyped library
         self._client, self._experiment, self._url, self._clock = client, experiment, url, clock
 
-    def log_run(self, candidate: Candidate, *, restored: bool = False) -> str:
-        """Log a fitted model whole and leave its run open; returns the run's id.
-
-        `restored`: made again from a registered artifact, whose first run is lost.
-        """
-        artifact = unpack(candidate.artifact)
-        manifest, now_ms = artifact.manifest, self._clock.now_us() // 1000
+    def log_run(self, fit: FitRun) -> str:
+        """Log a fit whole and leave its run open; returns the run's id."""
+        now_ms = self._clock.now_us() // 1000
         with _mapped(self._url):
-            tags = {
-                HASH: artifact.version_hash,
-                "machine": manifest.machines[0],
-                "method": candidate.method,
-                "rows_sha256": manifest.training.sha256,
-                "mlflow.user": manifest.author,
-                **({"run_sha256": sha256(candidate.run.encode())} if candidate.run else {}),
-                **({"restored": "true"} if restored else environment()),
-            }
-            name = f"{manifest.machines[0]}/{candidate.method}"
-            run = self._client.create_run(self._experiment, run_name=name, tags=tags)
+            tags = {HASH: fit.version_hash, **fit.tags}
+            run = self._client.create_run(self._experiment, run_name=fit.name, tags=tags)
             run_id: str = run.info.run_id
-            self._log_figures(run_id, candidate, manifest, now_ms)
+            self._log_figures(run_id, fit, now_ms)
             with tempfile.TemporaryDirectory() as folder:
-                files = {ARTIFACT_FILE: candidate.artifact, MANIFEST_FILE: manifest.to_json()}
-                for file, data in (files | tables_of(candidate)).items():
+                for file, data in fit.files.items():
                     path = Path(folder) / file
                     path.write_bytes(data)
                     self._client.log_artifact(run_id, str(path))
@@ -132,75 +110,74 @@ class Tracking:
         return run_id
 
     def unlogged(self, versions: Iterable[Version]) -> list[Version]:
-        """Those that MLflow is to be given a version for and that have no whole run."""
+        """Those that MLflow is to be given a version for and that have no whole run; one of those that share an artifact."""
         with _mapped(self._url):
-            return [
-                version
-                for machine, its in by_machine(versions).items()
-                for version in self._missing(machine, its)
-                if self._run_of(version.version_hash) is None
-            ]
+            found = {
+                version.version_hash: version
+                for name, its in by_name(versions).items()
+                for version in self._missing(name, its)
+            }
+            return [version for version in found.values() if self._run_of(version.version_hash) is None]
 
     def reconcile(self, versions: Sequence[Version], step: Step = lambda _: None) -> None:
         """Make MLflow's versions, their aliases and the runs' ends what `versions`, in the log's order, say.
 
-        Every version has a whole run (`unlogged`). A machine whose versions are not those of the log (the store
-        was lost in part, or somebody wrote into it) has them made anew. Raises Unavailable.
+        Every version has a whole run (`unlogged`). A registered model whose versions are not those of the log (the
+        store was lost in part, or somebody wrote into it) has them made anew. Raises Unavailable.
         """
         with _mapped(self._url):
-            for machine, its in by_machine(versions).items():
-                self._reconcile_versions(machine, its, step)
-                self._reconcile_aliases(machine, its, step)
-                self._reconcile_stages(machine, its, step)
+            for name, its in by_name(versions).items():
+                self._reconcile_versions(name, its, step)
+                self._reconcile_aliases(name, its, step)
+                self._reconcile_stages(name, its, step)
             self._end_runs({version.version_hash for version in versions}, step)
 
-    def versions(self, machine: str) -> dict[int, str]:
-        """A machine's version numbers and their hashes."""
+    def versions(self, name: str) -> dict[int, str]:
+        """A registered model's version numbers and their hashes."""
         with _mapped(self._url):
-            return self._held(machine)
+            return self._held(name)
 
-    def aliases(self, machine: str) -> dict[str, int]:
-        """A machine's aliases and the versions they name."""
+    def aliases(self, name: str) -> dict[str, int]:
+        """Its aliases and the versions they name."""
         with _mapped(self._url):
-            found = self._client.get_registered_model(machine).aliases
+            found = self._client.get_registered_model(name).aliases
             return {alias: int(number) for alias, number in found.items()}
 
-    def stages(self, machine: str) -> dict[int, str]:
+    def stages(self, name: str) -> dict[int, str]:
         """The version numbers that have a stage, and which."""
         with _mapped(self._url):
-            return self._stages(machine)
+            return self._stages(name)
 
     def runs(self) -> list[dict[str, str]]:
         """Status and tags of every run, the newest first."""
         with _mapped(self._url):
             return [{"status": run.info.status, **run.data.tags} for run in self._search("")]
 
-    def _log_figures(self, run_id: str, candidate: Candidate, manifest: Manifest, now_ms: int) -> None:
+    def _log_figures(self, run_id: str, fit: FitRun, now_ms: int) -> None:
         from mlflow.entities import Metric, Param  # noqa: PLC0415 - as `open_tracking`
 
-        parameters = {**candidate.parameters, **_data_of(manifest)}
-        params = [Param(name, str(value)) for name, value in sorted(parameters.items())]
-        metrics = [Metric(name, float(value), now_ms, 0) for name, value in sorted(candidate.metrics.items())]
-        for name, values in sorted(candidate.curves.items()):
+        params = [Param(name, str(value)) for name, value in sorted(fit.parameters.items())]
+        metrics = [Metric(name, float(value), now_ms, 0) for name, value in sorted(fit.metrics.items())]
+        for name, values in sorted(fit.curves.items()):
             curve = f"epoch/{name}"  # a figure of the same name is the fit's, not its last epoch's
             metrics += [Metric(curve, float(value), now_ms, epoch) for epoch, value in enumerate(values)]
         self._client.log_batch(run_id, params=params)
         for begin in range(0, len(metrics), BATCH):
             self._client.log_batch(run_id, metrics=metrics[begin : begin + BATCH])
 
-    def _reconcile_versions(self, machine: str, versions: Sequence[Version], step: Step) -> None:
-        missing = self._missing(machine, versions)
-        follow = len(missing) < len(versions) or not self._held(machine)
+    def _reconcile_versions(self, name: str, versions: Sequence[Version], step: Step) -> None:
+        missing = self._missing(name, versions)
+        follow = len(missing) < len(versions) or not self._held(name)
         if follow and all(self._add_version(version, step) for version in missing):
             return
         step("mlflow-rebuild")
-        self._client.delete_registered_model(machine)
+        self._client.delete_registered_model(name)
         if not all(self._add_version(version, step) for version in versions):
-            raise Unavailable(f"MLflow at {self._url} numbers the versions of {machine} in a way of its own")
+            raise Unavailable(f"MLflow at {self._url} numbers the versions of {name} in a way of its own")
 
-    def _missing(self, machine: str, versions: Sequence[Version]) -> Sequence[Version]:
+    def _missing(self, name: str, versions: Sequence[Version]) -> Sequence[Version]:
         """The versions that are to be added; all, if those that MLflow holds are not the log's first ones."""
-        held = self._held(machine)
+        held = self._held(name)
         first = {version.number: version.version_hash for version in versions[: len(held)]}
         return versions[len(held) :] if held == first else versions
 
@@ -208,52 +185,53 @@ class Tracking:
         """Whether MLflow gave it the number that the log has."""
         run = self._run_of(version.version_hash)
         if run is None:
-            raise Unavailable(f"the run of {version.machine} v{version.number} vanished from MLflow")
+            raise Unavailable(f"the run of {version.name} v{version.number} vanished from MLflow")
         step("mlflow-version")
-        if not self._client.search_registered_models(f"name = '{version.machine}'"):
-            self._client.create_registered_model(version.machine)
+        if not self._client.search_registered_models(f"name = '{version.name}'"):
+            self._client.create_registered_model(version.name)
         made = self._client.create_model_version(
-            version.machine,
+            version.name,
             source=f"{run.info.artifact_uri}/{ARTIFACT_FILE}",
             run_id=run.info.run_id,
-            tags={HASH: version.version_hash, "method": version.method},
+            tags={HASH: version.version_hash, "method": version.method, PURPOSE: version.purpose},
         )
         return int(made.version) == version.number
 
-    def _reconcile_aliases(self, machine: str, versions: Sequence[Version], step: Step) -> None:
+    def _reconcile_aliases(self, name: str, versions: Sequence[Version], step: Step) -> None:
         wanted = {alias: version.number for version in versions for alias in version.aliases}
-        held = self.aliases(machine)
+        held = self.aliases(name)
         for alias in held.keys() - wanted.keys():
-            self._client.delete_registered_model_alias(machine, alias)
+            self._client.delete_registered_model_alias(name, alias)
         for alias, number in wanted.items():
             if held.get(alias) != number:
                 step("mlflow-alias")
-                self._client.set_registered_model_alias(machine, alias, str(number))
+                self._client.set_registered_model_alias(name, alias, str(number))
 
-    def _reconcile_stages(self, machine: str, versions: Sequence[Version], step: Step) -> None:
-        held = self._stages(machine)
+    def _reconcile_stages(self, name: str, versions: Sequence[Version], step: Step) -> None:
+        held = self._stages(name)
         for version in versions:
             wanted = next((STAGES[alias] for alias in version.aliases if alias in STAGES), None)
             if wanted == held.get(version.number):
                 continue
             step("mlflow-stage")
             if wanted is None:
-                self._client.delete_model_version_tag(machine, str(version.number), STAGE)
+                self._client.delete_model_version_tag(name, str(version.number), STAGE)
             else:
-                self._client.set_model_version_tag(machine, str(version.number), STAGE, wanted)
+                self._client.set_model_version_tag(name, str(version.number), STAGE, wanted)
 
-    def _stages(self, machine: str) -> dict[int, str]:
-        found = self._client.search_model_versions(f"name = '{machine}'", max_results=10_000)
+    def _stages(self, name: str) -> dict[int, str]:
+        found = self._client.search_model_versions(f"name = '{name}'", max_results=10_000)
         return {int(one.version): one.tags[STAGE] for one in found if STAGE in one.tags}
 
     def _end_runs(self, registered: set[str], step: Step) -> None:
         for run in self._search(f"attributes.status = '{RUNNING}'"):
-            status = "FINISHED" if run.data.tags.get(HASH) in registered else "KILLED"
+            tags = run.data.tags
+            done = WHOLE in tags and tags.get(HASH) in registered
             step("mlflow-run-end")
-            self._client.set_terminated(run.info.run_id, status)
+            self._client.set_terminated(run.info.run_id, "FINISHED" if done else "KILLED")
 
-    def _held(self, machine: str) -> dict[int, str]:
-        found = self._client.search_model_versions(f"name = '{machine}'", max_results=10_000)
+    def _held(self, name: str) -> dict[int, str]:
+        found = self._client.search_model_versions(f"name = '{name}'", max_results=10_000)
         return {int(version.version): version.tags.get(HASH, "") for version in found}
 
     def _run_of(self, version_hash: str) -> Any:  # noqa: ANN401 - untyped library
@@ -264,52 +242,11 @@ class Tracking:
         return list(self._client.search_runs([self._experiment], query, max_results=10_000))
 
 
-def _data_of(manifest: Manifest) -> dict[str, str | int | float]:
-    """What the model was made of and with, beside the method's own parameters."""
-    training = manifest.training
-    return {
-        "data.first_us": training.first_us,
-        "data.last_us": training.last_us,
-        "data.rows": training.rows,
-        "data.windows": training.windows,
-        "data.sha256": training.sha256,
-        "grid.step_us": manifest.grid.step_us,
-        "grid.window": manifest.grid.window,
-        "limit": manifest.limit,
-        "configuration": manifest.method.partition("/")[2],
-        "seed": manifest.seed,
-    }
-
-
-def environment() -> dict[str, str]:
-    """What a fit ran with, for a run's tags: those of it that are installed."""
-    found = {"environment.python": platform.python_version(), "environment.machine": platform.machine()}
-    for name in ENVIRONMENT:
-        with suppress(PackageNotFoundError):
-            found[f"environment.{name}"] = version_of(name)
-    return found
-
-
-def tables_of(candidate: Candidate) -> dict[str, bytes]:
-    """Files of a run beside the artifact: what it is, and how its alarms met the panel's faults and people's labels."""
-    files = {RUN_FILE: candidate.run.encode()} if candidate.run else {}
-    if confusion := confusion_of(candidate.metrics):
-        files[CONFUSION_FILE] = orjson.dumps(confusion)
-    if said := said_of_labels(candidate.metrics):
-        told = {
-            "version": confusion_on_labels(candidate.metrics),
-            "champion": confusion_on_labels(candidate.metrics, CHAMPION) or None,
-            "statement": said,
-        }
-        files[LABELS_FILE] = orjson.dumps(told)
-    return files
-
-
-def by_machine(versions: Iterable[Version]) -> dict[str, list[Version]]:
-    """Each machine's versions, in their order."""
+def by_name(versions: Iterable[Version]) -> dict[str, list[Version]]:
+    """Each registered model's versions, in their order."""
     found: dict[str, list[Version]] = {}
     for version in versions:
-        found.setdefault(version.machine, []).append(version)
+        found.setdefault(version.name, []).append(version)
     return found
 
 
