@@ -108,7 +108,7 @@ def test_a_foreign_host_or_origin_is_refused_with_the_password_too(server: Serve
 
 
 @pytest.mark.nightly
-def test_a_trainer_writes_through_it(server: Server) -> None:
+def test_a_trainer_writes_through_it(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     place = Place(server.url, server.artifacts, USER, server.password)
     tracking = open_tracking(place, ManualClock(10**15))
     candidate = Candidate("window-pca", packed(), {"a": 1}, {"found": 0.5}, {"loss": (2.0, 1.0)})
@@ -120,6 +120,7 @@ def test_a_trainer_writes_through_it(server: Server) -> None:
     assert tracking.aliases("pump-1") == {"champion": 1}
     assert [run["status"] for run in tracking.runs()] == ["FINISHED"]
     assert any(server.artifacts.rglob("model.zip"))
+    assert capsys.readouterr().out == ""  # which is a command's own, as JSON
 
 
 @pytest.mark.nightly

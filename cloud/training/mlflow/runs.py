@@ -87,17 +87,17 @@ def life_run(
     `parameters`: what the manifest does not say, the fit's settings and the lives that it saw; they are lost with the first run.
     """
     method, _, configuration = manifest["method"].partition("/")
-    machines = ",".join(manifest["machines"])
+    first, *others = manifest["machines"]
     tags = {
         PURPOSE: manifest["purpose"],
-        "machine": machines,
+        "machine": ",".join([first, *others]),
         "method": method,
         "rows_sha256": manifest["rows_sha256"],
         "mlflow.user": manifest["author"],
         **_made_by(restored=restored),
     }
     return FitRun(
-        f"{machines}/{method}",
+        f"{first}+{len(others)}/{method}" if others else f"{first}/{method}",
         sha256(artifact),
         tags,
         {**(parameters or {}), **_terms_of(manifest), "configuration": configuration},

@@ -32,6 +32,7 @@ QUIET: Final[Mapping[str, str]] = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_AGENT_HINT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",  # doubling from 2 s: as long as its server takes to come up
     "GIT_PYTHON_REFRESH": "quiet",
