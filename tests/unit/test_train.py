@@ -35,7 +35,7 @@ from industrialmind.train_follow import place_of
 from industrialmind.train_words import figures, outcome, progress
 from industrialmind.trainees import choose, trainees
 from industrialmind.trainer_job import Job, trainer_lock
-from shared.artifact import unpack
+from shared.artifact import sha256, unpack
 from shared.clock import Clock, SystemClock
 from shared.errors import NotFound, Rejected
 from shared.event import at
@@ -441,15 +441,22 @@ def test_on_servers_a_life_model_reaches_mlflow_too(
 def test_after_an_end_of_life_train_at_any_step_the_next_job_makes_all_agree(
     plant: RunningPlant, step: str
 ) -> None:
+    """And the same artifact again, as a trainer that goes on makes it, is the same run."""
+
     def tell(event: Mapping[str, Any]) -> None:
         if event.get("step") == step:
             raise Killed
 
     reconcile(plant)
+    fit = life_fit(OTHER)
     with pytest.raises(Killed):
-        asyncio.run(register_fitted(plant.data.root, None, life_fit(OTHER), CLOCK, tell, deliver=True))
+        asyncio.run(register_fitted(plant.data.root, None, fit, CLOCK, tell, deliver=True))
     assert not found(plant).noted
     reconcile(plant)
+    asyncio.run(register_fitted(plant.data.root, None, fit, CLOCK, quiet, deliver=True))
+    after = found(plant)
+    after.assert_agree()
+    assert [run["version_hash"] for run in after.runs].count(sha256(fit.artifact)) == 1
 
 
 @contextlib.contextmanager

@@ -95,9 +95,16 @@ class Tracking:
         self._client, self._experiment, self._url, self._clock = client, experiment, url, clock
 
     def log_run(self, fit: FitRun) -> str:
-        """Log a fit whole and leave its run open; returns the run's id."""
+        """Log a fit whole and leave its run open; returns the run's id.
+
+        A trainer that goes on after it was killed makes the same artifact again: its run is the one that there is.
+        """
         now_ms = self._clock.now_us() // 1000
         with _mapped(self._url):
+            held = self._run_of(fit.version_hash)
+            if held is not None:
+                self._client.update_run(held.info.run_id, status=RUNNING)
+                return str(held.info.run_id)
             tags = {HASH: fit.version_hash, **fit.tags}
             run = self._client.create_run(self._experiment, run_name=fit.name, tags=tags)
             run_id: str = run.info.run_id
