@@ -1,8 +1,8 @@
 """m-of-n persistence with hysteresis: when a run of alarms becomes an anomaly, and when it is over.
 
 An anomaly begins when m of the last n scored windows alarm, and is over when enough scored windows in a row are calm: so
-that one fault is one anomaly, models that training makes today ask for a whole window's length (`calm_windows`) of scores
-that are clearly below the limit (`CALM_LEVEL`, a deadband). A fault near the limit would else come and go with each change
+that one fault is one anomaly, models that training makes today ask for a whole window's length and at least 64 of them
+(`calm_windows`), with scores clearly below the limit (`CALM_LEVEL`, a deadband). A fault near the limit would else come and go with each change
 of load. An unscored window is no evidence either way and is not counted.
 """
 
@@ -17,13 +17,15 @@ from shared.errors import Misconfigured, Rejected
 
 CALM_LEVEL: Final = 0.8
 """Of the limit: a score up to here is calm. What lies between it and the limit neither begins an anomaly nor lets it end."""
+CALM_WINDOWS: Final = 64
+"""That end an anomaly at least, however short a model's windows are: a fault comes and goes with load, not with the method."""
 _STATE_VERSION: Final = 2
 _READS: Final = (1, _STATE_VERSION)
 
 
 def calm_windows(window: int, n: int) -> int:
-    """How many calm windows in a row end an anomaly: until the last one that alarmed has left no cell in any of them."""
-    return max(window, n)
+    """How many calm windows in a row end an anomaly: no cell of the last one that alarmed is in the newest of them."""
+    return max(window, n, CALM_WINDOWS)
 
 
 @dataclass(frozen=True, slots=True)

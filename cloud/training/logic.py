@@ -17,7 +17,7 @@ from cloud.training.recording import Recording, choose_step
 from shared.artifact import sha256
 from shared.errors import Rejected
 from shared.grid import grid_frame
-from shared.persistence import CALM_LEVEL
+from shared.persistence import CALM_LEVEL, CALM_WINDOWS
 from shared.windows import Cells, Floats, GridSpec, Ints
 
 __all__ = [
@@ -78,7 +78,7 @@ class Config:
             scales.FORWARD_FIRST,
             scales.WINDOWS_MAX,
         ]
-        fixed = [TRAIN_SHARE, limits.MARGIN_MIN, limits.TAIL, CALM_LEVEL, *times, *constants]
+        fixed = [TRAIN_SHARE, limits.MARGIN_MIN, limits.TAIL, CALM_LEVEL, CALM_WINDOWS, *times, *constants]
         return sha256(orjson.dumps([self.prepared(), fixed], option=orjson.OPT_SORT_KEYS))
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from shared.errors import Misconfigured, Rejected
-from shared.persistence import CALM_LEVEL, Clear, Onset, Persistence, calm_windows, episodes
+from shared.persistence import CALM_LEVEL, CALM_WINDOWS, Clear, Onset, Persistence, calm_windows, episodes
 
 
 def test_m_of_n_alarms_begin_an_anomaly_and_n_quiet_windows_end_it() -> None:
@@ -39,9 +39,9 @@ def test_a_score_that_wavers_about_the_limit_is_one_anomaly_until_it_is_calm_for
     scores = [0.5] * 4 + [1.1, 1.2, 1.1, 0.9, 0.85, 0.9, 0.9, 1.1, 1.1, 1.1] + [0.7] * 9 + [1.1] + [0.7] * 10
     alarms, calm = [each > 1 for each in scores], [each <= CALM_LEVEL for each in scores]
     assert [at for at, _ in episodes(range(len(scores)), alarms, 2, 3)] == [5, 12]  # as for old manifests
-    one = episodes(range(len(scores)), alarms, 2, 3, clear=calm_windows(10, 3), calm=calm)
+    one = episodes(range(len(scores)), alarms, 2, 3, clear=10, calm=calm)
     assert one == [(5, 33)]  # the alarm at 23 begins the count anew
-    assert calm_windows(2, 5) == 5
+    assert (calm_windows(2, 5), calm_windows(128, 5), calm_windows(2, 200)) == (CALM_WINDOWS, 128, 200)
 
 
 def test_calm_windows_before_an_onset_do_not_count_and_the_count_survives_a_restart() -> None:
