@@ -87,6 +87,10 @@ async def test_foreign_messages_become_readings_and_letters(nats_server: NatsSer
             await say(str(each.topic), each.raw)
         await until(lambda: len(far.rows()) == 5 + 1 + 10 + 2, "all readings are there")
         await until(lambda: sum(map(len, far.bodies(Kind.REJECT))) == 2, "both dead letters are there")
+        await until(
+            lambda: {NodeOnline, ReadingsHeld} <= {type(each) for each in far.events()},
+            "both events are there",
+        )
         found = {
             (body.sensor_names[index], body.units[index], at_us, value)
             for body in far.bodies(Kind.READINGS)

@@ -20,8 +20,8 @@ from shared.origin import origin
 from shared.packing import join
 from tests.unit.edge_models import START, UNITS, loaded, plant, rows
 
-TABLE = plant(200, 3, fault_from=100)
-TABLE[140:, 2] -= 8
+TABLE = plant(200, 3, fault_from=60)
+TABLE[100:, 2] -= 8
 
 
 def record(offset: int, readings: Readings, machine: str = "pump", *, first: int = 1) -> Stored:

@@ -21,7 +21,7 @@ def test_its_json_is_canonical_and_reads_back() -> None:
 
 def test_one_from_before_calm_windows_were_counted_reads_and_writes_as_it_was() -> None:
     plain = orjson.loads(artifact().manifest.to_json())
-    assert plain["calibration"].pop("calm_windows") == 16
+    assert plain["calibration"].pop("calm_windows") == 64
     assert plain["calibration"].pop("calm_level") == 0.8
     old = orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
     assert Manifest.from_json(old).to_json() == old  # an edge of an earlier release takes it
