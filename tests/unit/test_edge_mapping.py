@@ -88,7 +88,7 @@ async def test_foreign_messages_become_readings_and_letters(nats_server: NatsSer
         await until(lambda: len(far.rows()) == 5 + 1 + 10 + 2, "all readings are there")
         await until(lambda: sum(map(len, far.bodies(Kind.REJECT))) == 2, "both dead letters are there")
         await until(
-            lambda: {NodeOnline, ReadingsHeld} <= {type(each) for each in far.events()},
+            lambda: {"node.online", "readings.held"} <= {each.type for each in far.events()},
             "both events are there",
         )
         found = {
