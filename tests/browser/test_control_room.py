@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from industrialmind.embedded import account_of
 from tests.browser.conftest import Open
 from tests.e2e.plant_process import PlantProcess
+from tests.paho_client import leave
 
 pytestmark = [pytest.mark.e2e, pytest.mark.demo, pytest.mark.timeout(1200)]
 
@@ -279,8 +280,7 @@ def device(plant: PlantProcess) -> Iterator[MqttClient]:
     client.loop_start()
     assert connected.wait(10)
     yield client
-    client.disconnect()
-    client.loop_stop()
+    leave(client)
 
 
 WATCH = """() => {

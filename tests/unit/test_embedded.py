@@ -20,6 +20,7 @@ from shared.eventlog import Record, open_event_log
 from shared.jetstream import LogOptions, ensure_topics, open_jetstream
 from shared.nats import ControlPlane, Timeouts, open_control, open_link
 from shared.supervise import free_ports
+from tests.paho_client import leave
 
 E1 = EdgeScope("s1", "e1", ("m1", "m2"))
 E2 = EdgeScope("s1", "e2", ("m3",))
@@ -95,8 +96,7 @@ class Mqtt:
         self.client.publish(topic, payload, qos=1).wait_for_publish(5)
 
     def close(self) -> None:
-        self.client.disconnect()
-        self.client.loop_stop()
+        leave(self.client)
 
 
 class Clients:
