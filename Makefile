@@ -89,7 +89,7 @@ lock: ## Write requirements.lock anew from pyproject.toml, and the images' parts
 proto: $(STAMP) ## Write the protobuf modules anew from their .proto files
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. shared/frame.proto shared/sparkplug/sparkplug_b.proto
 
-edge-size: $(STAMP) ## Print what the edge extra takes on disk and what an idle agent takes in memory
+edge-size: $(STAMP) ## Print what the edge extra takes on disk, an idle agent in memory, and the trial of a model
 	PYTHONPATH=. $(BIN)/python bench/edge_size.py
 
 clean: ## Remove the virtual environment and caches

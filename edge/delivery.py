@@ -17,7 +17,7 @@ from shared.clock import Clock
 from shared.errors import NotFound, Rejected, Unavailable
 from shared.events import Event, ModelRefused, at
 from shared.frames import Kind, Records
-from shared.loaded import Desired, LoadedModel, fits
+from shared.loaded import Desired, Load, LoadedModel, fits
 from shared.machine_view import MachineView
 from shared.names import EDGE_KEYS
 from shared.packing import Item
@@ -31,8 +31,6 @@ _LOOK_SECONDS: Final = 1.0
 _MAX_RETRY_SECONDS: Final = 30.0
 
 Install = Callable[[str, LoadedModel], None]
-Load = Callable[[Desired, bytes], LoadedModel]
-"""Checks, loads and tests bytes that came. Raises Rejected, Unavailable."""
 
 
 class ModelSource(Protocol):

@@ -14,6 +14,7 @@ from cloud.assets.commands import Commands
 from cloud.assets.port import Projection
 from cloud.assets.settings import AssetsSettings
 from cloud.assets.sightings import Sightings
+from cloud.registry.logic import ANOMALY
 from cloud.telemetry.port import StoredEvent, TelemetryReader
 from industrialmind.model_answers import ModelAnswers
 from shared.clock import Clock
@@ -72,7 +73,7 @@ class Eyes:
         wanted = {
             model.machine: model.manifest
             for model in registered
-            if model.promoted_to and model.purpose == "anomaly"  # life models know no ranges
+            if model.promoted_to and model.purpose == ANOMALY  # life models know no ranges
         }
         series = await self.store.series()
         return Sightings(

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cloud.registry.app import deliver, load_registry
-from cloud.registry.logic import LIFE, Registry
+from cloud.registry.logic import ANOMALY, LIFE, Registry
 from cloud.training.mlflow.runs import FitRun, anomaly_run, life_run
 from cloud.training.mlflow.settings import USER
-from cloud.training.mlflow.tracking import ANOMALY, Place, Tracking, Version, name_of, open_tracking
+from cloud.training.mlflow.tracking import Place, Tracking, Version, name_of, open_tracking
 from cloud.training.trained import Candidate
 from industrialmind.plant import DataDir
 from industrialmind.train_settings import TrainSettings

@@ -1,5 +1,6 @@
 """A model version that was asked for, and one that was read whole, checked and tested: the same for edge and cloud."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -72,6 +73,10 @@ class LoadedModel:
     def manifest(self) -> Manifest:
         """What it is and needs."""
         return self.scorer.manifest
+
+
+Load = Callable[[Desired, bytes], LoadedModel]
+"""Checks, loads and tests bytes that came: `load_model`, or `load_tried`. Raises Rejected, Unavailable."""
 
 
 def load_model(desired: Desired, data: bytes) -> LoadedModel:

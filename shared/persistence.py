@@ -2,8 +2,8 @@
 
 An anomaly begins when m of the last n scored windows alarm, and is over when enough scored windows in a row are calm: so
 that one fault is one anomaly, models that training makes today ask for a whole window's length and at least 64 of them
-(`calm_windows`), with scores clearly below the limit (`CALM_LEVEL`, a deadband). A fault near the limit would else come and go with each change
-of load. An unscored window is no evidence either way and is not counted.
+(`calm_windows`), with scores clearly below the limit (`CALM_LEVEL`, a deadband). A fault near the limit would else come
+and go with each change of load. An unscored window is no evidence either way and is not counted.
 """
 
 import json

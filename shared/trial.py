@@ -24,6 +24,7 @@ _REFUSED: Final = 3
 _SAID: Final = 2000
 """Exit code and longest word of a child whose input was refused."""
 _FIRST_TO_GO: Final = "1000"
+"""The largest `oom_score_adj`."""
 
 
 def try_out(loader: Callable[[bytes], object], data: bytes, *, address_bytes: int = ADDRESS_BYTES) -> None:
@@ -56,7 +57,7 @@ def try_out(loader: Callable[[bytes], object], data: bytes, *, address_bytes: in
         raise Rejected(f"its trial in a child of its own ended with {how}{f': {last}' if last else ''}")
 
 
-def limit(address_bytes: int = ADDRESS_BYTES) -> None:
+def limit(address_bytes: int) -> None:
     """Take this process' resources away, for good, and be the first to go where the machine's memory runs out.
 
     A service that may not set limits (systemd's filter of system calls forbids it on some releases) tries without: it

@@ -1,8 +1,8 @@
 """The models that are served: each machine's champion, and any registered version by its hash.
 
-A promotion is followed from the log. The new version is fetched, checked against its hash, tested with its own probe,
-by a child with resource limits the first time, and only then swapped in, in one step: a request that began with the old one ends with it, and none waits or fails. A
-version that does not pass leaves the old one at work.
+A promotion is followed from the log. The new version is fetched, checked against its hash, tested with its own probe
+(the first time by a child with resource limits) and only then swapped in, in one step: a request that began with the
+old one ends with it, and none waits or fails. A version that does not pass leaves the old one at work.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from cloud.inference.metrics import Metrics
 from shared.clock import Clock
 from shared.errors import NotFound, Rejected, Unavailable
 from shared.eventlog import EventLog
-from shared.loaded import Desired, LoadedModel, load_model
+from shared.loaded import Desired, Load, LoadedModel, load_model
 from shared.names import MODELS
 
 log = structlog.get_logger()
@@ -37,8 +37,6 @@ Look = Callable[[], Awaitable[Catalog]]
 """The registry as it is now. Raises Unavailable."""
 Fetch = Callable[[str], Awaitable[bytes]]
 """An artifact's bytes by its object's name. Raises NotFound, Unavailable."""
-Load = Callable[[Desired, bytes], LoadedModel]
-"""Checks, loads and tests an artifact that was never loaded here. Raises Rejected, Unavailable."""
 
 
 @dataclass(frozen=True)

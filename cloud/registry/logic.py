@@ -12,8 +12,9 @@ from shared.retraining_events import ChallengerJudged, RetrainingDecided
 SOURCE: Final = "cloud/registry"
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
+ANOMALY: Final = "anomaly"
 LIFE: Final = "life"
-"""The purpose of a model of remaining life, in its manifest."""
+"""What a model is for, as its manifest says."""
 
 
 @dataclass(frozen=True, slots=True)

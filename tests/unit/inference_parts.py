@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from cloud.inference.app import build_app
 from cloud.inference.batching import Batcher, Queue
 from cloud.inference.metrics import Metrics
-from cloud.inference.models import Load, Models
+from cloud.inference.models import Models
 from cloud.inference.settings import InferenceSettings
 from cloud.registry.app import decide_for, register
 from cloud.registry.logic import Model
@@ -23,7 +23,7 @@ from shared.clock import SystemClock
 from shared.eventlog import EventLog, open_event_log
 from shared.health import Health
 from shared.jetstream import default_budgets, ensure_topics
-from shared.loaded import LoadedModel, load_model
+from shared.loaded import Load, LoadedModel, load_model
 from shared.names import INFERENCE
 from shared.nats import ControlPlane, open_control
 from tests.servers import NatsServer

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from edge.delivery import SETTLE_SECONDS, Delivery, Load
+from edge.delivery import SETTLE_SECONDS, Delivery
 from edge.models import ModelFolder
 from edge.outbox import Outbox, open_outbox
 from shared.clock import ManualClock
@@ -16,7 +16,7 @@ from shared.errors import NotFound, Unavailable
 from shared.events import ModelRefused, parse_event
 from shared.frame_codec import decode
 from shared.frames import Readings, Records
-from shared.loaded import TRIAL_BYTES, LoadedModel, load_model, load_tried
+from shared.loaded import TRIAL_BYTES, Load, LoadedModel, load_model, load_tried
 from shared.machine_view import MachineView
 from tests.unit.edge_models import SECOND, SENSORS, START, UNITS, artifact, desired, greedy, plant, rows
 

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from cloud.registry.logic import ANOMALY, CHALLENGER, CHAMPION
 from cloud.training.mlflow.runs import ARTIFACT_FILE, HASH, PURPOSE, FitRun
 from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.settings import set_library_environment
 
 EXPERIMENT: Final = "industrialmind"
-ANOMALY: Final = "anomaly"
 STAGE: Final = "stage"
-STAGES: Final[Mapping[str, str]] = {"champion": "Production", "challenger": "Staging"}
+STAGES: Final[Mapping[str, str]] = {CHAMPION: "Production", CHALLENGER: "Staging"}
 """The tag of a version with these aliases; MLflow itself has given up stages."""
 WHOLE: Final = "whole"
 """Tag of a run that has everything logged but its end."""
