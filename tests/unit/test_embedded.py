@@ -1,15 +1,12 @@
 """The embedded server's access, tried with real MQTT and NATS clients against a real server."""
 
 import asyncio
-import queue
 import stat
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 
-import paho.mqtt.client as mqtt
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 
 from industrialmind.embedded import Account, EmbeddedNats, account_of, server_binary
 from industrialmind.grants import EdgeScope
@@ -20,7 +17,7 @@ from shared.eventlog import Record, open_event_log
 from shared.jetstream import LogOptions, ensure_topics, open_jetstream
 from shared.nats import ControlPlane, Timeouts, open_control, open_link
 from shared.supervise import free_ports
-from tests.paho_client import leave
+from tests.paho_client import Mqtt
 
 E1 = EdgeScope("s1", "e1", ("m1", "m2"))
 E2 = EdgeScope("s1", "e2", ("m3",))
@@ -68,37 +65,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     running.process.wait(10)
 
 
-class Mqtt:
-    """A small MQTT client: what it subscribed and what came."""
-
-    def __init__(self, server: Running, name: str, password: str | None, session: str = "") -> None:
-        self.connected: queue.Queue[bool] = queue.Queue()
-        self.granted: queue.Queue[int] = queue.Queue()
-        self.came: queue.Queue[tuple[str, bytes]] = queue.Queue()
-        self.client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id=session or f"test-{id(self)}", clean_session=not session
-        )
-        if password is not None:
-            self.client.username_pw_set(name, password)
-        self.client.on_connect = lambda _c, _u, _f, reason, _p: self.connected.put(not reason.is_failure)
-        self.client.on_subscribe = lambda _c, _u, _m, codes, _p: self.granted.put(codes[0].value)
-        self.client.on_message = lambda _c, _u, message: self.came.put(
-            (message.topic, bytes(message.payload))
-        )
-        self.client.connect("127.0.0.1", server.mqtt_port)
-        self.client.loop_start()
-
-    def subscribe(self, topic: str) -> int:
-        self.client.subscribe(topic, qos=1)
-        return self.granted.get(timeout=5)
-
-    def publish(self, topic: str, payload: bytes) -> None:
-        self.client.publish(topic, payload, qos=1).wait_for_publish(5)
-
-    def close(self) -> None:
-        leave(self.client)
-
-
 class Clients:
     """Makes MQTT clients and closes them after the test."""
 
@@ -107,7 +73,7 @@ class Clients:
         self.made: list[Mqtt] = []
 
     def __call__(self, name: str, password: str | None, session: str = "") -> Mqtt:
-        self.made.append(Mqtt(self._server, name, password, session))
+        self.made.append(Mqtt(self._server.mqtt_port, name, password, session))
         return self.made[-1]
 
     def ready(self, name: str, session: str = "") -> Mqtt:

@@ -7,43 +7,31 @@ trained and delivered by the demonstration's own trainer.
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from cloud.life.artifact import load_life
-from cloud.telemetry.port import Entry, TelemetryReader
+from cloud.telemetry.port import Entry
 from cloud.training import app as app_module
 from cloud.training import trained as training
-from cloud.training.app import read_recording
-from cloud.training.logic import Config, fit
-from cloud.training.mlflow import tracking as tracking_module
+from cloud.training.logic import fit
 from cloud.training.recording import Recording
-from cloud.training.watch import Watch
-from industrialmind import life_train
 from industrialmind import train as train_module
-from industrialmind.children import to_toml
-from industrialmind.life_train import LifeFit, Wish, fit_life, register_fitted
 from industrialmind.plant import DataDir
 from industrialmind.retrain import root_of
 from industrialmind.train import run_job
 from industrialmind.train_follow import place_of
-from industrialmind.train_words import figures, outcome, progress
-from industrialmind.trainees import choose, trainees
-from industrialmind.trainer_job import Job, trainer_lock
-from shared.artifact import sha256, unpack
-from shared.clock import Clock, SystemClock
-from shared.errors import NotFound, Rejected
+from industrialmind.train_words import progress
+from industrialmind.trainer_job import Job
+from shared.artifact import unpack
+from shared.errors import Rejected
 from shared.event import at
 from shared.nats import ControlPlane, open_control
-from shared.supervise import free_ports
-from tests.agreement import Found, look, tracking_of
+from tests.agreement import tracking_of
 from tests.unit.front_door import (
-    PLANT,
     T0,
     Command,
     RunningPlant,
@@ -52,38 +40,25 @@ from tests.unit.front_door import (
     running_plant,
     store_entries,
 )
-from tests.unit.life_fleet import COLUMNS, fleet
+from tests.unit.training_plant import (
+    EDGE,
+    MACHINE,
+    OTHER,
+    Killed,
+    Trained,
+    another_trainer,
+    first_training,
+    found,
+    life_registered,
+    on_servers,
+    reconcile,
+    two_window_pcas,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # MLflow's and SQLAlchemy's own
     pytest.mark.usefixtures("trained"),
 ]
-MACHINE, EDGE = "pump-1", "edge-pump-1"
-OTHER = "fan-2"
-CLOCK = SystemClock()
-
-
-@dataclass(frozen=True)
-class Run:
-    """What MLflow has of a candidate."""
-
-    metrics: dict[str, float]
-    parameters: dict[str, str]
-    files: dict[str, int]
-    losses: int
-
-
-@dataclass
-class Trained:
-    """What a first `train` of all machines told and left behind; the fan has no readings."""
-
-    events: list[dict[str, Any]] = field(default_factory=list)
-    refused: str = ""
-    after: Found | None = None
-    runs: dict[str, Run] = field(default_factory=dict)
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["event"] == kind]
 
 
 @pytest.fixture(scope="module")
@@ -94,19 +69,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlant]:
 
 @pytest.fixture(scope="module")
 def trained(plant: RunningPlant) -> Trained:
-    made = Trained()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module, "train_machine_models", two_window_pcas)
-        with pytest.raises(Rejected) as refused:
-            asyncio.run(run_job(plant.data.root, Job(), lambda event: made.events.append(dict(event))))
-    made.refused = str(refused.value)
-    made.after = found(plant)
-    tracking = tracking_of(plant.data)
-    for run in tracking._search(""):
-        files = {file.path: file.file_size for file in tracking._client.list_artifacts(run.info.run_id)}
-        losses = tracking._client.get_metric_history(run.info.run_id, "epoch/train_loss")
-        made.runs[run.data.tags["method"]] = Run(run.data.metrics, run.data.params, files, len(losses))
-    return made
+    return first_training(plant)
 
 
 @pytest.fixture
@@ -117,33 +80,9 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture(scope="module")
 def lived(plant: RunningPlant, trained: Trained) -> str:
-    """Hash of a life model of both machines, that is registered beside those of anomalies."""
+    """Hash of a life model of both machines."""
     assert trained.after is not None
-    done = asyncio.run(
-        register_fitted(plant.data.root, None, life_fit(MACHINE, OTHER), CLOCK, quiet, deliver=False)
-    )
-    assert done.not_in_mlflow == ""
-    return done.version_hash
-
-
-def life_fit(*machines: str) -> LifeFit:
-    """Another version each time."""
-    return fit_life(fleet(12), Wish(machines, "flow below 60 %", "usual", cap=50.0, rounds=2), CLOCK)
-
-
-def quiet(_: Mapping[str, Any]) -> None:
-    """Nobody listens."""
-
-
-def found(plant: RunningPlant) -> Found:
-    return asyncio.run(look(plant.data, plant.nats.nats_url, plant.nats.credentials("admin").userinfo))
-
-
-def reconcile(plant: RunningPlant) -> Found:
-    asyncio.run(run_job(plant.data.root, Job(reconcile=True), lambda _: None))
-    after = found(plant)
-    after.assert_agree()
-    return after
+    return life_registered(plant)
 
 
 def test_both_candidates_are_registered_and_the_better_one_delivered(trained: Trained) -> None:
@@ -225,23 +164,6 @@ def test_machines_that_have_a_model_are_left_alone(command: Command, plant: Runn
     found(plant).assert_agree()
 
 
-def on_servers(plant: RunningPlant, machines: Sequence[str], path: Path) -> Path:
-    """The settings of a trainer that is told by URLs alone where everything is."""
-    data = plant.data
-    table = {
-        "folder": str(data.root),
-        "mlflow_url": data.mlflow_url,
-        "mlflow_password": "unused",
-        "artifacts": str(data.mlflow_artifacts),
-        "machines": list(machines),
-        "telemetry_url": data.telemetry_url,
-        "nats_url": plant.nats.nats_url,
-        "credentials": plant.nats.credentials("cloud").userinfo,
-    }
-    path.write_text(to_toml({"train": table}))
-    return path
-
-
 def test_a_trainer_by_urls_delivers_to_the_edge_that_is_assigned(
     command: Command, plant: RunningPlant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,10 +236,6 @@ ENDS = [
 ]
 
 
-class Killed(BaseException):
-    """The trainer ends here; only `finally` still runs."""
-
-
 @pytest.mark.parametrize(("step", "second"), ENDS)
 def test_after_an_end_at_any_step_the_next_job_makes_all_agree(
     plant: RunningPlant, monkeypatch: pytest.MonkeyPatch, step: str, *, second: bool
@@ -338,207 +256,12 @@ def test_after_an_end_at_any_step_the_next_job_makes_all_agree(
     reconcile(plant)
 
 
-async def two_window_pcas(
-    store: TelemetryReader,
-    machine: str,
-    machine_type: str,
-    clock: Clock,
-    *,
-    operating_sensor: str | None,
-    clusters: bool,
-    watch: Watch,
-    **_: Any,  # noqa: ANN401 - what this stand-in has no use for
-) -> training.Trained:
-    recording = await read_recording(store, machine)
-    made = [
-        fit(
-            recording,
-            machine=machine,
-            machine_type=machine_type,
-            now_us=clock.now_us(),
-            config=Config(window=window),
-            operating_sensor=operating_sensor,
-            clusters=clusters,
-        )
-        for window in (12, 16)
-    ]
-    curves = {"train_loss": (3.0, 2.0, 1.0)}
-    figures = {"panel_found": 0.25, "panel_false": 0.0}
-    candidates = (
-        training.Candidate("short-window-pca", made[0], {"window": 12}, figures, curves),
-        training.Candidate("window-pca", made[1], {"window": 16}, figures, {}),
-    )
-    for each in candidates:
-        watch.judged(each.method, each.metrics)
-    return training.Trained(machine, candidates, 1, unpack(made[1]).manifest.training)
-
-
-def life_words(plant: RunningPlant, monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[str | Path]:
-    """`life train` of a file, whose fit takes a moment."""
-    fit = life_fit(MACHINE)
-    monkeypatch.setattr(life_train, "fit_life", lambda *_, **__: fit)
-    runs, path = fleet(12), folder / "failed.csv"
-    rows = zip(runs.of_row, runs.cycles, runs.values, strict=True)
-    lines = [f"{unit},{cycle:g},{','.join(map(str, values))}\n" for unit, cycle, values in rows]
-    path.write_text("".join([f"unit,cycle,{','.join(COLUMNS)}\n", *lines]))
-    words = ("life", "train", "--train", path, "--machine", MACHINE, "--failure", "flow below 60 %")
-    return [*words, "--data", plant.data.root]
-
-
-def test_a_life_version_has_a_whole_run_and_numbers_of_its_own(
-    command: Command, plant: RunningPlant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lived: str
-) -> None:
-    before = found(plant)
-    done = command(*life_words(plant, monkeypatch, tmp_path), "--json").json
-    after = found(plant)
-    after.assert_agree()
-    [number] = done["machines"].values()
-    assert (done["not_in_mlflow"], done["telling"]) == ("", [])
-    assert after.mlflow["pump-1.life"] == {**before.mlflow["pump-1.life"], number: done["version_hash"]}
-    assert after.aliases["pump-1.life"] == {**before.aliases["pump-1.life"], "challenger": number}
-    assert after.mlflow[f"{OTHER}.life"][1] == lived
-    for account in ("mlflow", "aliases", "stages"):
-        for name in (MACHINE, f"{OTHER}.life"):
-            assert getattr(after, account)[name] == getattr(before, account)[name]
-    tracking = tracking_of(plant.data)
-    [run] = tracking._search(f"tags.version_hash = '{done['version_hash']}'")
-    assert {run.data.tags[name] for name in ("purpose", "machine", "method")} == {
-        "life",
-        MACHINE,
-        "life-trees",
-    }
-    assert {"environment.python", "environment.scikit-learn", "rows_sha256"} <= run.data.tags.keys()
-    assert run.data.metrics == pytest.approx(done["metrics"])
-    assert {name for name in run.data.metrics if "floor" in name}
-    said = run.data.params
-    assert (said["failure_criterion"], said["load_assumption"]) == ("flow below 60 %", "usual")
-    assert (said["knee_hours"], said["data.units"], said["rounds"], said["seed"]) == ("50.0", "12", "2", "0")
-    assert said["data.sha256"] == run.data.tags["rows_sha256"]
-    files = {file.path: file.file_size for file in tracking._client.list_artifacts(run.info.run_id)}
-    assert files.keys() == {"model.zip", "manifest.json"}
-    [again] = [model for model in after.registry.lives if model.version_hash == done["version_hash"]]
-    path = tracking._client.download_artifacts(run.info.run_id, "model.zip", str(tmp_path))
-    assert load_life(Path(path).read_bytes()).version_hash == again.version_hash
-
-
-def test_on_servers_a_life_model_reaches_mlflow_too(
-    command: Command, plant: RunningPlant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    config = on_servers(plant, [f"{MACHINE}:centrifugal-pump"], tmp_path / "train.toml")
-    words = life_words(plant, monkeypatch, tmp_path)
-    done = command(*words, "--config", config, "--deliver", "--json").json
-    after = found(plant)
-    after.assert_agree()
-    assert (done["telling"], done["not_in_mlflow"]) == ([MACHINE], "")
-    assert after.stages["pump-1.life"][done["machines"][MACHINE]] == "Production"
-
-
-@pytest.mark.usefixtures("lived")
-@pytest.mark.parametrize(
-    "step",
-    ["log-run", "register", "mlflow-version", pytest.param("mlflow-alias", marks=pytest.mark.nightly)],
-)
-def test_after_an_end_of_life_train_at_any_step_the_next_job_makes_all_agree(
-    plant: RunningPlant, step: str
-) -> None:
-    """And the same artifact again, as a trainer that goes on makes it, is the same run."""
-
-    def tell(event: Mapping[str, Any]) -> None:
-        if event.get("step") == step:
-            raise Killed
-
-    reconcile(plant)
-    fit = life_fit(OTHER)
-    with pytest.raises(Killed):
-        asyncio.run(register_fitted(plant.data.root, None, fit, CLOCK, tell, deliver=True))
-    assert not found(plant).noted
-    reconcile(plant)
-    asyncio.run(register_fitted(plant.data.root, None, fit, CLOCK, quiet, deliver=True))
-    after = found(plant)
-    after.assert_agree()
-    assert [run["version_hash"] for run in after.runs].count(sha256(fit.artifact)) == 1
-
-
-@contextlib.contextmanager
-def away(plant: RunningPlant, what: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """MLflow's server that does not answer, or its folder of files that can't be written when a run is half there."""
-    run, folder = plant.data.run_file.read_bytes(), plant.data.mlflow_artifacts
-    aside = folder.with_name("aside")
-    with monkeypatch.context() as patch:
-        patch.setattr(tracking_module, "QUIET", {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
-        if what == "server":
-            url = f"http://127.0.0.1:{free_ports(1)[0]}"
-            plant.data.run_file.write_bytes(orjson.dumps({**orjson.loads(run), "mlflow": url}))
-        else:
-            folder.rename(aside)
-            folder.write_bytes(b"")
-        try:
-            yield
-        finally:
-            plant.data.run_file.write_bytes(run)
-            if aside.exists():
-                folder.unlink()
-                aside.rename(folder)
-
-
-@pytest.mark.usefixtures("lived")
-@pytest.mark.parametrize("what", ["server", "folder"])
-def test_with_mlflow_away_a_life_model_is_registered_all_the_same(
-    command: Command, plant: RunningPlant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
-) -> None:
-    words = life_words(plant, monkeypatch, tmp_path)
-    with away(plant, what, monkeypatch):
-        said = command(*words)
-    assert said.code == 0, said.err
-    assert "registered, and not yet in MLflow: MLflow at " in said.out
-    behind = found(plant)
-    newest = [model for model in behind.registry.lives if model.machine == MACHINE][-1]
-    assert newest.version not in behind.mlflow["pump-1.life"]
-    assert not behind.noted
-    assert reconcile(plant).mlflow["pump-1.life"][newest.version] == newest.version_hash
-
-
-@contextlib.contextmanager
-def another_trainer(plant: RunningPlant) -> Iterator[threading.Event]:
-    """One that holds the lock until the event is set."""
-    held, release = threading.Event(), threading.Event()
-
-    async def hold() -> None:
-        async with trainer_lock(plant.data, lambda: None):
-            held.set()
-            await asyncio.to_thread(release.wait, 20)
-
-    first = threading.Thread(target=lambda: asyncio.run(hold()))
-    first.start()
-    held.wait(10)
-    try:
-        yield release
-    finally:
-        release.set()
-        first.join()
-
-
 def test_a_second_trainer_says_that_it_waits(command: Command, plant: RunningPlant) -> None:
     with another_trainer(plant) as release:
         threading.Timer(0.5, release.set).start()
         outcome = command("train", "--data", plant.data.root, "--reconcile")
     assert outcome.code == 0
     assert "another trainer works" in outcome.err
-
-
-def test_a_life_model_waits_for_the_trainer_that_works(plant: RunningPlant) -> None:
-    """Else MLflow would have two writers."""
-    told: list[str] = []
-    with another_trainer(plant) as release:
-
-        def tell(event: Mapping[str, Any]) -> None:
-            told.append(event.get("step", event["event"]))
-            if event["event"] == "waiting":
-                release.set()
-
-        asyncio.run(register_fitted(plant.data.root, None, life_fit(MACHINE), CLOCK, tell, deliver=False))
-    assert told[:2] == ["waiting", "open-mlflow"]
-    found(plant).assert_agree()
 
 
 def test_an_unknown_machine_is_named_with_those_there_are(command: Command, plant: RunningPlant) -> None:
@@ -553,47 +276,11 @@ def test_without_a_plant_there_is_nothing_to_train(command: Command, plant: Runn
     assert "industrialmind up" in outcome.err
 
 
-def test_machines_are_chosen_by_id_all_without_one() -> None:
-    assert choose(PLANT.machines, []) == list(PLANT.machines)
-    assert [m.id for m in choose(PLANT.machines, ["fan-1"])] == ["fan-1"]
-    with pytest.raises(NotFound):
-        choose(PLANT.machines, ["fan-1", "x"])
-
-
-def test_a_machine_that_no_edge_is_assigned_to_is_trained_for_the_inference_service() -> None:
-    made = trainees(PLANT.machines, {"fan-1": ("s1", "edge-9")})
-    assert [(each.id, each.edge) for each in made] == [("pump-1", "inference"), ("fan-1", "edge-9")]
-
-
-def test_a_machine_with_no_edge_is_chosen_if_the_store_knows_it() -> None:
-    pump, other = choose(PLANT.machines, ["pump-1", "x"], {"x", "pump-1"})
-    assert pump == PLANT.machines[0]
-    assert (other.id, other.type, other.operating_sensor) == ("x", "machine", "")
-    assert choose(PLANT.machines, [], {"x"}) == list(PLANT.machines)
-
-
 def test_mlflow_is_written_where_its_one_writer_is(plant: RunningPlant) -> None:
     data = DataDir(plant.data.root)
     assert place_of(data, {}).url == data.mlflow_url
     served = place_of(data, {"mlflow": "http://127.0.0.1:5011"})
     assert (served.url, served.password) == ("http://127.0.0.1:5011", data.token("mlflow"))
-
-
-def test_a_fit_in_words() -> None:
-    candidates = [
-        {"method": "window-pca", "metrics": {"panel_found": 0.8, "panel_false": 1.0}, "epochs": 0},
-        {"method": "conv-autoencoder", "metrics": {}, "epochs": 40},
-    ]
-    fitted = {"event": "fitted", "machine": "m", "rows": 9, "seconds": 3.2, "chosen": "window-pca"}
-    assert outcome({**fitted, "candidates": candidates}) == (
-        "m: 9 rows in 3 s: window-pca (found 80% of a panel of faults, false 1); conv-autoencoder (40 epochs); "
-        "window-pca is chosen"
-    )
-    assert figures({"panel_found": 1.0}) == "found 100% of a panel of faults"
-    step = {"event": "step", "machine": "m", "method": "window-pca", "step": "mlflow-version"}
-    assert progress(step) == "m window-pca: mlflow version"
-    assert progress({**step, "machine": "", "method": "", "step": "open-mlflow"}) == "opening MLflow"
-    assert (outcome(step), progress({"event": "reconciled"})) == ("", "")
 
 
 UNFITTED = {"labels_as_of_us", "methods", "watch", "more", "run_sha256", "evidence", "keep"}
@@ -697,24 +384,3 @@ def test_a_fault_that_a_person_names_is_left_out_of_the_rows(
 def test_a_new_baseline_needs_maintenance(command: Command, plant: RunningPlant) -> None:
     refused = command("train", "--data", plant.data.root, "--machine", MACHINE, "--rebaseline")
     assert (refused.code, "there was none" in refused.err) == (2, True)
-
-
-def test_decisions_and_contests_in_words() -> None:
-    decided = {
-        "event": "decided",
-        "machine": "m",
-        "triage": "drift",
-        "sensors": ["a", "b"],
-        "reason": "so",
-        "action": "train",
-    }
-    assert outcome(decided) == "m: drift (a, b): so: train"
-    judged = {
-        "event": "judged",
-        "machine": "m",
-        "sha256": "ab" * 32,
-        "proxy": True,
-        "outcome": "approve",
-        "reasons": ["finds more"],
-    }
-    assert outcome(judged) == "m: challenger abababababab by a proxy: approve: finds more"
