@@ -141,8 +141,9 @@ class Member:
         """Begin at the first unacknowledged record of each topic, with nothing left over from before."""
         await self._stop()
         self._starts += 1
-        # Every start has subjects of its own, so that what was under way before can't be taken for new.
-        inbox = f"{session.inbox}-{self._group}-{self._starts}"
+        # Every start has subjects of its own, so that what was under way before can't be taken for new. Also that of a
+        # member before on this connection: the server remembers its pulls until it has something for them.
+        inbox = f"{session.inbox}-{self._lease.member}-{self._starts}"
         self._end = await session.subscribe(f"{inbox}.*", self._on_message)
         await session.flush()  # the former subscription is gone: its pulls get nothing more
         for pulled in self._pulled:

@@ -28,11 +28,12 @@ class Lease:
     def __init__(self, link: Link, group: str, seconds: float, changed: Callable[[], None]) -> None:
         self.term = 0
         """Grows each time the lease is won."""
+        self.member = secrets.token_hex(8)
+        """Who this is: no other member of any group has it."""
         self._link = link
         self._subject = f"$KV.{LEASES_BUCKET}.{group}"
         self._seconds = seconds
         self._changed = changed
-        self._member = secrets.token_hex(8)
         self._revision = 0
         self._until = 0.0
         self._seen: tuple[int, float] | None = None  # a revision of another holder and when it was first seen
@@ -76,7 +77,7 @@ class Lease:
         if page.messages:
             revision = sequence(page.messages[0])
             holder = orjson.loads(page.messages[0].data or b"{}")
-            if holder and holder["member"] != self._member:
+            if holder and holder["member"] != self.member:
                 if self._seen is None or self._seen[0] != revision:
                     self._seen = (revision, now)
                 if now - self._seen[1] < float(holder["seconds"]):
@@ -91,7 +92,7 @@ class Lease:
         self._changed()
 
     def _claim(self) -> bytes:
-        return orjson.dumps({"member": self._member, "seconds": self._seconds})
+        return orjson.dumps({"member": self.member, "seconds": self._seconds})
 
     async def _write(self, value: bytes, revision: int) -> int:
         headers = {"Nats-Expected-Last-Subject-Sequence": str(revision)}

@@ -5,6 +5,7 @@ import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from shared.errors import Conflict, IndustrialMindError, Misconfigured, Rejected, Unavailable
@@ -184,6 +185,30 @@ async def test_unacknowledged_records_come_first_to_the_next_member(log: EventLo
         assert numbers((await fetch_some(member, limit=5)).records)[0] == committed
     async with log.consume([at.topic], at.group) as member:
         assert numbers(await fetch_count(member, 20 - committed)) == list(range(committed, 20))
+
+
+async def test_members_one_after_another_on_one_connection_each_begin_where_the_last_one_ended(
+    log: EventLog, at: Names
+) -> None:
+    """Records come now and then: what the last one had asked for is not to bring the next one some before its turn."""
+    random = np.random.default_rng(3)
+
+    async def feed() -> None:
+        for number in range(300):
+            await asyncio.sleep(random.uniform(0, 0.006))
+            await log.append(at.topic, "m1", numbered(number, 1))
+
+    feeding = asyncio.create_task(feed())
+    taken: list[int] = []
+    while len(taken) < 300:
+        async with log.consume([at.topic], at.group) as member:
+            end = min(len(taken) + 6, 300)
+            while len(taken) < end:
+                batch = await fetch_some(member)
+                taken += numbers(batch.records)
+                await batch.ack()
+    await feeding
+    assert taken == list(range(300))
 
 
 async def test_a_group_goes_on_after_the_servers_kill_without_a_loss(

@@ -85,12 +85,18 @@ async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> 
 
 
 async def append(
-    inference: Inference, first: int = 0, last: int | None = None, machine: str = "pump"
+    inference: Inference,
+    first: int = 0,
+    last: int | None = None,
+    machine: str = "pump",
+    pace: Callable[[], float] | None = None,
 ) -> None:
     for each in LOG[first:last]:
         header, body = decode(each.value)
         assert isinstance(body, Readings)
         value = each.value if machine == "pump" else record(1, body, machine, first=header.first).value
+        if pace is not None:
+            await asyncio.sleep(pace())
         await inference.events.append(SENSOR_READINGS, machine, [Record(value)])
 
 
@@ -159,7 +165,8 @@ async def test_killed_again_and_again_no_window_is_lost_or_doubled(inference: In
     await append(inference, 0, 20)
     async with at_work(member(inference)):
         await until(lambda: has(inference, 10))
-    feeding = asyncio.create_task(append(inference, 20))
+    paced = np.random.default_rng(seed + 100)
+    feeding = asyncio.create_task(append(inference, 20, pace=lambda: paced.uniform(0, 0.02)))
     for _ in range(8):
         following = member(inference)
         tasks = [
