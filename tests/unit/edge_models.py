@@ -66,6 +66,7 @@ def desired(data: bytes, version: int = 1) -> Desired:
     return Desired("pump-pca", version, digest, digest)
 
 
+@cache
 def loaded(machine: str = "pump", seed: int = 1) -> LoadedModel:
     """The model, ready."""
     data = artifact(machine, seed)
