@@ -90,13 +90,13 @@ class Delivery:
             except Rejected as error:
                 await self._refuse(machine, Desired("", 0, "", ""), error.reason)
                 continue
-            self._refused.pop(machine, None)
+            self._forgive(machine)
             self._changed.set()
 
     async def _want_shadow(self, machine: str, desired: Desired | None) -> None:
         """Note which model is to run on trial; none ends a trial at once."""
         slot = machine + SHADOW
-        self._refused.pop(slot, None)
+        self._forgive(slot)
         if desired is not None:
             self._wanted[slot] = desired
             return
@@ -127,6 +127,11 @@ class Delivery:
                     await self._refuse(machine, desired, error.reason, slot)
             await event_or_time(self._changed, self._clock, delay)
 
+    def _forgive(self, slot: str) -> None:
+        """What was refused there is wanted no more, or is looked at anew."""
+        self._refused.pop(slot, None)
+        self._refusals.pop(slot, None)
+
     def _is_settled(self, slot: str, desired: Desired) -> bool:
         if self._installed.get(slot) == desired.sha256:
             return True
@@ -149,8 +154,7 @@ class Delivery:
         except OSError as error:
             raise Unavailable(f"the model can't be kept on disk: {error}") from error
         del self._fetched[slot]
-        self._refused.pop(slot, None)
-        self._refusals.pop(slot, None)
+        self._forgive(slot)
         self._installed[slot] = desired.sha256
         if slot == machine:
             self._install(machine, model)

@@ -300,5 +300,7 @@ class PlantView:
             machine = self.machines.get(str(event.get("subject", "")))
             if machine is not None:
                 machine.events.appendleft(event)
+                if str(event.get("type", "")).startswith("model.") and machine.status.model is not None:
+                    self.models.pop(machine.status.model.version_hash, None)  # what is said of it has changed
             episodes = episodes or str(event.get("type", "")).startswith("anomaly.")
         return episodes

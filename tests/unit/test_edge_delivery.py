@@ -206,6 +206,11 @@ async def test_a_model_that_takes_all_memory_takes_a_childs_and_is_refused(tmp_p
         (told,) = await made.refused()
         assert "graph failed" in told.reason
         assert (made.installed[0].desired.version, made.refusals) == (2, {})
+        made.want(greedy(artifact(), TRIAL_BYTES // 4 + 2), version=3)
+        await made.until(lambda: bool(made.refusals))
+        made.want(artifact(), version=2)  # runs on all the while
+        await made.until(lambda: not made.refusals)
+        assert len(made.installed) == 1
 
 
 async def test_a_model_on_trial_is_delivered_beside_the_champion_and_taken_away(tmp_path: Path) -> None:

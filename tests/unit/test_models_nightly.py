@@ -36,18 +36,10 @@ def valve() -> Sequence[Run]:
 
 
 @pytest.mark.nightly
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="missed by little: docs/benchmarks.md")
 def test_skab_valve1_holds_its_gates() -> None:
     found = counts([shipped(run, 0) for run in valve()])
     assert found.f1 >= 0.76
     assert found.far <= 0.15
-
-
-@pytest.mark.nightly
-def test_skab_valve1_does_not_get_worse() -> None:
-    found = counts([shipped(run, 0) for run in valve()])
-    assert found.f1 >= 0.757
-    assert found.far <= 0.157
 
 
 def test_a_real_run_scores_the_same_renamed_and_rescaled() -> None:

@@ -363,6 +363,51 @@ def test_persistence_counts_the_last_windows() -> None:
     assert "provisional" in shown
 
 
+def test_a_model_that_the_edge_keeps_out_is_said_until_another_runs() -> None:
+    plant = view(status("pump-1"))
+    pump = plant.machines["pump-1"]
+    plant.take_model(HASH, {"aliases": ["champion"]})
+
+    def told(kind: str, minute: int, version: int) -> dict[str, object]:
+        data = {"model_version": version, "edge": "edge-pump-1", "reason": "it takes too much memory"}
+        return {
+            "type": kind,
+            "subject": "pump-1",
+            "time": f"2025-06-15T15:{minute:02}:00Z",
+            "data": data,
+        }
+
+    def shown() -> str:
+        card = model_card.card(pump, plant.models.get(HASH, {}))
+        return said(model_card.build(card, model_card.refusal(pump, card)))
+
+    plant.apply({"events": [told("model.activated", 1, 3)]}, NOW)
+    assert HASH not in plant.models  # who is champion is asked for again
+    plant.take_model(HASH, {"aliases": ["champion"]})
+    assert "refused" not in shown()
+    plant.apply({"events": [told("model.refused", 2, 4)]}, NOW)
+    plant.take_model(HASH, {"aliases": []})
+    for part in ("v4 is refused", "by edge-pump-1", "2025-06-15T15:02:00Z", "it takes too much memory"):
+        assert part in shown()
+    plant.take_model(HASH, {"aliases": ["champion"]})  # the one that runs is wanted again
+    assert "refused" not in shown()
+    plant.take_model(HASH, {"aliases": []})
+    plant.apply({"events": [told("model.activated", 3, 5)]}, NOW)
+    assert "refused" not in shown()
+
+
+def test_the_first_model_may_be_refused_too() -> None:
+    plant = view(status("pump-1", "learning", model=None))
+    pump = plant.machines["pump-1"]
+    data = {"model_version": 1, "edge": "edge-pump-1", "reason": "needs flow in l/min"}
+    event = {"type": "model.refused", "subject": "pump-1", "time": "2025-06-15T15:00:00Z", "data": data}
+    plant.apply({"events": [event]}, NOW)
+    shown = said(model_card.build(None, model_card.refusal(pump, None)))
+    assert "None yet" in shown
+    assert "needs flow in l/min" in shown
+    assert "without further action" not in shown
+
+
 def test_a_leading_sensor_comes_first_with_seen_beside_expected() -> None:
     plant = view(status("pump-1", "anomalous", score=3.0, leading=[leading(sensor="zeta", share=0.9)]))
     plant.take_anomalies([anomaly(), anomaly(id="a0", ended_at="2025-06-15T15:08:00Z", sensors=[])])

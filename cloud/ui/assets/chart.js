@@ -75,7 +75,7 @@
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false,
       font: { family: "inherit", size: 12, color: muted }, hovermode: "x unified", dragmode: "zoom",
       hoverlabel: { bgcolor: surface, bordercolor: grid, font: { color: ink } },
-      xaxis: { range: [local(shown.start_us), local(shown.end_us)], gridcolor: grid, linecolor: grid, zeroline: false, anchor: `y${panels.length > 1 ? panels.length : ""}`, fixedrange: false },
+      xaxis: { type: "date", range: [local(shown.start_us), local(shown.end_us)], gridcolor: grid, linecolor: grid, zeroline: false, anchor: `y${panels.length > 1 ? panels.length : ""}`, fixedrange: false },
       shapes: [], annotations: [],
     };
     const traces = [];

@@ -115,6 +115,7 @@ def parts(plant: PlantView, route: Route, now_us: int) -> list[Part]:
     manifest = _manifest(plant, machine)
     judged = judgement(machine, state, manifest)
     card = model_card.card(machine, plant.models.get(_hash(machine), {}))
+    refused = model_card.refusal(machine, card)
     episodes = tuple(a for a in plant.anomalies if a.machine == route.machine)
     life = life_card.card(plant.lives, route.machine)
     rows = sensor_rows(machine, route, now_us, first=leaders(episodes))
@@ -122,7 +123,7 @@ def parts(plant: PlantView, route: Route, now_us: int) -> list[Part]:
     found = [
         Part("machine-head", "children", head, partial(_head, head)),
         Part("machine-score", "children", judged, partial(_judgement, judged)),
-        Part("machine-model", "children", card, partial(model_card.build, card)),
+        Part("machine-model", "children", (card, refused), partial(model_card.build, card, refused)),
         Part("machine-life", "children", life, partial(life_card.build, life)),
         Part("machine-episodes", "children", episodes, partial(build_episodes, episodes, route)),
         *sensor_parts(rows),

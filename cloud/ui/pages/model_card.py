@@ -1,4 +1,4 @@
-"""What runs for a machine: name, version, hash, how it was judged, where it runs."""
+"""What runs for a machine: name, version, hash, how it was judged, where it runs; and what an edge kept out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,12 +7,23 @@ from typing import Any, Final
 from dash import html
 from dash.development.base_component import Component
 
-from cloud.ui.parts import attrs, short_hash
+from cloud.ui.parts import attrs, moment, short_hash
 from cloud.ui.plant import MachineNow
 from cloud.ui.text import number
+from shared.clock import MICROSECONDS
 
 COMPARED: Final = {"panel_found": "found", "panel_false": "false"}
 """Figures that candidates are compared by, and how they are headed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A version that an edge kept out, since when and why."""
+
+    version: int
+    edge: str
+    reason: str
+    at_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +64,24 @@ def card(machine: MachineNow, registered: Mapping[str, Any]) -> Card | None:
     )
 
 
-def build(shown: Card | None) -> list[Component]:
+def refusal(machine: MachineNow, shown: Card | None) -> Refusal | None:
+    """What the machine's edge last kept out, as long as nothing was activated since and what runs is not what is wanted."""
+    told = max(machine.moments("model.refused"), key=lambda each: each[1], default=None)
+    if told is None or (shown is not None and "champion" in shown.aliases):
+        return None
+    data, at_us = told[0]["data"], told[1]
+    if any(activated_us > at_us for _, activated_us in machine.moments("model.activated")):
+        return None
+    return Refusal(int(data["model_version"]), str(data["edge"]), str(data["reason"]), at_us)
+
+
+def build(shown: Card | None, refused: Refusal | None = None) -> list[Component]:
     """The card's content."""
     if shown is None:
-        return [
-            html.P("None yet", className="big plain"),
-            html.P(
-                "The first model is fitted and delivered without further action.", className="muted small"
-            ),
-        ]
+        hope = html.P(
+            "The first model is fitted and delivered without further action.", className="muted small"
+        )
+        return [html.P("None yet", className="big plain"), *(_refused(refused) or [hope])]
     facts: list[tuple[str, Any]] = [
         ("Name", shown.name),
         ("Hash", short_hash(shown.version_hash)),
@@ -84,8 +104,25 @@ def build(shown: Card | None) -> list[Component]:
         )
     return [
         html.P([html.Span(f"v{shown.version}", className="big figure"), *marks], className="model-version"),
+        *_refused(refused),
         html.Dl([html.Div([html.Dt(name), html.Dd(value)]) for name, value in facts], className="details"),
         *_metrics(shown),
+    ]
+
+
+def _refused(refused: Refusal | None) -> list[Component]:
+    if refused is None:
+        return []
+    return [
+        html.P(
+            [
+                html.Strong(f"v{refused.version} is refused"),
+                f" by {refused.edge} since ",
+                moment(refused.at_us / MICROSECONDS),
+                f": {refused.reason}",
+            ],
+            className="refused small",
+        )
     ]
 
 
