@@ -101,7 +101,11 @@ class Delivery:
             self._wanted[slot] = desired
             return
         self._wanted.pop(slot, None)
-        if self._installed.pop(slot, None) is not None:
+        tried = self._installed.pop(slot, None)
+        if tried is not None:
+            promoted = self._wanted.get(machine)
+            if promoted is not None and promoted.sha256 == tried:
+                await self._take_kept(machine, promoted)
             await asyncio.to_thread(self._folder.forget, slot)
             self._try_out(machine, None)
 
@@ -143,6 +147,8 @@ class Delivery:
     async def _deliver(self, slot: str, machine: str, desired: Desired) -> None:
         fetched = self._fetched.get(slot)
         if fetched is None or fetched[0].desired != desired:
+            fetched = await self._take_kept(slot, desired)
+        if fetched is None:
             data = await self._source.get_model(desired.object_name)
             fetched = await asyncio.to_thread(self._load, desired, data), data
             self._fetched[slot] = fetched
@@ -160,6 +166,13 @@ class Delivery:
             self._install(machine, model)
         else:
             self._try_out(machine, model)
+
+    async def _take_kept(self, slot: str, desired: Desired) -> tuple[LoadedModel, bytes] | None:
+        """What this edge has run already: with no network, it goes back to the model before, and ends a trial by promotion."""
+        kept = await asyncio.to_thread(self._folder.kept, desired)
+        if kept is not None:
+            self._fetched[slot] = kept
+        return kept
 
     def _fits(self, machine: str, model: LoadedModel) -> bool:
         """Whether the machine feeds the model; False while too little was seen of it to say. Raises Rejected."""

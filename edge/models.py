@@ -41,6 +41,14 @@ class ModelFolder:
         self._record(slot).unlink(missing_ok=True)
         self._prune()
 
+    def kept(self, desired: Desired) -> tuple[LoadedModel, bytes] | None:
+        """This model, if it is on disk and whole: it runs in some slot, or ran before, so nobody needs to send or try it again."""
+        try:
+            data = self._blob(desired.sha256).read_bytes()
+            return load_model(desired, data), data
+        except (OSError, Rejected):
+            return None
+
     def load(self, machine: str) -> tuple[LoadedModel | None, list[str]]:
         """The newest model of the machine that is whole, and what was wrong with those passed over."""
         problems: list[str] = []

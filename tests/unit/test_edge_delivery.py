@@ -16,7 +16,7 @@ from shared.errors import NotFound, Unavailable
 from shared.events import ModelRefused, parse_event
 from shared.frame_codec import decode
 from shared.frames import Readings, Records
-from shared.loaded import TRIAL_BYTES, Load, LoadedModel, load_model, load_tried
+from shared.loaded import TRIAL_BYTES, Desired, Load, LoadedModel, load_model, load_tried
 from shared.machine_view import MachineView
 from tests.unit.edge_models import SECOND, SENSORS, START, UNITS, artifact, desired, greedy, plant, rows
 
@@ -235,3 +235,50 @@ async def test_a_model_on_trial_is_delivered_beside_the_champion_and_taken_away(
         assert len(made.installed) == 1
         assert folder.load("pump.shadow") == (None, [])
         assert [path.stem for path in (tmp_path / "models").glob("*.model")] == [desired(champion).sha256]
+
+
+async def test_what_ran_before_comes_back_and_a_trial_is_promoted_with_nobody_asked(tmp_path: Path) -> None:
+    old, new, tried = artifact(), artifact(seed=9), artifact(seed=5)
+    loads: list[int] = []
+
+    def counted(wanted: Desired, data: bytes) -> LoadedModel:
+        loads.append(wanted.version)
+        return load_model(wanted, data)
+
+    async with bench(tmp_path, counted) as made:
+        made.view.take(rows(plant(10, 1)))
+        made.want(old)
+        await made.until(lambda: len(made.installed) == 1)
+        made.want(new, 2)
+        await made.until(lambda: len(made.installed) == 2)
+        made.source.objects.clear()
+        back = desired(old).to_dict()
+        made.source.desire("pump", orjson.dumps(back))
+        await made.until(lambda: len(made.installed) == 3)
+        made.source.objects[desired(tried).object_name] = tried
+        made.source.desire("pump", orjson.dumps(back | {"shadow": desired(tried, 3).to_dict()}))
+        await made.until(lambda: len(made.tried) == 1)
+        made.source.objects.clear()
+        made.source.desire("pump", orjson.dumps(desired(tried, 3).to_dict()))
+        await made.until(lambda: len(made.installed) == 4)
+        assert [model.desired.version for model in made.installed] == [1, 2, 1, 3]
+        assert made.tried[-1] is None
+        assert loads == [1, 2, 3]
+        assert (made.refusals, await made.refused()) == ({}, [])
+    loaded, _ = ModelFolder(tmp_path / "models").load("pump")
+    assert loaded is not None
+    assert loaded.desired.version == 3
+
+
+async def test_a_kept_model_that_rotted_is_fetched_again(tmp_path: Path) -> None:
+    async with bench(tmp_path) as made:
+        made.view.take(rows(plant(10, 1)))
+        made.want(artifact())
+        await made.until(lambda: len(made.installed) == 1)
+        made.want(artifact(seed=9), 2)
+        await made.until(lambda: len(made.installed) == 2)
+        blob = tmp_path / "models" / f"{desired(artifact()).sha256}.model"
+        blob.write_bytes(blob.read_bytes()[:-1])
+        made.want(artifact())
+        await made.until(lambda: len(made.installed) == 3)
+        assert blob.read_bytes() == artifact()
