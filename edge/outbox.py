@@ -250,6 +250,7 @@ class Outbox:
                 command.done.set_result(command.result)
             else:
                 command.done.set_exception(error)
+                command.done.exception()  # looked at: whoever asked may have gone
 
     def _run_alone(self, command: _Command) -> None:
         failure: BaseException | None = None

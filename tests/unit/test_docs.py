@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import gc
 import importlib
 import re
 from collections.abc import Iterator
@@ -37,7 +38,11 @@ def sources() -> list[tuple[str, ast.Module]]:
     """(module name, syntax tree) of every source file of the product."""
     paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
     names = [".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in paths]
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
+    gc.disable()  # what is collected amid a parse may parse too, for its traceback, and breaks it (CPython issue 106905)
+    try:
+        trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
+    finally:
+        gc.enable()
     return list(zip(names, trees, strict=True))
 
 

@@ -1,6 +1,7 @@
 """The outbox as the agent uses it: group commit, the byte cap, damage, disk errors, urgent rows."""
 
 import asyncio
+import gc
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
@@ -150,6 +151,23 @@ async def test_a_write_that_the_disk_refuses_keeps_nothing_and_says_unavailable(
         assert await outbox.state("pump") == b"before"
         outbox._file._db.execute("PRAGMA max_page_count = 100000")
         assert await outbox.append([item(2, 1000)]) == 1000
+
+
+async def test_who_was_refused_and_had_gone_leaves_no_error_that_nobody_heard(tmp_path: Path) -> None:
+    async with opened(tmp_path / "outbox.db") as outbox:
+        unheard: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+        pages = outbox._file._db.execute("PRAGMA page_count").fetchone()[0]
+        outbox._file._db.execute(f"PRAGMA max_page_count = {pages}")
+        asking = asyncio.create_task(outbox.append([item(2, 1000)]))
+        await asyncio.sleep(0)  # it waits for its commit
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        del asking
+        for _ in range(2):  # their turns come after that of the one who went, and the writer forgets it
+            await outbox.frames()
+        gc.collect()
+        assert not unheard
 
 
 async def test_state_is_saved_with_the_rows_it_belongs_to(tmp_path: Path) -> None:

@@ -57,8 +57,13 @@ class Writer:
         """See the port."""
         task = asyncio.create_task(self._write(entries))
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._over)
         return await asyncio.shield(task)
+
+    def _over(self, task: asyncio.Task[WriteResult]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at: whoever asked may have gone
 
     async def close(self) -> None:
         """Wait for what is being written."""
