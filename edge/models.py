@@ -4,6 +4,7 @@ A model is a file named by its sha256; `{machine}.json` beside it says which one
 appear by rename, so that a crash leaves the old or the new one, and what is half-written fails its hash.
 """
 
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -26,20 +27,23 @@ class ModelFolder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._changing = threading.Lock()  # else one call takes for left over what another has just written
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, machine: str, desired: Desired, data: bytes) -> None:
         """Make the model the machine's current one, the old one its fallback. Raises OSError (disk full)."""
-        old = self._chosen(machine)
-        previous = [each.to_dict() for each in old if each.sha256 != desired.sha256][:1]
-        replace(self._blob(desired.sha256), data)
-        replace(self._record(machine), orjson.dumps({"models": [desired.to_dict(), *previous]}))
-        self._prune()
+        with self._changing:
+            old = self._chosen(machine)
+            previous = [each.to_dict() for each in old if each.sha256 != desired.sha256][:1]
+            replace(self._blob(desired.sha256), data)
+            replace(self._record(machine), orjson.dumps({"models": [desired.to_dict(), *previous]}))
+            self._prune()
 
     def forget(self, slot: str) -> None:
         """Nothing is to run in this slot any more."""
-        self._record(slot).unlink(missing_ok=True)
-        self._prune()
+        with self._changing:
+            self._record(slot).unlink(missing_ok=True)
+            self._prune()
 
     def kept(self, desired: Desired) -> tuple[LoadedModel, bytes] | None:
         """This model, if it is on disk and whole: it runs in some slot, or ran before, so nobody needs to send or try it again."""
